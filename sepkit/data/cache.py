@@ -1,0 +1,251 @@
+"""Songs -> caches: one HDF5 file a track, read in slices.
+
+`wave`: int16 (source, channel, time), chunked along time, one second a chunk over all sources, so
+that a 6-second clip of everything is seven neighbouring chunks.  The mixture is the sum of the
+sources and is stored only where the song's own mixture is not (AAC coding, mastering).
+
+A folder `cache/<kind>-<fingerprint>` belongs to one set of settings and one set of source files.
+Each track is written aside and renamed; `manifest.json` is written last and lists every file with
+its size, so that a file cut short by a copy is found when the cache is opened.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from joblib import Parallel, delayed
+
+from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
+from sepkit.data.resampling import resample
+from sepkit.data.songs import STEMS, SongFolder, Track, accompaniment, read_song
+from sepkit.errors import SepkitError
+from sepkit.progress import progress
+from sepkit.storage import Root, read_json, write_json, writing
+
+FORMAT = 1
+ACTIVITY_S = 0.1  # hop of the stored loudness of the vocals
+# Above this, what mixture − Σ sources holds is more than the rounding of three int16 signals.
+SUM_RESIDUAL_DB = -60.0
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """What a cache holds: kind, rate in Hz, the sources, and the STFT where the kind is stft."""
+
+    kind: str = "wave"
+    sample_rate: int = 44100
+    sources: tuple[str, ...] = ("vocals", "accompaniment")
+
+    def to_dict(self) -> dict[str, Any]:
+        return json.loads(json.dumps(asdict(self)))
+
+
+@dataclass
+class Cache:
+    """An opened cache; file handles are opened where they are first used, once a process."""
+
+    path: Path
+    settings: CacheSettings
+    songs: dict[str, dict[str, Any]]
+    _handles: dict[tuple[int, str], h5py.File] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a worker process opens its own handles: HDF5 handles survive neither fork nor pickling
+        return {**self.__dict__, "_handles": {}}
+
+    @property
+    def sample_rate(self) -> int:
+        return self.settings.sample_rate
+
+    @property
+    def fingerprint(self) -> str:
+        return self.path.name
+
+    def names(self, split: str) -> list[str]:
+        return [name for name, song in self.songs.items() if song["split"] == split]
+
+    def frames(self, name: str) -> int:
+        """Length of a song in samples."""
+        return int(self.songs[name]["frames"])
+
+    def file(self, name: str) -> h5py.File:
+        key = (os.getpid(), name)
+        if key not in self._handles:
+            file = track_file(self.path, name)
+            try:
+                self._handles[key] = h5py.File(file, "r")
+            except OSError as error:
+                raise SepkitError(
+                    f"The cache file {file} can't be read ({error}); delete it and run cache again."
+                ) from error
+        return self._handles[key]
+
+    def sources(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """float32 (source, channel, time), sources in the order of the settings."""
+        audio = self.file(name)["audio"]
+        return audio[:, :, start:stop].astype(np.float32) * np.float32(audio.attrs["scale"])
+
+    def mixture(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """float32 (channel, time): the song's own mixture, or the sum of its sources where that is it."""
+        file = self.file(name)
+        if "mixture" in file:
+            mixture = file["mixture"]
+            return mixture[:, start:stop].astype(np.float32) * np.float32(mixture.attrs["scale"])
+        return self.sources(name, start, stop).sum(axis=0)
+
+    def activity_db(self, name: str) -> np.ndarray:
+        """Loudness of the vocals, dBFS, one value each 0.1 s."""
+        return self.file(name)["activity_db"][:]
+
+    def close(self) -> None:
+        for handle in self._handles.values():
+            handle.close()
+        self._handles.clear()
+
+
+def track_file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.h5"
+
+
+def cache_gigabytes(hours: float, settings: CacheSettings) -> float:
+    """Size of a `wave` cache before it is built, GB: 2 bytes a sample, 2 channels, each source."""
+    return hours * 3600 * settings.sample_rate * 2 * 2 * len(settings.sources) / 1e9
+
+
+def build_cache(
+    folder: SongFolder,
+    root: Root,
+    settings: CacheSettings,
+    splits: Iterable[str] = ("train", "valid", "test"),
+    n_jobs: int = -1,
+) -> Cache:
+    """Opens the cache of `folder` for `splits`; what is missing or damaged is built first.
+
+    Raises SepkitError, by song and file, where songs can't be used; the others are cached all the
+    same, so nothing is done twice after the repair.
+    """
+    tracks = [track for track in folder.tracks if track.split in set(splits)]
+    if not tracks:
+        raise SepkitError(f"No songs of {'/'.join(splits)} under {folder.path} (0 found); nothing to cache.")
+    path = root.path / "cache" / f"{settings.kind}-{fingerprint(folder, settings)}"
+    manifest = path / "manifest.json"
+    songs = read_json(manifest, "the manifest of a cache")["songs"] if manifest.exists() else {}
+    todo = [track for track in tracks if not _is_whole(path, track.name, songs)]
+    if todo:
+        require([problem for track in todo for problem in check_headers(track)], "The cache")
+        path.mkdir(parents=True, exist_ok=True)
+        for leftover in path.glob(".*.part"):
+            leftover.unlink()
+        jobs = (delayed(_cache_track)(track, path, settings) for track in todo)
+        results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+        problems: list[Problem] = []
+        for track, (song, found) in progress(
+            zip(todo, results, strict=True), doing="cache", total=len(todo), name=lambda pair: pair[0].name
+        ):
+            problems.extend(found)
+            if song:
+                songs[track.name] = song
+        order = {track.name: number for number, track in enumerate(folder.tracks)}
+        songs = dict(sorted(songs.items(), key=lambda item: order.get(item[0], len(order))))
+        write_json(manifest, {"settings": settings.to_dict(), "layout": folder.layout, "songs": songs})
+        require(problems, "The cache")
+    return Cache(
+        path, settings, {track.name: {**songs[track.name], "split": track.split} for track in tracks}
+    )
+
+
+def _is_whole(path: Path, name: str, songs: dict[str, dict[str, Any]]) -> bool:
+    file = track_file(path, name)
+    if name not in songs or not file.exists():
+        return False
+    if file.stat().st_size == songs[name]["bytes"]:
+        return True
+    print(
+        f"cache: {file.name} has {file.stat().st_size} bytes where {songs[name]['bytes']} were written; it is built again"
+    )
+    return False
+
+
+def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
+    """Twelve hexadecimal digits over the settings and the content of every source file.
+
+    Of each file, its size and three blocks of 16 KiB count: enough to notice another file, and
+    independent of where the songs lie and when they were unpacked.
+    """
+    digest = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict()]).encode())
+    for track in sorted(
+        (*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name)
+    ):
+        for file in track.files:
+            if not file.exists():
+                continue  # the header check tells; excluded songs may be incomplete
+            size = file.stat().st_size
+            digest.update(f"{track.name}/{file.name}:{size}".encode())
+            with file.open("rb") as content:
+                for position in (0, size // 2, max(0, size - 16384)):
+                    content.seek(position)
+                    digest.update(content.read(16384))
+    return digest.hexdigest()[:12]
+
+
+def _cache_track(
+    track: Track, path: Path, settings: CacheSettings
+) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """Writes one track; (its manifest entry, its problems). A blocking problem leaves no file."""
+    try:
+        audio, sample_rate = read_song(track)
+    except SepkitError as error:
+        return None, [
+            Problem(track.name, track.path.name, "unreadable", "audio", str(error), "copy it again", True)
+        ]
+    problems = check_audio(track, audio, sample_rate)
+    if any(problem.blocking for problem in problems):
+        return None, problems
+    residual = residual_db(audio)
+    audio["accompaniment"] = accompaniment(audio)
+    audio = {
+        name: resample(audio[name], sample_rate, settings.sample_rate)
+        for name in {"mixture", "vocals", *settings.sources}
+    }
+    sources = np.stack([audio[name] for name in settings.sources])  # (source, channel, time)
+    file = track_file(path, track.name)
+    with writing(file) as part, h5py.File(part, "w") as out:
+        _write_int16(out, "audio", sources, settings.sample_rate)
+        if residual > SUM_RESIDUAL_DB or set(settings.sources) not in (
+            {"vocals", "accompaniment"},
+            set(STEMS),
+        ):
+            _write_int16(out, "mixture", audio["mixture"], settings.sample_rate)
+        out["activity_db"] = activity_db(audio["vocals"], settings.sample_rate)
+    song = {
+        "split": track.split,
+        "artist": track.artist,
+        "frames": int(sources.shape[-1]),
+        "bytes": file.stat().st_size,
+        "residual_db": round(residual, 1) if np.isfinite(residual) else None,
+    }
+    return song, problems
+
+
+def _write_int16(out: h5py.File, name: str, audio: np.ndarray, sample_rate: int) -> None:
+    """int16 with one scale for the whole array: sums of stems may exceed full scale."""
+    peak = float(np.abs(audio).max(initial=0.0))
+    scale = max(1.0, peak * 32768 / 32767) / 32768
+    chunks = (*audio.shape[:-1], min(sample_rate, audio.shape[-1]))
+    data = out.create_dataset(name, data=np.rint(audio / scale).astype(np.int16), chunks=chunks)
+    data.attrs["scale"] = scale
+
+
+def activity_db(vocals: np.ndarray, sample_rate: int) -> np.ndarray:
+    """RMS of (channel, time) in windows of 0.1 s, dBFS, float32; the last window may be shorter."""
+    hop = round(ACTIVITY_S * sample_rate)
+    power = np.square(vocals, dtype=np.float64).mean(axis=0)
+    starts = np.arange(0, power.size, hop)
+    mean = np.add.reduceat(power, starts) / np.diff(np.append(starts, power.size))
+    return (10 * np.log10(np.maximum(mean, 1e-12))).astype(np.float32)

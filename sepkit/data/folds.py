@@ -1,0 +1,47 @@
+"""Which songs train, which stop the training, which are scored; also in cross-validation.
+
+The usual split is the data set's own.  With a fold, the songs of train/ (training and validation
+together) are dealt into three folds by artist: one fold is scored, and of the other two a seventh
+of the songs, again whole artists, stops the training.
+"""
+
+from collections import Counter
+from typing import Any
+
+from sepkit.data.cache import Cache
+from sepkit.errors import UsageError
+
+FOLDS = 3
+
+
+def deal(artists: dict[str, str], folds: int) -> dict[str, int]:
+    """{song: fold}: artists in order of their number of songs, each to the smallest fold so far.
+
+    >>> deal({"A - 1": "A", "A - 2": "A", "B - 1": "B", "C - 1": "C"}, 2)
+    {'A - 1': 0, 'A - 2': 0, 'B - 1': 1, 'C - 1': 1}
+    """
+    sizes = [0] * folds
+    where = {}
+    for artist, count in sorted(Counter(artists.values()).items(), key=lambda item: (-item[1], item[0])):
+        where[artist] = sizes.index(min(sizes))
+        sizes[where[artist]] += count
+    return {song: where[artist] for song, artist in artists.items()}
+
+
+def split_songs(cache: Cache, fold: int | None) -> dict[str, list[str]]:
+    """{"train": names, "valid": names, "test": names}; test is empty in the usual split (it is the data set's)."""
+    if fold is None:
+        return {"train": cache.names("train"), "valid": cache.names("valid"), "test": []}
+    if fold not in range(FOLDS):
+        raise UsageError(f"There is no fold {fold}; expected 0 to {FOLDS - 1}.")
+    artists: dict[str, Any] = {
+        name: song["artist"] for name, song in cache.songs.items() if song["split"] in ("train", "valid")
+    }
+    folds = deal(artists, FOLDS)
+    rest = {name: artist for name, artist in artists.items() if folds[name] != fold}
+    stops = deal(rest, 7)
+    return {
+        "train": [name for name in rest if stops[name] != 6],
+        "valid": [name for name in rest if stops[name] == 6],
+        "test": [name for name in artists if folds[name] == fold],
+    }

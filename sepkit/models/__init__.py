@@ -1,0 +1,36 @@
+"""One architecture a file, and one call that they all answer.
+
+A model is an nn.Module with `sources`, `sample_rate` and `channels`; called with a waveform
+(batch, channel, time) it gives (batch, source, channel, time).  `build("name", **settings)` makes
+the `Model` of the file that bears its name; `separate` takes a whole song.
+"""
+
+import importlib
+import inspect
+from typing import Any
+
+from torch import nn
+
+from sepkit.errors import UsageError
+from sepkit.models.separation import separate
+
+NAMES = ("openunmix-small",)
+
+__all__ = ["NAMES", "build", "separate"]
+
+
+def build(name: str, **settings: Any) -> nn.Module:
+    """The network `name`; UsageError for an unknown name or setting.
+
+    >>> model = build("openunmix-small")
+    >>> sum(parameter.numel() for parameter in model.parameters())
+    3086088
+    """
+    if name not in NAMES:
+        raise UsageError(f"There is no model {name!r}; expected one of {', '.join(NAMES)}.")
+    model = importlib.import_module(f"sepkit.models.{name.replace('-', '_')}").Model
+    accepted = inspect.signature(model).parameters
+    unknown = sorted(settings.keys() - accepted.keys())
+    if unknown:
+        raise UsageError(f"{name} has no setting {', '.join(unknown)}; it takes {', '.join(accepted)}.")
+    return model(**settings)

@@ -1,0 +1,57 @@
+"""What all masking networks share: STFT, mask, inverse STFT with the mixture's phase."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sepkit.models.stft import STFT
+
+
+class MaskModel(nn.Module):
+    """A network that estimates one magnitude mask a source.
+
+    Subclasses give `mask(magnitude)`: (batch, channel, freq, frame) -> (batch, source, channel,
+    freq, frame).  `forward` takes a waveform (batch, channel, time) and gives the sources'
+    waveforms (batch, source, channel, time).
+    """
+
+    channels: ClassVar[int] = 2
+
+    def __init__(self, sources: tuple[str, ...], sample_rate: int, n_fft: int, hop_length: int) -> None:
+        super().__init__()
+        self.sources, self.sample_rate = tuple(sources), sample_rate
+        self.stft = STFT(n_fft, hop_length)
+
+    def mask(self, magnitude: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} does not say how it computes its mask")
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        spectrum = self.stft(mixture)
+        mask = self.mask(spectrum.abs()).to(spectrum.real.dtype)
+        return self.stft.inverse(mask * spectrum.unsqueeze(1), mixture.shape[-1])
+
+    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
+        """Takes the training songs' mean and standard deviation of |X| a bin, both (freq,)."""
+
+
+@torch.no_grad()
+def magnitude_statistics(stft: STFT, mixtures) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the channel-averaged |X| a bin over all frames, each (freq,).
+
+    `mixtures` yields waveforms (channel, time).  As openunmix does, deviations below 1e-4 of the
+    largest are raised to it, so that empty bins do not blow up.
+    """
+    count, total, squares = (
+        0,
+        torch.zeros(stft.n_bins, dtype=torch.float64),
+        torch.zeros(stft.n_bins, dtype=torch.float64),
+    )
+    for mixture in mixtures:
+        magnitude = stft(mixture).abs().mean(dim=0).double()  # (freq, frame)
+        count += magnitude.shape[-1]
+        total += magnitude.sum(dim=-1)
+        squares += magnitude.square().sum(dim=-1)
+    mean = total / count
+    scale = (squares / count - mean.square()).clamp_min(0).sqrt()
+    return mean.float(), scale.clamp_min(1e-4 * float(scale.max()) + 1e-12).float()

@@ -1,0 +1,92 @@
+"""A model and a whole song -> the sources of the song.
+
+The song goes through in chunks that overlap and are crossfaded, so memory follows the chunk, not
+the song.  Chunks begin at fixed places, one at a time on a CPU, so the same input gives the same
+bytes.  A source that the model does not estimate is the mixture minus what it does: of the vocals
+alone, the accompaniment is the `residual`.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sepkit.data.resampling import resample
+from sepkit.errors import SepkitError
+
+CHUNK_S = 24.0
+OVERLAP_S = 2.0
+
+
+def separate(
+    model,
+    mixture,
+    sample_rate: int = 44100,
+    *,
+    chunk_s: float = CHUNK_S,
+    overlap_s: float = OVERLAP_S,
+    device=None,
+) -> dict[str, np.ndarray]:
+    """{source: float32 (channel, time)} of a mixture (channel, time), exactly as long as it.
+
+    A mono mixture is taken as two equal channels.  A mixture at another rate than the model's is
+    resampled there and back.  Raises SepkitError for other shapes and for samples that are not
+    finite.
+    """
+    mixture = np.asarray(mixture, dtype=np.float32)
+    if mixture.ndim != 2 or mixture.shape[0] not in (1, model.channels) or mixture.shape[1] == 0:
+        raise SepkitError(
+            f"Expected a mixture of shape (channel, time) with 1 or {model.channels} channels, got {mixture.shape}."
+        )
+    if not np.isfinite(mixture).all():
+        raise SepkitError(
+            f"The mixture holds {np.count_nonzero(~np.isfinite(mixture))} samples that are not finite."
+        )
+    if not 0 <= overlap_s < chunk_s / 2:
+        raise SepkitError(f"Expected an overlap below half a chunk ({chunk_s} s), got {overlap_s} s.")
+    length = mixture.shape[1]
+    mixture = np.broadcast_to(mixture, (model.channels, length))
+    at_model_rate = torch.from_numpy(np.ascontiguousarray(resample(mixture, sample_rate, model.sample_rate)))
+    if device is not None:
+        model = model.to(device)
+    chunk, overlap = round(chunk_s * model.sample_rate), round(overlap_s * model.sample_rate)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            output = _overlap_add(model, at_model_rate, chunk, overlap)
+    finally:
+        model.train(was_training)
+    output = resample(output, model.sample_rate, sample_rate)[..., :length]
+    estimates = {source: np.ascontiguousarray(output[number]) for number, source in enumerate(model.sources)}
+    return complete(estimates, mixture)
+
+
+def complete(estimates: Mapping[str, np.ndarray], mixture: np.ndarray) -> dict[str, np.ndarray]:
+    """Adds vocals and accompaniment where they are missing: the residual, or the sum of the stems."""
+    estimates = dict(estimates)
+    if "vocals" in estimates and "accompaniment" not in estimates:
+        stems = [estimates[source] for source in ("drums", "bass", "other") if source in estimates]
+        estimates["accompaniment"] = (
+            sum(stems[1:], stems[0]) if len(stems) == 3 else mixture - estimates["vocals"]
+        )
+    return estimates
+
+
+def _overlap_add(model, mixture: Tensor, chunk: int, overlap: int) -> np.ndarray:
+    """(channel, time) -> (source, channel, time); neighbouring chunks are crossfaded linearly."""
+    device = next(model.parameters()).device
+    length, hop = mixture.shape[1], chunk - overlap
+    starts = list(range(0, max(1, length - overlap), hop))
+    output = np.zeros((len(model.sources), *mixture.shape), dtype=np.float32)
+    fade = np.linspace(0, 1, overlap + 2, dtype=np.float32)[1:-1]
+    for start in starts:
+        stop = min(start + chunk, length)
+        part = model(mixture[None, :, start:stop].to(device))[0].float().cpu().numpy()
+        if start > 0:
+            part[..., :overlap] *= fade[: part.shape[-1]]
+        if start != starts[-1]:
+            part[..., hop:] *= fade[::-1][: part.shape[-1] - hop]
+        output[..., start:stop] += part
+    return output

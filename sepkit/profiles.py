@@ -1,0 +1,82 @@
+"""Three profiles, the same notebooks: which songs, how long, how wide.
+
+Every number that sepkit makes carries its profile's name, and `reduced` says what the profile
+changes against the plan.  A profile never changes what an experiment is about.
+"""
+
+import os
+from dataclasses import dataclass
+
+from sepkit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Settings that belong to the songs and the machine rather than to an experiment.
+
+    sample_rate: Hz, of the training cache; scores are always measured at the songs' own rate.
+    segment_s, batch_size, steps_per_epoch: seconds and counts of one training epoch.
+    valid_segments: fixed validation segments a song.
+    epochs: at most as many; None leaves it to the experiment.
+    learning_rate: replaces the experiment's, None leaves it.
+    remix: share of the training clips whose stems come from two songs.
+    hidden_size: of the recurrent networks, None leaves it.
+    cache_kind: wave or stft, what training reads (day 1 measures both).
+    """
+
+    name: str
+    songs: str
+    reduced: str
+    sample_rate: int = 44100
+    segment_s: float = 6.0
+    batch_size: int = 8
+    steps_per_epoch: int = 300
+    valid_segments: int = 4
+    epochs: int | None = None
+    learning_rate: float | None = None
+    remix: float = 0.0
+    hidden_size: int | None = None
+    cache_kind: str = "wave"
+
+
+PROFILES = {
+    "demo": Profile(
+        name="demo",
+        songs="procedural songs, 18 train / 4 validation / 12 test",
+        reduced="synthetic songs, 22.05 kHz networks of 128 hidden units, 3 s clips, 12 epochs of 24 steps",
+        sample_rate=22050,
+        segment_s=3.0,
+        steps_per_epoch=24,
+        valid_segments=3,
+        epochs=12,
+        learning_rate=2e-3,
+        hidden_size=128,
+    ),
+    "preview": Profile(
+        name="preview",
+        songs="MUSDB18 7-second excerpts, 80 train / 14 validation / 50 test",
+        reduced="9 minutes of music, 10 steps an epoch, learning rate 1e-3, half of the clips remixed from two songs",
+        steps_per_epoch=10,
+        valid_segments=1,
+        learning_rate=1e-3,
+        remix=0.5,
+    ),
+    "full": Profile(
+        name="full",
+        songs="MUSDB18-HQ, 86 train / 14 validation / 50 test",
+        reduced="nothing: the plan's settings",
+    ),
+}
+
+
+def get_profile(name: "str | Profile | None" = None) -> Profile:
+    """The profile `name`, or the one that SEPKIT_PROFILE names, or demo.
+
+    Raises UsageError for an unknown name.
+    """
+    if isinstance(name, Profile):
+        return name
+    name = name or os.environ.get("SEPKIT_PROFILE") or "demo"
+    if name not in PROFILES:
+        raise UsageError(f"There is no profile {name!r}; expected one of {', '.join(PROFILES)}.")
+    return PROFILES[name]

@@ -1,0 +1,115 @@
+"""Checkpoints that are complete or absent, and that load with weights_only=True.
+
+`last.ckpt` holds all that a restart needs, `previous.ckpt` the epoch before, `best.ckpt` the epoch
+of the lowest validation loss.  Each is written aside, flushed and renamed: Lightning's own writes
+are not atomic on a mounted Drive.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+from torch import nn
+
+from sepkit import models
+from sepkit.errors import SepkitError
+from sepkit.storage import Run, writing
+
+UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, ValueError)
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """How Lightning reads and writes checkpoint files here."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None) -> None:
+        path = Path(path)
+        with writing(path) as part:
+            torch.save(checkpoint, part)
+            if path.name == "last.ckpt" and path.exists():
+                path.replace(path.with_name("previous.ckpt"))
+
+    def load_checkpoint(
+        self, path, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return load_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+class BestAndLast(Checkpoint):
+    """Saves last.ckpt after each epoch, and before it best.ckpt where the validation loss fell."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.best_loss, self.best_epoch = folder, float("inf"), -1
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        loss = float(trainer.callback_metrics["valid_loss"])
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, trainer.current_epoch
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_loss, self.best_epoch = state_dict["best_loss"], state_dict["best_epoch"]
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Everything in a checkpoint, on the CPU; SepkitError where the file is cut short or foreign."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        size = path.stat().st_size if path.exists() else 0
+        raise SepkitError(
+            f"Expected a whole checkpoint in {path}, found {size} bytes that do not load ({type(error).__name__}); "
+            "delete it, and the run goes on from the checkpoint before it."
+        ) from error
+
+
+def newest(run: Run) -> Path | None:
+    """The newest checkpoint of `run` that loads: last.ckpt, or the one before it, with a line; or None."""
+    for path in (run.last, run.path / "previous.ckpt"):
+        if not path.exists():
+            continue
+        try:
+            load_checkpoint(path)
+        except SepkitError as error:
+            print(f"{run.name}: {error}")
+            continue
+        return path
+    return None
+
+
+def load_weights(model: nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
+    """Puts `state` into `model`; SepkitError that lists what differs, instead of a wall of keys."""
+    own = model.state_dict()
+    differences = [
+        f"{key} is {tuple(own[key].shape)} in the configuration and {tuple(state[key].shape)} in the file"
+        for key in own.keys() & state.keys()
+        if own[key].shape != state[key].shape
+    ]
+    differences += [f"{key} is not in the file" for key in own.keys() - state.keys()]
+    differences += [f"{key} is not in the network" for key in state.keys() - own.keys()]
+    if differences:
+        shown = "; ".join(sorted(differences)[:3])
+        raise SepkitError(
+            f"The weights in {where} do not fit the network: {shown} ({len(differences)} differences in all)."
+        )
+    model.load_state_dict(state)
+
+
+def load_model(run: Run, which: str = "best") -> nn.Module:
+    """The network of `run` in evaluation mode, built from config.json, with its best or last weights."""
+    path = run.path / f"{which}.ckpt"
+    if not path.exists():
+        raise SepkitError(f"{run.name} has no {path.name} yet under {run.path}; train it first.")
+    model = models.build(**run.config["model"])
+    state = load_checkpoint(path)["state_dict"]
+    load_weights(model, {key.removeprefix("model."): value for key, value in state.items()}, str(path))
+    return model.eval()

@@ -1,0 +1,113 @@
+"""What Lightning is told: one training step, one validation, and what is noted after each epoch."""
+
+import time
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from sepkit.errors import SepkitError
+from sepkit.storage import Run, write_csv
+from sepkit.training.losses import Loss
+
+
+class SeparationTask(L.LightningModule):
+    """A model, its loss and its optimiser; batches are {"sources": (batch, source, channel, time)}.
+
+    The mixture is the sum over all sources of the batch; `picks` are the positions of the model's
+    sources among them.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: Loss, picks: list[int], settings: dict[str, Any], seed: int
+    ) -> None:
+        super().__init__()
+        self.model, self.loss, self.picks, self.settings, self.seed = model, loss, picks, settings, seed
+        self.train_losses: list[Tensor] = []
+
+    def on_train_epoch_start(self) -> None:
+        # dropout draws from (seed, epoch), so a restart repeats what would have come
+        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
+        self.train_losses.clear()
+
+    def _loss(self, batch: dict[str, Any]) -> Tensor:
+        sources = batch["sources"]
+        return self.loss(self.model, sources.sum(dim=1), sources[:, self.picks])
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        loss = self._loss(batch)
+        if not torch.isfinite(loss):
+            raise SepkitError(
+                f"The training loss became {float(loss)} in epoch {self.current_epoch + 1}, step {batch_idx + 1} "
+                f"(clips of {', '.join(batch['track'])}); the checkpoints of the epoch before are kept: "
+                "lower the learning rate or look at these songs."
+            )
+        self.train_losses.append(loss.detach())
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        size = batch["sources"].shape[0]
+        self.log("valid_loss", self._loss(batch), on_epoch=True, batch_size=size, sync_dist=True)
+
+    def configure_optimizers(self):
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=self.settings["learning_rate"], weight_decay=self.settings["weight_decay"]
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.settings["epochs"])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+
+class Recorder(Callback):
+    """After each epoch: a row in history.csv, the minutes in budget.csv, a line on the screen.
+
+    It runs before the checkpoint is written; a restart cuts the rows that came after it.
+    """
+
+    def __init__(self, run: Run, device: str) -> None:
+        self.run, self.device = run, device
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        file = self.run.path / "history.csv"
+        past: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.exists() else []  # type: ignore[assignment]
+        self.rows = [row for row in past if row["epoch"] <= trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        self.start = time.perf_counter()
+        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        if not trainer.is_global_zero:
+            return
+        seconds = time.perf_counter() - self.start
+        cuda = torch.cuda.is_available()
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "train_loss": float(torch.stack(pl_module.train_losses).mean()),
+            "valid_loss": float(trainer.callback_metrics["valid_loss"]),
+            "learning_rate": self.learning_rate,
+            "seconds": round(seconds, 3),
+            "vram_mib": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0,
+        }
+        self.rows.append(row)
+        write_csv(self.run.path / "history.csv", pd.DataFrame(self.rows))
+        self.run.root.add_minutes(
+            run=self.run.name,
+            stage="train",
+            minutes=seconds / 60,
+            device=self.device,
+            gpu_attached=cuda,
+            epoch=row["epoch"],
+            vram_mib=row["vram_mib"],
+        )
+        print(
+            f"{self.run.name} epoch {row['epoch']}/{trainer.max_epochs} train {row['train_loss']:.4f} "
+            f"valid {row['valid_loss']:.4f} lr {row['learning_rate']:.2e} {seconds:.1f} s",
+            flush=True,
+        )
