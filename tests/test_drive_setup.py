@@ -9,6 +9,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 import types
 import zipfile
 from pathlib import Path
@@ -185,12 +186,19 @@ def test_a_lost_or_hanging_mount_is_no_drive(ds, monkeypatch, tmp_path):
 
     monkeypatch.setattr(ds.shutil, "disk_usage", lost)
     assert ds.free_bytes(tmp_path) is None
-    wake = ds.threading.Event()
-    monkeypatch.setattr(ds.shutil, "disk_usage", lambda path: wake.wait(30))
+    wake = threading.Event()
+
+    def hang(path):
+        wake.wait(30)
+        raise OSError(107, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(ds.shutil, "disk_usage", hang)
     monkeypatch.setattr(ds, "PROBE_S", 0.1)
+    others = set(threading.enumerate())
     assert ds.free_bytes(tmp_path) is None
-    monkeypatch.undo()  # before the thread goes on
     wake.set()
+    for thread in set(threading.enumerate()) - others:
+        thread.join()
 
 
 def test_a_drive_that_was_named_must_be_there(ds, tmp_path):
@@ -312,8 +320,7 @@ def test_a_real_conflict_is_one_sentence_with_pips_own_words(ds, monkeypatch, tm
     assert ds.versions() == have
 
 
-def test_a_loaded_module_of_another_version_stops_the_run(ds, project, monkeypatch):
-    monkeypatch.undo()
+def test_a_loaded_module_of_another_version_stops_the_run(ds, monkeypatch):
     monkeypatch.setitem(sys.modules, "numpy", types.SimpleNamespace(__version__="2.1.3"))
     ds.check_loaded({"numpy": "2.1.3"})
     with pytest.raises(ds.SetupError) as error:
@@ -371,7 +378,7 @@ def test_a_misfit_is_a_note_and_torchaudio_stays_unimported(ds, project, monkeyp
 # The project
 
 
-def run_bare(cwd, script=SOURCE, ok=True, **variables):
+def run_bare(cwd, ok=True, **variables):
     """setup() where no package is installed: what it prints, then `found FOLDER`."""
     code = "import sys; from pathlib import Path; source = Path(sys.argv[1]).read_text()\n"
     code += "exec(compile(source, sys.argv[1], 'exec'))\n"  # no __file__, as fetched by a notebook
@@ -381,7 +388,7 @@ def run_bare(cwd, script=SOURCE, ok=True, **variables):
     code += "import sepkit; print('imported', sepkit.__file__)"
     keep = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     ran = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code, str(script)],
+        [sys.executable, "-I", "-S", "-c", code, str(SOURCE)],
         cwd=cwd,
         env={**keep, **variables},
         capture_output=True,
@@ -438,7 +445,7 @@ def test_the_project_is_cloned_where_it_is_nowhere(tmp_path, repository):
         assert f"imported {tmp_path / 'sepkit/sepkit/__init__.py'}" in out
 
 
-def test_a_clone_that_fails_is_one_sentence(ds, monkeypatch, tmp_path):
+def test_a_clone_that_fails_is_one_sentence(tmp_path):
     address = (tmp_path / "no-such.git").as_uri()
     [text] = run_bare(tmp_path, ok=False, SEPKIT_REPOSITORY=address).splitlines()
     assert text.startswith("refused sepkit is not here and was not cloned from " + address)

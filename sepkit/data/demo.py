@@ -120,8 +120,8 @@ def make_demo_songs(
     low, high = map(float, duration_s)
     if not (isfinite(high) and SHORTEST_S <= low <= high):
         raise UsageError(
-            f"duration_s: expected (shortest, longest) in seconds with {SHORTEST_S} <= shortest <= longest, "
-            f"got {duration_s}."
+            f"duration_s: expected (shortest, longest) in seconds with "
+            f"{SHORTEST_S} <= shortest <= longest, got {duration_s}."
         )
     counts = {"train": train, "valid": valid, "test": test}
     for name, value in {"seed": seed, **counts}.items():
@@ -131,24 +131,27 @@ def make_demo_songs(
     settings |= {split: int(n) for split, n in counts.items()} | {"duration_s": [low, high]}
     songs = [DemoSong(split, index) for split, n in counts.items() for index in range(n)]
 
-    finished = _claim(folder, settings)
-    missing = [song for song in songs if not _is_complete(folder / song.folder)]
     partial = folder / ".partial"
+    finished = _check_folder(folder, settings)
+    missing = [song for song in songs if not _is_complete(folder / song.folder)]
     if missing or not finished:
+        shutil.rmtree(partial / "songs", ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        _write_text(partial / "demo.json", json.dumps(settings, indent=2) + "\n")
         Parallel(n_jobs=n_jobs)(delayed(_make_song)(folder, song, int(seed), (low, high)) for song in missing)
         names = [song.name for song in songs if song.split == "valid"]
-        _write_text(partial / "validation.txt", "".join(f"{name}\n" for name in names))
-        (partial / "validation.txt").replace(folder / "validation.txt")
-        # The claim becomes the mark of completeness.
+        _write_text(folder / "validation.txt", "".join(f"{name}\n" for name in names))
+        # What claimed the folder for these settings becomes the mark of completeness.
         (partial / "demo.json").replace(folder / "demo.json")
-    shutil.rmtree(partial, ignore_errors=True)
+    if partial.exists():
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
-def _claim(folder: Path, settings: dict) -> bool:
-    """Is the folder finished? If not, it is ours from here on, and clear of unfinished songs.
+def _check_folder(folder: Path, settings: dict) -> bool:
+    """Does the folder hold these settings' finished songs? False: none, or those of a killed call.
 
-    Raises SepkitError where the folder holds anything but demo songs of these settings.
+    Raises SepkitError where it holds anything but demo songs of these settings.
     """
     partial = folder / ".partial"
     if folder.exists() and not folder.is_dir():
@@ -174,11 +177,6 @@ def _claim(folder: Path, settings: dict) -> bool:
             f"{', '.join(visible[:4])}{' …' if len(visible) > 4 else ''} and no demo.json: "
             f"give another folder."
         )
-    shutil.rmtree(partial / "songs", ignore_errors=True)
-    if (partial / "demo.json") not in marks:
-        partial.mkdir(parents=True, exist_ok=True)
-        _write_text(partial / "demo.json.new", json.dumps(settings, indent=2) + "\n")
-        (partial / "demo.json.new").replace(partial / "demo.json")
     return (folder / "demo.json") in marks and (folder / "validation.txt").exists()
 
 
@@ -187,7 +185,9 @@ def _is_complete(song: Path) -> bool:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_text(text, encoding="utf-8", newline="\n")
+    aside.replace(path)
 
 
 def _make_song(folder: Path, song: DemoSong, seed: int, duration_s: tuple[float, float]) -> None:
@@ -214,5 +214,5 @@ def quantise(stems: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     peak = max(np.abs(samples).max() for samples in (mixture, *stems.values()))
     scale = PEAK * 32767 / peak if peak > 0 else 0.0
     whole = {name: np.rint(scale * samples).astype(np.int16) for name, samples in stems.items()}
-    total: np.ndarray = np.sum(list(whole.values()), axis=0, dtype=np.int16)
+    total = np.stack(list(whole.values())).sum(axis=0, dtype=np.int16)
     return {"mixture": total, **whole}

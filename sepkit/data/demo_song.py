@@ -299,7 +299,8 @@ def play_lead(rng: Generator, song: Song, sections: list) -> np.ndarray:
         at = int(np.clip(at + rng.integers(-2, 3), 3, 13))
         t = synth.seconds(song.beat_s)
         frequency = synth.midi_to_hz(song.pitch(at))
-        phase = t * frequency + frequency * 0.0006 * np.sin(2 * np.pi * 5.5 * t) * np.minimum(1, t / 0.3)
+        vibrato = 0.0006 * np.sin(2 * np.pi * 5.5 * t) * np.minimum(1, t / 0.3)
+        phase = frequency * (t + vibrato)
         note = synth.tone(phase, synth.harmonics(frequency, tilt))
         song.place(stem, beat, note * synth.envelope(t.size, 0.01, 0.05), 0.2)
     return stem

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -29,9 +30,13 @@ class SeparationTask(L.LightningModule):
         self.train_losses: list[Tensor] = []
 
     def on_train_epoch_start(self) -> None:
-        # dropout draws from (seed, epoch), so a restart repeats what would have come
-        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
         self.train_losses.clear()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # dropout draws from (seed, epoch, step), so a restart repeats what would have come; loaders
+        # draw from the same generator when they begin, which a restart does at another moment
+        draw = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx]).generate_state(1, np.uint64)
+        torch.manual_seed(int(draw[0] >> 1))
 
     def _loss(self, batch: dict[str, Any]) -> Tensor:
         sources = batch["sources"]
