@@ -1,0 +1,39 @@
+"""sepkit, a one-week laboratory for music source separation.
+
+    songs -> cache -> train -> checkpoint -> evaluate -> scores.csv -> scoreboard, report
+
+The calls below are what notebooks and scripts rely on; they are loaded where they are first used.
+"""
+
+import importlib
+from typing import Any
+
+_CALLS = {
+    "doctor": "sepkit.checkup",
+    "demo": "sepkit.commands",
+    "cache": "sepkit.commands",
+    "train": "sepkit.training.train",
+    "evaluate": "sepkit.evaluation.evaluate",
+    "reference": "sepkit.evaluation.evaluate",
+    "estimates": "sepkit.evaluation.evaluate",
+    "separate": "sepkit.commands",
+    "compare": "sepkit.commands",
+    "scoreboard": "sepkit.reporting.scoreboard",
+    "report": "sepkit.reporting.report",
+    "player": "sepkit.reporting.player",
+    "budget": "sepkit.training.budget",
+    "plan": "sepkit.training.budget",
+    "week": "sepkit.headless",
+}
+_MODULES = ("data", "evaluation", "experiments", "models", "profiles", "reporting", "storage", "training")
+
+__version__ = "0.1.0"
+__all__ = [*_CALLS, *_MODULES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CALLS:
+        return getattr(importlib.import_module(_CALLS[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"sepkit.{name}")
+    raise AttributeError(f"sepkit has no {name!r}; it has {', '.join(__all__)}")

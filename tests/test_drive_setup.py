@@ -201,6 +201,14 @@ def test_a_lost_or_hanging_mount_is_no_drive(ds, monkeypatch, tmp_path):
         thread.join()
 
 
+def test_a_mount_that_only_reads_is_no_drive(ds, monkeypatch, tmp_path):
+    def read_only(dir):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(ds.tempfile, "TemporaryFile", read_only)
+    assert ds.free_bytes(tmp_path) is None
+
+
 def test_a_drive_that_was_named_must_be_there(ds, tmp_path):
     with pytest.raises(ds.SetupError) as error:
         ds.setup(drive=tmp_path / "nowhere")
@@ -450,6 +458,24 @@ def test_a_clone_that_fails_is_one_sentence(tmp_path):
     [text] = run_bare(tmp_path, ok=False, SEPKIT_REPOSITORY=address).splitlines()
     assert text.startswith("refused sepkit is not here and was not cloned from " + address)
     assert f"put the project at {tmp_path / 'sepkit'}" in text and "Drive" in text
+
+
+def test_a_check_clones_nothing(ds, monkeypatch):
+    monkeypatch.setattr(ds, "importable", lambda: None)
+    monkeypatch.setattr(ds, "__file__", str(ds.CONTENT / "drive_setup.py"))
+    monkeypatch.setattr(ds, "_run", lambda *given: pytest.fail("cloned"))
+    with pytest.raises(ds.SetupError) as error:
+        ds.find_project(None, True)
+    assert "--check clones nothing" in one_sentence(error) and ds.REPOSITORY in str(error.value)
+
+
+def test_a_command_can_neither_ask_nor_run_for_ever_nor_be_absent(ds):
+    code = "import os, sys; print(os.environ['GIT_TERMINAL_PROMPT'], repr(sys.stdin.read()))"
+    assert ds._run([sys.executable, "-c", code], 30) == (True, ["0 ''"])
+    ok, [line] = ds._run([sys.executable, "-c", "import time; time.sleep(30)"], 0.2)
+    assert not ok and "timed out after 0.2 seconds" in line
+    ok, [line] = ds._run(["no-such-program"], 5)
+    assert not ok and "no-such-program" in line
 
 
 def test_an_empty_namespace_is_not_the_project(ds, monkeypatch):

@@ -22,7 +22,8 @@ import numpy as np
 import scipy.linalg
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.bss_eval import Array, References, checked, correlations, silence, status_of
+from sepkit.evaluation.bss_eval import References, checked, silence, status_of
+from sepkit.evaluation.filters import Array, correlations
 
 AXES = "(channel, time)"
 PROTOCOLS = {

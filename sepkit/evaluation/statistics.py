@@ -20,7 +20,7 @@ import pandas as pd
 import scipy.stats
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.bss_eval import Array
+from sepkit.evaluation.filters import Array
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, LOWER_IS_BETTER
 
 COLUMNS = ("run", "experiment", "seed", "fold", "track", "source", "metric", "value", "protocol", "status")

@@ -25,12 +25,13 @@ from sepkit.data.cache import Cache, CacheSettings, build_cache
 from sepkit.data.check import require_headers
 from sepkit.data.folds import split_songs
 from sepkit.data.locate import locate_songs
-from sepkit.errors import SepkitError, UsageError
+from sepkit.errors import SepkitError
 from sepkit.experiments import Experiment, get_experiment, resolve
 from sepkit.models.mask import magnitude_statistics
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, Run, write_json
 from sepkit.training.checkpoints import AtomicCheckpointIO, BestAndLast, newest
+from sepkit.training.devices import device_name, one_thread, pick_device
 from sepkit.training.loop import Recorder, SeparationTask
 from sepkit.training.losses import make_loss
 
@@ -95,21 +96,6 @@ def cache_sources(settings: dict[str, Any]) -> tuple[str, ...]:
     wanted = settings["model"].get("sources", ("vocals",))
     two = ("vocals", "accompaniment")
     return two if set(wanted) <= set(two) else ("vocals", "drums", "bass", "other")
-
-
-def pick_device(device: str | None) -> str:
-    """`device`, or cuda where there is one; UsageError for one that is not there."""
-    if device in (None, "auto"):
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise UsageError(f"There is no device {device!r}; expected cpu or cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SepkitError("A GPU was asked for (cuda), but torch finds none here; use --device cpu.")
-    return device
-
-
-def device_name(device: str) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
 
 
 def build_model(config: dict[str, Any], cache: Cache) -> nn.Module:
@@ -212,22 +198,6 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
             for key, leaf in _flatten(child, f"{prefix}{name}.").items()
         }
     return {prefix.rstrip("."): list(value) if isinstance(value, tuple) else value}
-
-
-@contextmanager
-def one_thread(device: str) -> Iterator[None]:
-    """On a CPU, one thread: a GRU's steps are too small to share, and waiting threads stall each other.
-
-    One thread takes 3.7 s a Base step where two take 2.8 s on an idle 2-core machine and over 30 s
-    on a busy one; and sums do not depend on the number of cores.
-    """
-    threads = torch.get_num_threads()
-    if device == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -126,7 +126,9 @@ def test_s23_method_and_zeros_are_chosen_and_printed(differences, n_zero, method
 
 def test_s19_definitions_and_protocols_are_never_mixed():
     ours = table(range(10))
-    with pytest.raises(SepkitError, match=r"base has no scores of metric 'sdr_bsseval', only sdr_torchmetrics"):
+    with pytest.raises(
+        SepkitError, match=r"base has no scores of metric 'sdr_bsseval', only sdr_torchmetrics"
+    ):
         compare_scores(ours, table(range(10), metric="sdr_torchmetrics"))
     with pytest.raises(SepkitError, match="2stem and Base as 4stem"):
         compare_scores(ours, table(range(10), protocol="4stem"))
@@ -162,7 +164,12 @@ def test_seeds_are_averaged_within_a_song_first():
 
 def test_holm_corrects_only_what_ran():
     corrected = holm({"A": 0.01, "B": None, "C": 0.03, "D": 0.02})
-    assert corrected == {"A": pytest.approx(0.03), "B": None, "C": pytest.approx(0.04), "D": pytest.approx(0.04)}
+    assert corrected == {
+        "A": pytest.approx(0.03),
+        "B": None,
+        "C": pytest.approx(0.04),
+        "D": pytest.approx(0.04),
+    }
     assert holm({"A": None}) == {"A": None}
 
 
@@ -170,7 +177,12 @@ def test_s18_summary_says_how_it_aggregates_and_what_it_dropped():
     tracks = ["a", "b", "c", "PR - Happy Daze", "The Long Wait - Dark Horses", "silent"]
     numbers = summary(table([1, 2, 3, -24, 8, math.nan], tracks=tracks))
     assert numbers["aggregation"] == "median over 1 s windows (BSS Eval v4), then over songs"
-    assert (numbers["n"], numbers["n_undefined"], numbers["frames"], numbers["frames_dropped"]) == (5, 1, 60, 12)
+    assert (numbers["n"], numbers["n_undefined"], numbers["frames"], numbers["frames_dropped"]) == (
+        5,
+        1,
+        60,
+        12,
+    )
     assert (numbers["median"], numbers["q25"], numbers["q75"]) == (2, 1, 3)
     assert (numbers["mean"], numbers["mean_without_outliers"]) == (-2, 3.5)
     assert (numbers["median_without_overlap"], numbers["mean_without_overlap"]) == (1.5, -4.5)

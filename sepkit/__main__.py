@@ -1,0 +1,139 @@
+"""`python -m sepkit …`: each command is the Python call of the same name.
+
+Exit status: 0 done, 1 it failed and says why in one line, 2 the call was wrong.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+import sepkit
+from sepkit.errors import SepkitError, UsageError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sepkit", description="A one-week laboratory for music source separation."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help)
+        command.add_argument("--profile", help="demo, preview or full (default: SEPKIT_PROFILE, else demo)")
+        command.add_argument("--root", help="folder for caches, runs and results (default: SEPKIT_ROOT)")
+        return command
+
+    def with_data(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        command.add_argument("--data", help="folder of songs with train/ and test/ (default: SEPKIT_DATA)")
+        return command
+
+    def with_run(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--fold", type=int, help="fold of the cross-validation by artist: 0, 1 or 2")
+        command.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+        return command
+
+    doctor = with_data(
+        add("doctor", "Looks at the machine and at the songs, and says what would stop the work.")
+    )
+    doctor.add_argument("--json", action="store_true", help="print the report as JSON")
+    demo = add("demo", "Makes the procedural demo songs.")
+    demo.add_argument("folder")
+    demo.add_argument("--seed", type=int, default=0)
+    with_data(add("cache", "Builds the training cache."))
+    train = with_run(with_data(add("train", "Trains one row of the menu, or goes on with it.")))
+    train.add_argument("experiment", help="a row of the menu: Base, …")
+    evaluate = with_run(with_data(add("evaluate", "Scores a trained run, or mixture, or oracle.")))
+    evaluate.add_argument("experiment", help="a row of the menu, or mixture, or oracle")
+    evaluate.add_argument("--split", default="test", help="test (once, choices frozen) or valid")
+    evaluate.add_argument("--jobs", type=int, help="songs at a time (default: one a core)")
+    separate = add("separate", "Separates audio files with a trained run.")
+    separate.add_argument("files", nargs="+")
+    separate.add_argument("--run", default="Base-s0")
+    separate.add_argument("--out", help="folder for the results (default: beside each file)")
+    separate.add_argument("--device")
+    compare = add("compare", "Compares two runs over their test songs.")
+    compare.add_argument("run", help="a run, as C-s0")
+    compare.add_argument("base", help="the run to compare with, as Base-s0")
+    compare.add_argument("--metric", default="sdr_bsseval")
+    compare.add_argument("--source", default="vocals")
+    add("scoreboard", "Prints the scoreboard and writes it as CSV, Markdown and HTML.")
+    add("report", "Writes the milestone report, one HTML file.")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(arguments)
+    try:
+        return _dispatch(args)
+    except UsageError as error:
+        print(f"sepkit: {error}", file=sys.stderr)
+        return 2
+    except SepkitError as error:
+        print(f"sepkit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("sepkit: stopped; the same command goes on where it was", file=sys.stderr)
+        return 1
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    where = {"profile": args.profile, "root": args.root}
+    match args.command:
+        case "doctor":
+            report = sepkit.doctor(args.data, **where)
+            print(
+                json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+                if args.json
+                else report
+            )
+            return 0 if report.ok else 1
+        case "demo":
+            print(sepkit.demo(args.folder, seed=args.seed))
+        case "cache":
+            sepkit.cache(data=args.data, **where)
+        case "train":
+            run = sepkit.train(
+                args.experiment, data=args.data, seed=args.seed, fold=args.fold, device=args.device, **where
+            )
+            print(f"{run.name} is finished: {run.path}")
+        case "evaluate":
+            _evaluate(args, where)
+        case "separate":
+            sepkit.separate(args.files, run=args.run, out=args.out, device=args.device, **where)
+        case "compare":
+            print(
+                sepkit.compare(args.run, args.base, metric=args.metric, source=args.source, **where).sentence
+            )
+        case "scoreboard":
+            from sepkit.reporting.scoreboard import print_scoreboard
+
+            print_scoreboard(sepkit.scoreboard(args.root, args.profile))
+        case "report":
+            print(sepkit.report(args.root, args.profile))
+    return 0
+
+
+def _evaluate(args: argparse.Namespace, where: dict[str, str | None]) -> None:
+    from sepkit.evaluation.evaluate import REFERENCES, scores_path
+    from sepkit.evaluation.statistics import summary
+    from sepkit.storage import Root
+    from sepkit.training.train import run_name
+
+    if args.experiment in REFERENCES:
+        run = sepkit.reference(args.experiment, data=args.data, split=args.split, n_jobs=args.jobs, **where)
+    else:
+        run = Root.open(args.root, args.profile).run(run_name(args.experiment, args.seed, args.fold))
+    scores = sepkit.evaluate(run, data=args.data, split=args.split, device=args.device, n_jobs=args.jobs)
+    print(f"{run.name}: medians over songs, dB ({scores_path(run, args.split)})")
+    for source in scores["source"].unique():
+        for metric in scores["metric"].unique():
+            figures = summary(scores, metric, source)
+            print(
+                f"  {source:14} {metric:18} {figures['median']:7.2f} [{figures['q25']:.2f}, {figures['q75']:.2f}] n {figures['n']}"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

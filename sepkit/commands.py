@@ -1,0 +1,111 @@
+"""Small calls behind the command line: demo, cache, separate, compare."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from sepkit.data.cache import Cache, CacheSettings, build_cache, cache_gigabytes
+from sepkit.data.check import require_headers
+from sepkit.data.demo import make_demo_songs
+from sepkit.data.locate import locate_songs
+from sepkit.errors import SepkitError
+from sepkit.evaluation.statistics import Comparison, compare_scores
+from sepkit.models.separation import separate as separate_song
+from sepkit.profiles import Profile, get_profile
+from sepkit.storage import Root, Run, writing
+from sepkit.training.checkpoints import load_model
+from sepkit.training.devices import one_thread, pick_device
+
+
+def demo(folder: Path | str, *, seed: int = 0) -> Path:
+    """Makes the procedural songs under `folder` (about half a minute, 0.7 GB) and returns it."""
+    return make_demo_songs(folder, seed=seed)
+
+
+def cache(
+    *,
+    profile: str | Profile | None = None,
+    data: Path | str | None = None,
+    root: Path | str | Root | None = None,
+) -> Cache:
+    """Builds the training cache of `profile`, saying its size first; returns it opened."""
+    profile = get_profile(profile)
+    root = Root.open(root, profile)
+    folder = locate_songs(profile, data, root)
+    require_headers(folder, "The cache")
+    settings = CacheSettings(sample_rate=profile.sample_rate)
+    built = build_cache(folder, root, settings, splits=("train", "valid"))
+    hours = sum(built.frames(name) for name in built.songs) / built.sample_rate / 3600
+    print(
+        f"cache: {len(built.songs)} songs, {hours:.2f} hours, {cache_gigabytes(hours, settings):.2f} GB in {built.path}"
+    )
+    return built
+
+
+def separate(
+    files: Iterable[Path | str],
+    *,
+    run: Run | str = "Base-s0",
+    root: Path | str | Root | None = None,
+    profile: str | Profile | None = None,
+    out: Path | str | None = None,
+    device: str | None = None,
+) -> list[Path]:
+    """Separates WAV or FLAC files with the best weights of `run`; writes <name>.<source>.wav beside them.
+
+    Each file keeps its rate and its length to the sample; a mono file gives stereo sources.  Written
+    as 16-bit PCM; a sample beyond full scale is clipped, and that is said.
+    """
+    paths = [Path(file) for file in files]
+    for path in paths:  # all of them before any work
+        if not path.is_file():
+            raise SepkitError(f"There is no file {path}; give WAV or FLAC files.")
+        try:
+            sf.info(path)
+        except (sf.LibsndfileError, RuntimeError) as error:
+            raise SepkitError(
+                f"{path} is not audio that can be read here ({error}); convert it to WAV."
+            ) from error
+    run = run if isinstance(run, Run) else Root.open(root, profile).run(run)
+    model, device, written = load_model(run), pick_device(device), []
+    for path in paths:
+        audio, sample_rate = sf.read(path, dtype="float32", always_2d=True)
+        notes = []
+        if audio.shape[1] == 1:
+            notes.append("mono, taken as two equal channels")
+        if sample_rate != model.sample_rate:
+            notes.append(f"{sample_rate} Hz, resampled to the model's {model.sample_rate} Hz and back")
+        try:
+            with one_thread(device):
+                estimates = separate_song(model, audio.T, sample_rate, device=device)
+        except SepkitError as error:
+            raise SepkitError(f"{path}: {error}") from error
+        folder = Path(out) if out else path.parent
+        for source, samples in estimates.items():
+            target = folder / f"{path.stem}.{source}.wav"
+            over = int(np.count_nonzero(np.abs(samples) > 1))
+            if over:
+                notes.append(f"{source}: {over} samples clipped at full scale")
+            with writing(target) as part:
+                sf.write(part, np.clip(samples.T, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
+            written.append(target)
+        print(
+            f"{path.name}: {', '.join(estimates)} in {folder}" + (f" ({'; '.join(notes)})" if notes else "")
+        )
+    return written
+
+
+def compare(
+    run: Run | str,
+    base: Run | str,
+    *,
+    metric: str = "sdr_bsseval",
+    source: str = "vocals",
+    root: Path | str | Root | None = None,
+    profile: str | Profile | None = None,
+) -> Comparison:
+    """`run` against `base` over their test songs; see `compare_scores`.  Names are runs, as Base-s0."""
+    opened = [item if isinstance(item, Run) else Root.open(root, profile).run(item) for item in (run, base)]
+    return compare_scores(opened[0].scores(), opened[1].scores(), metric=metric, source=source)

@@ -1,0 +1,230 @@
+"""BSS Eval v4: dB known by construction, then museval on the same input, then bad input.
+
+The constructed signals are pulses more than 512 samples apart: no filter of 512 taps turns one into
+another, so every projection can be written down.
+"""
+
+import math
+import subprocess
+import sys
+import textwrap
+
+import museval.metrics
+import numpy as np
+import pytest
+import torch
+
+from sepkit.errors import SepkitError
+from sepkit.evaluation import filters
+from sepkit.evaluation.bss_eval import References, bss_eval, reasons
+
+RATE = 4000
+NAMES = ("sdr", "isr", "sir", "sar")
+
+
+def pulses(*positions, windows=2):
+    signal = np.zeros(windows * RATE)
+    for window in range(windows):
+        signal[[window * RATE + position for position in positions]] = 1
+    return signal
+
+
+def noise(*shape, seed=0):
+    return 0.1 * np.random.default_rng(seed).standard_normal(shape)
+
+
+def with_museval(target, estimate, rate=RATE):
+    axes = (np.moveaxis(signal, 1, 2) for signal in (target, estimate))
+    return dict(zip(NAMES, museval.metrics.bss_eval(*axes, window=rate, hop=rate)[:4], strict=True))
+
+
+def db(above, below):
+    return 10 * math.log10(above / below)
+
+
+@pytest.fixture
+def pulse_target():
+    return np.stack([pulses(500), pulses(1500)])[:, None]
+
+
+def test_interference_and_artifacts_of_known_size(pulse_target):
+    estimate = pulse_target.copy()
+    estimate[0, 0] += 0.1 * pulses(1500) + 0.01 * pulses(3000)
+    scores = bss_eval(estimate=estimate, target=pulse_target, sample_rate=RATE)
+    np.testing.assert_allclose(scores["sdr"][0], db(1, 0.01 + 0.0001), atol=1e-9)
+    np.testing.assert_allclose(scores["sir"][0], 20, atol=1e-9)
+    np.testing.assert_allclose(scores["sar"][0], db(1.01, 0.0001), atol=1e-9)
+    assert (scores["isr"][0] > 250).all()
+
+
+@pytest.mark.parametrize("delay", [0, 1, 511])
+def test_a_filtered_target_is_a_spatial_error(pulse_target, delay):
+    estimate = pulse_target + 0.1 * np.roll(pulse_target, delay, axis=2)
+    scores = bss_eval(estimate=estimate, target=pulse_target, sample_rate=RATE)
+    np.testing.assert_allclose(scores["isr"], 20, atol=1e-9)
+    np.testing.assert_allclose(scores["sdr"], 20, atol=1e-9)
+    assert (scores["sar"] > 250).all() and (scores["sir"] > 250).all()
+
+
+def test_one_sample_beyond_the_filter_is_an_artifact(pulse_target):
+    estimate = pulse_target + 0.1 * np.roll(pulse_target, 512, axis=2)
+    scores = bss_eval(estimate=estimate, target=pulse_target, sample_rate=RATE)
+    np.testing.assert_allclose(scores["sar"], 20, atol=1e-9)
+    assert (scores["isr"] > 250).all()
+
+
+def test_perfect_estimate_is_infinitely_good():
+    target = noise(2, 2, 3 * RATE)
+    scores = bss_eval(estimate=target.copy(), target=target, sample_rate=RATE)
+    assert all(np.isposinf(scores[name]).all() for name in NAMES)
+    assert np.isposinf(with_museval(target, target)["sdr"]).all()
+
+
+def leak(target):
+    return target + 0.3 * target[::-1] + 0.1 * noise(*target.shape, seed=1)
+
+
+def with_silent_window(target):
+    target[0, :, RATE : 2 * RATE] = 0
+    return target
+
+
+def with_cancelling_window(target):
+    target[0, 1, RATE : 2 * RATE] = -target[0, 0, RATE : 2 * RATE]
+    return target
+
+
+def with_equal_channels(target):
+    target[:, 1] = target[:, 0]
+    return target
+
+
+def with_empty_channel(target):
+    target[:, 1] = 0
+    return target
+
+
+STEREO = noise(2, 2, 3 * RATE + 321)
+MONO = STEREO[:, :1]
+CASES = {
+    "stereo": (STEREO, leak),
+    "mono": (MONO, leak),
+    "four sources": (noise(4, 1, 2 * RATE), leak),
+    "one source": (STEREO[:1], lambda target: target + noise(*target.shape, seed=2)),
+    "silent window": (with_silent_window(MONO.copy()), leak),
+    "left is minus right": (with_cancelling_window(STEREO.copy()), leak),
+    "equal channels": (
+        with_equal_channels(STEREO.copy()),
+        lambda target: target + noise(*target.shape, seed=1),
+    ),
+    "empty channel": (with_empty_channel(STEREO.copy()), leak),
+    "silent estimate window": (MONO, lambda target: with_silent_window(leak(target))),
+    "near perfect": (MONO, lambda target: target + 1e-5 * noise(*target.shape, seed=1)),
+    "quiet estimate": (MONO, lambda target: 1e-3 * leak(target)),
+    "mixture": (MONO, lambda target: 0 * target + target.sum(axis=0) + noise(*target.shape[1:], seed=3)),
+    "float32": (MONO.astype(np.float32), lambda target: leak(target).astype(np.float32)),
+    "rumbling": (np.cumsum(MONO, axis=2) * 0.01 + 1e-3 * MONO, leak),
+    "exactly a window": (MONO[..., :RATE], leak),
+    "a sample more than a window": (MONO[..., : RATE + 1], leak),
+    "shorter than a window": (MONO[..., :3000], leak),
+    "shorter than the filter": (MONO[..., :300], leak),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_agrees_with_museval(name):
+    target, make = CASES[name]
+    estimate = make(target)
+    expected = with_museval(target, estimate)
+    scores = bss_eval(estimate=estimate, target=target, sample_rate=RATE)
+    for metric in NAMES:
+        np.testing.assert_allclose(scores[metric], expected[metric], rtol=0, atol=1e-6, err_msg=metric)
+
+
+def test_odd_transform_lengths_agree_with_museval():
+    rate = 5**5 - 511  # the next fast length for window + 511 is 3125 itself, which is odd
+    target = noise(2, 1, 2 * rate + 7)
+    expected = with_museval(target, leak(target), rate)
+    scores = bss_eval(estimate=leak(target), target=target, sample_rate=rate)
+    assert filters.Frames(target[0], rate).n_fft == 3125
+    for metric in NAMES:
+        np.testing.assert_allclose(scores[metric], expected[metric], rtol=0, atol=1e-9)
+
+
+def test_spectra_computed_again_give_the_same_scores(monkeypatch):
+    kept = bss_eval(estimate=leak(MONO), target=MONO, sample_rate=RATE)
+    monkeypatch.setattr(filters, "CACHE_BYTES", 0)
+    again = bss_eval(estimate=leak(MONO), target=MONO, sample_rate=RATE)
+    assert all(np.array_equal(kept[name], again[name]) for name in NAMES)
+
+
+def test_references_serve_many_estimates_and_torch():
+    references = References(torch.from_numpy(MONO), RATE)
+    for estimate in (leak(MONO), 0.5 * MONO):
+        alone = bss_eval(estimate=estimate, target=MONO, sample_rate=RATE)
+        shared = references.score(torch.from_numpy(estimate).requires_grad_())
+        assert all(np.array_equal(alone[name], shared[name]) for name in NAMES)
+
+
+def test_singular_gram_matrix_falls_back_to_least_squares():
+    solver = filters.Solver(-np.finfo(float).eps * np.eye(filters.TAPS))  # the ridge makes it exactly zero
+    rows = noise(1, 1, filters.TAPS)
+    np.testing.assert_allclose(solver.solve(rows), -rows / np.finfo(float).eps)
+
+
+def test_s13_silence_is_undefined_with_a_reason_and_no_exception():
+    target = STEREO.copy()
+    target[0] = 0
+    scores = bss_eval(estimate=leak(STEREO), target=target, sample_rate=RATE)
+    assert all(scores[name].shape == (2, 3) and np.isnan(scores[name]).all() for name in NAMES)
+    assert reasons(estimate=STEREO, target=target, sample_rate=RATE) == [
+        "undefined: silent target",
+        "undefined: the target of source 0 is silent",
+    ]
+    assert reasons(estimate=target, target=STEREO, sample_rate=RATE)[0] == "undefined: silent estimate"
+    assert reasons(estimate=STEREO, target=STEREO, sample_rate=RATE) == ["ok", "ok"]
+    halves = STEREO[..., : 2 * RATE].copy()
+    halves[0, :, :RATE] = 0
+    halves[1, :, RATE:] = 0
+    assert "no window in which every" in reasons(estimate=halves, target=halves, sample_rate=RATE)[0]
+
+
+def test_s15_samples_that_are_not_finite_are_refused_by_source():
+    estimate = STEREO.copy()
+    estimate[1, 0, 100] = math.nan
+    with pytest.raises(SepkitError, match="estimate of source 1 has 1 samples that are NaN"):
+        bss_eval(estimate=estimate, target=STEREO, sample_rate=RATE)
+
+
+def test_s16_wrong_axes_are_refused_with_the_expected_order():
+    with pytest.raises(SepkitError, match=r"must be \(source, channel, time\).*\(source, time, channel\)"):
+        bss_eval(estimate=STEREO.transpose(0, 2, 1), target=STEREO, sample_rate=RATE)
+    with pytest.raises(SepkitError, match="swap the last two axes"):
+        bss_eval(estimate=STEREO[..., :1], target=STEREO[..., :1], sample_rate=RATE)
+    with pytest.raises(SepkitError, match=r"got shape \(2, 12321\)"):
+        bss_eval(estimate=STEREO[0], target=STEREO[0], sample_rate=RATE)
+    with pytest.raises(SepkitError, match=r"of shape \(2, 2, 12321\), as the target; got \(1, 2, 12321\)"):
+        bss_eval(estimate=STEREO[:1], target=STEREO, sample_rate=RATE)
+    with pytest.raises(SepkitError, match="floating point, full scale at 1; got int16"):
+        bss_eval(estimate=STEREO.astype(np.int16), target=STEREO, sample_rate=RATE)
+    with pytest.raises(SepkitError, match="sample_rate"):
+        bss_eval(estimate=STEREO, target=STEREO, sample_rate=44.1)  # type: ignore[arg-type]
+
+
+def test_s17_unequal_lengths_are_reported_with_both_numbers():
+    with pytest.raises(SepkitError, match="estimate has 7321 samples where 12321 are expected"):
+        bss_eval(estimate=STEREO[..., :-5000], target=STEREO, sample_rate=RATE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS counts address space only on Linux")
+def test_s16_four_minutes_fit_into_four_gigabytes():
+    script = """
+        import resource
+        resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
+        import numpy as np
+        from sepkit.evaluation.bss_eval import bss_eval
+        target = np.tile(np.random.default_rng(0).standard_normal((2, 2, 44100)), 240)
+        scores = bss_eval(estimate=1.1 * target, target=target)
+        assert np.allclose(scores["sdr"], 20) and scores["sdr"].shape == (2, 240)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)
