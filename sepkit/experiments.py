@@ -11,14 +11,23 @@ from typing import Any
 from sepkit.errors import UsageError
 from sepkit.profiles import Profile
 
+LEARNING_RATE = 3e-4  # the plan's, for AdamW
+
 
 @dataclass(frozen=True)
 class Experiment:
     """One row of the menu.
 
+    plan: the gain on vocals that the plan expects; literature: what is realistic, with its source.
+    backbone, domain, extras: how the scoreboard words it.
     model, loss: a name and the settings that differ from its defaults.
     augment: settings of `sepkit.data.augment`; empty for none.
-    expected_db: the plan's expected gain on vocals; literature: what is realistic, with its source.
+    start_from: what the weights are before training: None drawn from the seed, "umxhq" the
+        published ones, otherwise those of this menu row, of the same seed and fold.
+    learning_rate: None leaves it to the profile, then to `LEARNING_RATE`.
+    max_segment_s: clips are no longer than this, whatever the profile says.
+    default_week: whether a week of 8 GPU-hours holds it where nobody picks.
+    t4_step_s: seconds of a step of the full profile on a T4, estimated from its operations.
     """
 
     name: str
@@ -36,12 +45,19 @@ class Experiment:
     loss: str = "magnitude_l1"
     loss_settings: Mapping[str, Any] = field(default_factory=dict)
     augment: Mapping[str, Any] = field(default_factory=dict)
+    start_from: str | None = None
     epochs: int = 20
     patience: int = 3
-    learning_rate: float = 3e-4
+    learning_rate: float | None = None
     weight_decay: float = 0.01
+    max_segment_s: float | None = None
     sampling: str = "balanced"
+    default_week: bool = False
+    t4_step_s: float = 0.2
 
+
+PITCH = {"pitch_semitones": 2.0}
+TEMPO = {"tempo": 0.1}
 
 MENU: dict[str, Experiment] = {}
 
@@ -59,6 +75,137 @@ _add(
         change="the baseline itself",
         plan="4.8 dB SDR, 5.1 dB SI-SDR",
         literature="3.5 to 5 dB at 20 epochs on MUSDB18-HQ (umxhq: 6.25 dB after up to 1000 epochs)",
+        default_week=True,
+    )
+)
+_add(
+    Experiment(
+        name="UMX",
+        day=2,
+        title="Open-Unmix as published, trained from the start",
+        hypothesis="openunmix's own recipe (BiLSTM, STFT 4096/1024, unbounded mask, squared error) is the reference for F.",
+        change="openunmix's network and loss; where umxhq's weights can't be had, F starts from this row",
+        plan="not in the plan",
+        literature="under 6.25 dB (umxhq: up to 1000 epochs, best of 4 seeds; sigsep/open-unmix-pytorch)",
+        backbone="Open-Unmix (BiLSTM)",
+        extras="squared error",
+        model="umxhq",
+        model_settings={"trainable": "all", "frozen_statistics": False},
+        loss="magnitude_mse",
+        learning_rate=1e-3,
+        weight_decay=1e-5,
+        t4_step_s=0.15,
+    )
+)
+_add(
+    Experiment(
+        name="F",
+        day=2,
+        title="umxhq, last layer fine-tuned",
+        hypothesis="A network trained for longer than this week affords gains from a few more epochs of its last BiLSTM layer.",
+        change="starts from umxhq's weights; only its last BiLSTM layer learns, batch-norm statistics stay frozen",
+        plan="+0.8 dB SDR",
+        literature="0 ± 0.1 dB against umxhq itself, which has seen these songs already; UMXL's +0.96 came from private data",
+        backbone="umxhq (BiLSTM)",
+        extras="fine-tuned",
+        model="umxhq",
+        model_settings={"trainable": "last_layer"},
+        loss="magnitude_mse",  # umxhq's own: another loss would move it for a reason of its own
+        start_from="umxhq",
+        epochs=10,
+        learning_rate=1e-5,
+        default_week=True,
+        t4_step_s=0.1,
+    )
+)
+_add(
+    Experiment(
+        name="C",
+        day=3,
+        title="Phase-aware loss",
+        hypothesis="A loss on the phase that is heard after iSTFT and STFT leaves fewer artefacts.",
+        change="adds 0.1 · (1 − cos Δφ) on a random half of the bins to the loss",
+        plan="higher SAR",
+        literature="0 ± 0.1 dB: a real mask moves that phase by 0.006 to 0.021 in 1 − cos, of 0.29; SAR alone can be gamed",
+        extras="phase loss",
+        loss="magnitude_phase",
+        t4_step_s=0.25,
+    )
+)
+_add(
+    Experiment(
+        name="D-pitch",
+        day=3,
+        title="Augmentation: pitch",
+        hypothesis="Songs moved by up to two semitones stand in for singers and keys that the training songs lack.",
+        change="each training clip's stems are shifted together by up to ±2 semitones",
+        plan="+0.3 dB SDR, with D-time",
+        literature="−0.1 to +0.2 dB at 20 epochs (Demucs v2, pitch and tempo: +0.34 [0.19, 0.53] after 180 epochs)",
+        extras="pitch ±2",
+        augment=PITCH,
+    )
+)
+_add(
+    Experiment(
+        name="D-time",
+        day=3,
+        title="Augmentation: tempo",
+        hypothesis="Songs played 10 % slower or faster stand in for rhythms that the training songs lack.",
+        change="each training clip's stems are played together at 0.9 to 1.1 times their tempo",
+        plan="+0.3 dB SDR, with D-pitch",
+        literature="−0.1 to +0.2 dB at 20 epochs (Demucs v2, pitch and tempo: +0.34 [0.19, 0.53] after 180 epochs)",
+        extras="tempo ±10 %",
+        augment=TEMPO,
+    )
+)
+_add(
+    Experiment(
+        name="C+D",
+        day=3,
+        title="Phase-aware loss and augmentation",
+        hypothesis="The phase loss and the augmentation, pitch and tempo, add up.",
+        change="C's loss, and the stems of D-pitch and D-time",
+        plan="higher SAR and +0.3 dB SDR",
+        literature="−0.1 to +0.2 dB: the sum of two effects near zero",
+        extras="phase loss, pitch ±2, tempo ±10 %",
+        loss="magnitude_phase",
+        augment={**PITCH, **TEMPO},
+        default_week=True,
+        t4_step_s=0.25,
+    )
+)
+_add(
+    Experiment(
+        name="A",
+        day=4,
+        title="Demucs-tiny, waveform",
+        hypothesis="A network on the waveform keeps transients that a mask on the mixture's phase smears.",
+        change="Demucs with three layers, 64 channels and a BiLSTM, trained on waveforms",
+        plan="+1 dB SDR on drums and bass",
+        literature="−3 to 0 dB (full Demucs v2 against UMX: vocals +0.73 [0.25, 1.43], after 257 GPU-hours)",
+        backbone="Demucs-tiny",
+        domain="waveform",
+        model="demucs-tiny",
+        loss="waveform_l1",
+        epochs=15,
+        max_segment_s=6.0,
+        default_week=True,
+        t4_step_s=1.1,
+    )
+)
+_add(
+    Experiment(
+        name="B",
+        day=5,
+        title="Two heads, vocals and accompaniment",
+        hypothesis="Learning the accompaniment besides teaches the shared trunk what is not voice.",
+        change="a second head for the accompaniment, at half the loss weight",
+        plan="+0.5 dB SDR",
+        literature="0 ± 0.3 dB (X-UMX 6.61 against 6.32; an independent version 5.53 against 6.14)",
+        extras="two heads",
+        model="openunmix-multitask",
+        loss_settings={"weights": (1.0, 0.5)},
+        t4_step_s=0.22,
     )
 )
 
@@ -74,27 +221,31 @@ def get_experiment(name: "str | Experiment") -> Experiment:
 
 def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
     """Every setting of a run as plain data, for config.json: the entry, then what the profile changes."""
-    model = {"name": experiment.model, "sample_rate": profile.sample_rate, **experiment.model_settings}
-    if profile.hidden_size and "hidden_size" not in experiment.model_settings:
+    narrower = profile.rows.get(experiment.name, {})
+    model = {"name": experiment.model, "sample_rate": profile.sample_rate}
+    if profile.hidden_size and experiment.model != "demucs-tiny":
         model["hidden_size"] = profile.hidden_size
+    segment_s = min(profile.segment_s, experiment.max_segment_s or profile.segment_s)
     return {
         "experiment": experiment.name,
         "profile": profile.name,
-        "model": model,
+        "model": {**model, **experiment.model_settings, **narrower.get("model", {})},
         "loss": {"name": experiment.loss, **experiment.loss_settings},
+        "start_from": narrower.get("start_from", experiment.start_from),
         "training": {
             "epochs": min(experiment.epochs, profile.epochs or experiment.epochs),
             "patience": experiment.patience,
-            "learning_rate": profile.learning_rate or experiment.learning_rate,
+            "learning_rate": experiment.learning_rate or profile.learning_rate or LEARNING_RATE,
             "weight_decay": experiment.weight_decay,
             "batch_size": profile.batch_size,
             "steps_per_epoch": profile.steps_per_epoch,
-            "segment_s": profile.segment_s,
+            "segment_s": segment_s,
             "valid_segments": profile.valid_segments,
             "sampling": experiment.sampling,
             "remix": profile.remix,
             "augment": dict(experiment.augment),
             "cache_kind": profile.cache_kind,
+            **narrower.get("training", {}),
         },
     }
 

@@ -5,7 +5,9 @@ changes against the plan.  A profile never changes what an experiment is about.
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from sepkit.errors import UsageError
 
@@ -22,6 +24,7 @@ class Profile:
     remix: share of the training clips whose stems come from two songs.
     hidden_size: of the recurrent networks, None leaves it.
     cache_kind: wave or stft, what training reads (day 1 measures both).
+    rows: what changes in single rows of the menu: {row: {"model": …, "training": …, "start_from": …}}.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Profile:
     remix: float = 0.0
     hidden_size: int | None = None
     cache_kind: str = "wave"
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 PROFILES = {
@@ -51,6 +55,10 @@ PROFILES = {
         epochs=12,
         learning_rate=2e-3,
         hidden_size=128,
+        rows={
+            "A": {"model": {"channels": 8, "resample": False}, "training": {"epochs": 6}},
+            "F": {"start_from": "UMX", "training": {"learning_rate": 2e-4}},
+        },
     ),
     "preview": Profile(
         name="preview",

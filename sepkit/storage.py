@@ -42,6 +42,17 @@ def writing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Deletes the temporary files in `folder` whose writers are dead (on this machine)."""
+    for part in folder.glob(".*.part"):
+        try:
+            os.kill(int(part.name.split(".")[-2]), 0)
+        except ProcessLookupError:
+            part.unlink(missing_ok=True)
+        except (ValueError, PermissionError):
+            continue
+
+
 def write_text(path: Path, text: str) -> None:
     with writing(path) as part:
         part.write_text(text, encoding="utf-8")
@@ -86,7 +97,12 @@ class Root:
         path = Path(root).expanduser().resolve() if root else default_root(profile).resolve()
         if path.exists() and not path.is_dir():
             raise SepkitError(f"Expected a folder for results at {path}, found a file; give another --root.")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SepkitError(
+                f"The folder for results {path} can't be made ({error.strerror}); give another --root."
+            ) from error
         return cls(path)
 
     def run(self, name: str) -> "Run":
@@ -101,7 +117,7 @@ class Root:
         file = self.path / "exclude.txt"
         if not file.exists():
             return ()
-        lines = (line.split("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
+        lines = (line.split("#")[0].strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
         return tuple(line for line in lines if line)
 
     def add_minutes(
@@ -117,7 +133,6 @@ class Root:
     ) -> None:
         """Appends one row to budget.csv: minutes count as GPU minutes wherever a GPU is attached."""
         file = self.path / "budget.csv"
-        new = not file.exists()
         row = (
             time.strftime("%Y-%m-%dT%H:%M:%S"),
             run,
@@ -128,10 +143,13 @@ class Root:
             device,
             f"{vram_mib:.0f}",
         )
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
         with file.open("a", newline="", encoding="utf-8") as out:
             writer = csv.writer(out)
-            if new:
+            if not text:
                 writer.writerow(BUDGET_COLUMNS)
+            elif not text.endswith("\n"):  # a kill in the middle of a row
+                out.write("\n")
             writer.writerow(row)
 
     def budget(self) -> pd.DataFrame:
@@ -139,8 +157,11 @@ class Root:
         file = self.path / "budget.csv"
         if not file.exists():
             return pd.DataFrame(columns=list(BUDGET_COLUMNS))
-        # a kill in the middle of an append leaves a short last line: it is dropped, not fatal
-        return pd.read_csv(file, on_bad_lines="skip", dtype={"run": str}).dropna(subset=["minutes"])
+        table = pd.read_csv(file, names=list(BUDGET_COLUMNS), header=None, dtype=str, on_bad_lines="skip")
+        numbers = ["epoch", "minutes", "gpu_min", "vram_mib"]
+        table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
+        # headers, also a second one of two runs that began together, and rows that a kill cut short
+        return table.dropna(subset=numbers[1:]).reset_index(drop=True)
 
 
 @dataclass(frozen=True)

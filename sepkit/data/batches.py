@@ -116,6 +116,8 @@ class FixedClips(Dataset):
     def __init__(self, cache: Cache, *, seconds: float, count: int, names: Sequence[str]) -> None:
         self.cache, self.length = cache, clip_length(seconds, cache.sample_rate)
         self.clips: list[tuple[str, int]] = []
+        if not names:
+            raise SepkitError(f"No songs to take fixed clips from in {cache.path} (0 found); name some.")
         for name in names:
             room = max(0, cache.frames(name) - self.length)
             starts = np.linspace(0, room, count + 2)[1:-1] if room else [0]

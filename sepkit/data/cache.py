@@ -5,8 +5,8 @@ that a 6-second clip of everything is seven neighbouring chunks.  The mixture is
 sources and is stored only where the song's own mixture is not (AAC coding, mastering).
 
 A folder `cache/<kind>-<fingerprint>` belongs to one set of settings and one set of source files.
-Each track is written aside and renamed; `manifest.json` is written last and lists every file with
-its size, so that a file cut short by a copy is found when the cache is opened.
+Each track is written aside and renamed, and then listed in `manifest.json` with its size: a file
+that is not listed, or that a copy cut short, is built again when the cache is opened.
 """
 
 import hashlib
@@ -23,12 +23,14 @@ from joblib import Parallel, delayed
 
 from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
 from sepkit.data.resampling import resample
-from sepkit.data.songs import STEMS, SongFolder, Track, accompaniment, read_song
+from sepkit.data.songs import STEMS, SongFolder, Track, accompaniment, import_musdb, read_song
 from sepkit.errors import SepkitError
 from sepkit.progress import progress
-from sepkit.storage import Root, read_json, write_json, writing
+from sepkit.storage import Root, read_json, remove_leftovers, write_json, writing
 
-FORMAT = 1
+FORMAT = 2
+# Of a larger source file, as many evenly spaced blocks of 16 KiB stand for the whole.
+HASH_WHOLE_BYTES, HASH_BLOCKS, BLOCK = 2**21, 64, 2**14
 ACTIVITY_S = 0.1  # hop of the stored loudness of the vocals
 # Above this, what mixture − Σ sources holds is more than the rounding of three int16 signals.
 SUM_RESIDUAL_DB = -60.0
@@ -127,8 +129,9 @@ def build_cache(
 ) -> Cache:
     """Opens the cache of `folder` for `splits`; what is missing or damaged is built first.
 
-    Raises SepkitError, by song and file, where songs can't be used; the others are cached all the
-    same, so nothing is done twice after the repair.
+    Raises SepkitError, by song and file, where songs can't be used: at once where headers tell, and
+    at the end where only the audio does; the others are then cached, and excluding the song is
+    enough to go on.
     """
     tracks = [track for track in folder.tracks if track.split in set(splits)]
     if not tracks:
@@ -138,10 +141,12 @@ def build_cache(
     songs = read_json(manifest, "the manifest of a cache")["songs"] if manifest.exists() else {}
     todo = [track for track in tracks if not _is_whole(path, track.name, songs)]
     if todo:
+        if folder.layout == "stem.mp4":
+            import_musdb()  # one sentence where ffmpeg is absent, not one a song
         require([problem for track in todo for problem in check_headers(track)], "The cache")
         path.mkdir(parents=True, exist_ok=True)
-        for leftover in path.glob(".*.part"):
-            leftover.unlink()
+        remove_leftovers(path)
+        order = {track.name: number for number, track in enumerate((*folder.tracks, *folder.excluded))}
         jobs = (delayed(_cache_track)(track, path, settings) for track in todo)
         results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
         problems: list[Problem] = []
@@ -151,9 +156,10 @@ def build_cache(
             problems.extend(found)
             if song:
                 songs[track.name] = song
-        order = {track.name: number for number, track in enumerate(folder.tracks)}
-        songs = dict(sorted(songs.items(), key=lambda item: order.get(item[0], len(order))))
-        write_json(manifest, {"settings": settings.to_dict(), "layout": folder.layout, "songs": songs})
+                songs = dict(sorted(songs.items(), key=lambda item: order[item[0]]))
+                write_json(
+                    manifest, {"settings": settings.to_dict(), "layout": folder.layout, "songs": songs}
+                )
         require(problems, "The cache")
     return Cache(
         path, settings, {track.name: {**songs[track.name], "split": track.split} for track in tracks}
@@ -175,8 +181,8 @@ def _is_whole(path: Path, name: str, songs: dict[str, dict[str, Any]]) -> bool:
 def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
     """Twelve hexadecimal digits over the settings and the content of every source file.
 
-    Of each file, its size and three blocks of 16 KiB count: enough to notice another file, and
-    independent of where the songs lie and when they were unpacked.
+    Files above 2 MiB are read in blocks: enough to notice another file.  Where the songs lie and
+    when they were unpacked does not count.
     """
     digest = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict()]).encode())
     for track in sorted(
@@ -188,9 +194,12 @@ def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
             size = file.stat().st_size
             digest.update(f"{track.name}/{file.name}:{size}".encode())
             with file.open("rb") as content:
-                for position in (0, size // 2, max(0, size - 16384)):
-                    content.seek(position)
-                    digest.update(content.read(16384))
+                if size <= HASH_WHOLE_BYTES:
+                    digest.update(content.read())
+                    continue
+                for block in range(HASH_BLOCKS):
+                    content.seek((size - BLOCK) * block // (HASH_BLOCKS - 1))
+                    digest.update(content.read(BLOCK))
     return digest.hexdigest()[:12]
 
 

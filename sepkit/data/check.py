@@ -7,6 +7,7 @@ or put on the exclusion list.  Songs are refused, never trimmed or padded.
 """
 
 import difflib
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 import soundfile as sf
 from joblib import Parallel, delayed
 
-from sepkit.data.songs import SongFolder, Track, accompaniment, read_song
+from sepkit.data.songs import GET_FFMPEG, SongFolder, Track, accompaniment, missing_decoders, read_song
 from sepkit.errors import SepkitError
 
 SAMPLE_RATE = 44100
@@ -79,7 +80,7 @@ def check_headers(track: Track) -> list[Problem]:
         frames[file.name] = info.frames
         if info.frames == 0:
             problems.append(_problem(track, file.name, "empty file", "audio", "0 samples"))
-        elif "should be" in info.extra_info:  # libsndfile's word for a data chunk longer than the file
+        elif re.search(r"^data : \d+ \(should be", info.extra_info, re.MULTILINE):  # libsndfile's words
             problems.append(
                 _problem(
                     track,
@@ -171,9 +172,11 @@ def check_track(track: Track) -> tuple[float, list[Problem]]:
 
 def check_folder(folder: SongFolder, n_jobs: int = -1) -> tuple[float, float, list[Problem]]:
     """(hours, median duration in seconds, problems) of all songs and of the folder as a whole."""
+    if folder.layout == "stem.mp4" and missing_decoders():
+        return 0.0, 0.0, check_counts(folder)
     results = Parallel(n_jobs=n_jobs)(delayed(check_track)(track) for track in folder.tracks)
     durations = [duration for duration, _ in results]
-    median_s = float(np.median(durations))
+    median_s = float(np.median([duration for duration in durations if duration] or [0.0]))
     problems = check_counts(folder, median_s)
     for _, found in results:
         problems.extend(found)
@@ -183,6 +186,12 @@ def check_folder(folder: SongFolder, n_jobs: int = -1) -> tuple[float, float, li
 def check_counts(folder: SongFolder, median_s: float | None = None) -> list[Problem]:
     """Problems of the folder as a whole: counts, doubled names, validation songs, short clips."""
     counts, problems = folder.counts, []
+    if folder.layout == "stem.mp4" and (missing := missing_decoders()):
+        expected = f"{' and '.join(missing)} on the PATH to read .stem.mp4 songs"
+        problems.append(_whole(folder, "no ffmpeg", expected, "none", GET_FFMPEG, blocking=True))
+    for name in folder.unknown:
+        fix = "correct exclude.txt under the root, or validation.txt"
+        problems.append(_whole(folder, "unknown name", "a song of this folder", repr(name), fix))
     for split in ("train", "valid", "test"):
         if counts[split] == 0:
             fix = (

@@ -1,17 +1,18 @@
 """Which songs train, which stop the training, which are scored; also in cross-validation.
 
 The usual split is the data set's own.  With a fold, the songs of train/ (training and validation
-together) are dealt into three folds by artist: one fold is scored, and of the other two a seventh
-of the songs, again whole artists, stops the training.
+together) are dealt into three folds by artist: one fold is scored, and of the other two about a
+seventh of the songs, again whole artists, stops the training.
 """
 
 from collections import Counter
 from typing import Any
 
 from sepkit.data.cache import Cache
-from sepkit.errors import UsageError
+from sepkit.errors import SepkitError, UsageError
 
 FOLDS = 3
+VALID_SHARE = 7
 
 
 def deal(artists: dict[str, str], folds: int) -> dict[str, int]:
@@ -39,9 +40,19 @@ def split_songs(cache: Cache, fold: int | None) -> dict[str, list[str]]:
     }
     folds = deal(artists, FOLDS)
     rest = {name: artist for name, artist in artists.items() if folds[name] != fold}
-    stops = deal(rest, 7)
-    return {
-        "train": [name for name in rest if stops[name] != 6],
-        "valid": [name for name in rest if stops[name] == 6],
+    parts = deal(rest, VALID_SHARE)
+    sizes = Counter(parts.values())
+    # with few artists some parts are empty, and some too large
+    stops = min(sizes, key=lambda part: (abs(sizes[part] - len(rest) / VALID_SHARE), part), default=None)
+    split = {
+        "train": [name for name in rest if parts[name] != stops],
+        "valid": [name for name in rest if parts[name] == stops],
         "test": [name for name in artists if folds[name] == fold],
     }
+    empty = [name for name, songs in split.items() if not songs]
+    if empty:
+        raise SepkitError(
+            f"Fold {fold} has no {' and no '.join(empty)} songs: {FOLDS} folds by artist need at least "
+            f"{FOLDS} artists in train/, found {len(set(artists.values()))}; train without a fold."
+        )
+    return split

@@ -1,6 +1,7 @@
 """Where a profile's songs lie: made, downloaded by musdb, or given by the student."""
 
 import os
+import shutil
 from pathlib import Path
 
 from sepkit.data.songs import SongFolder, find_songs, import_musdb
@@ -36,9 +37,13 @@ def download_preview(folder: Path) -> Path:
     """The 7-second set under `folder`, downloaded by musdb where it is absent (about 160 MB)."""
     if not (folder / "test").is_dir():
         musdb = import_musdb()
+        part = folder.with_name(f".{folder.name}.part")  # renamed when all songs are unpacked
+        shutil.rmtree(part, ignore_errors=True)
         try:
-            musdb.DB(root=str(folder), download=True)
+            musdb.DB(root=str(part), download=True)
+            part.replace(folder)
         except Exception as error:  # urllib, zipfile and musdb each raise their own
+            shutil.rmtree(part, ignore_errors=True)
             raise SepkitError(
                 f"The preview songs could not be downloaded from {PREVIEW_URL} ({type(error).__name__}: {error}); "
                 f"download and unpack the file by hand into {folder}, or give a folder with --data or SEPKIT_DATA."

@@ -26,6 +26,7 @@ STEMS = ("vocals", "drums", "bass", "other")
 ACCOMPANIMENT = ("drums", "bass", "other")
 MP4 = ".stem.mp4"
 SPLITS = ("train", "valid", "test")
+GET_FFMPEG = "install ffmpeg (apt-get install ffmpeg) or use songs in the WAV layout, which does not need it"
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,17 @@ class Track:
 
 @dataclass(frozen=True)
 class SongFolder:
-    """A folder of songs in one layout; `excluded` holds songs that the exclusion list leaves out."""
+    """A folder of songs in one layout; `excluded` holds songs that the exclusion list leaves out.
+
+    unknown: names on the exclusion list or in validation.txt that no song bears.
+    """
 
     path: Path
     layout: str
     tracks: tuple[Track, ...]
     excluded: tuple[Track, ...] = ()
     own_validation: bool = False
+    unknown: tuple[str, ...] = ()
 
     def split(self, name: str) -> list[Track]:
         return [track for track in self.tracks if track.split == name]
@@ -103,8 +108,8 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
         raise SepkitError(_why_none(root))
     layout = "wav" if wavs else "stem.mp4"
     own = root / "validation.txt"
-    names = set(own.read_text(encoding="utf-8").split("\n")) if own.exists() else musdb_validation_names()
-    excluded = set(exclude)
+    listed = _lines(own) if own.exists() else frozenset()
+    names, excluded = listed if own.exists() else musdb_validation_names(), frozenset(exclude)
     tracks: list[Track] = []
     left_out: list[Track] = []
     for subset, song, where in wavs or mp4s:
@@ -115,12 +120,22 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
         raise SepkitError(
             f"All {len(left_out)} songs under {root} are on the exclusion list; take some off it."
         )
-    return SongFolder(root, layout, tuple(tracks), tuple(left_out), own.exists())
+    trained = {song for subset, song, _ in wavs or mp4s if subset == "train"}
+    unknown = (excluded - {song for _, song, _ in wavs or mp4s}) | (listed - trained)
+    return SongFolder(root, layout, tuple(tracks), tuple(left_out), own.exists(), tuple(sorted(unknown)))
+
+
+def _lines(file: Path) -> frozenset[str]:
+    lines = (line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
+    return frozenset(line for line in lines if line)
 
 
 def _list_songs(root: Path, layout: str) -> list[tuple[str, str, Path]]:
-    """(subset, song name, path) of every song of `layout`; hidden and temporary names are skipped."""
-    songs = []
+    """(subset, song name, path) of every song of `layout`; hidden and temporary names are skipped.
+
+    Beside folders with WAV files, one without any is a song too: the check tells what it lacks.
+    """
+    songs, with_audio = [], False
     for subset in ("train", "test"):
         if not (root / subset).is_dir():
             continue
@@ -129,9 +144,10 @@ def _list_songs(root: Path, layout: str) -> list[tuple[str, str, Path]]:
                 continue
             if layout == "stem.mp4" and entry.name.endswith(MP4):
                 songs.append((subset, entry.name.removesuffix(MP4), entry))
-            if layout == "wav" and entry.is_dir() and any(entry.glob("*.[wW][aA][vV]")):
+            if layout == "wav" and entry.is_dir():
                 songs.append((subset, entry.name, entry))
-    return songs
+                with_audio |= any(entry.glob("*.[wW][aA][vV]"))
+    return songs if layout == "stem.mp4" or with_audio else []
 
 
 def _why_none(root: Path) -> str:
@@ -139,12 +155,15 @@ def _why_none(root: Path) -> str:
     entries = sorted(entry.name for entry in root.iterdir())
     found = ", ".join(entries[:4]) + (" …" if len(entries) > 4 else "") if entries else "nothing"
     fix = "give the folder that holds train/ and test/"
-    nested = (
-        [child for child in root.iterdir() if (child / "train").is_dir() or (child / "test").is_dir()]
-        if entries
-        else []
-    )
-    if nested:
+    nested = [child for child in root.iterdir() if (child / "train").is_dir() or (child / "test").is_dir()]
+    if "train" in entries or "test" in entries:
+        fix = (
+            "a song is a folder with mixture, vocals, drums, bass and other .wav, or one .stem.mp4: "
+            "copy the songs into train/ and test/"
+        )
+    elif "mixture.wav" in entries:
+        fix = f"this looks like one song: give the folder two levels up, {root.resolve().parent.parent}"
+    elif nested:
         fix = f"the songs seem to lie one level deeper: give {nested[0]}"
     elif any(name.endswith(MP4) for name in entries) or any(
         (root / name / "mixture.wav").exists() for name in entries
@@ -183,13 +202,16 @@ def read_song(track: Track, start: int = 0, stop: int | None = None) -> tuple[di
     return audio, rates["mixture"]
 
 
+def missing_decoders() -> list[str]:
+    """The programs that reading .stem.mp4 songs needs and that are not on the PATH."""
+    return [tool for tool in ("ffmpeg", "ffprobe") if shutil.which(tool) is None]
+
+
 def import_musdb():
     """The musdb module; SepkitError where ffmpeg is absent, since musdb then refuses to import."""
-    missing = [tool for tool in ("ffmpeg", "ffprobe") if shutil.which(tool) is None]
-    if missing:
+    if missing := missing_decoders():
         raise SepkitError(
-            f"Reading .stem.mp4 songs needs {' and '.join(missing)} on the PATH, found none; install ffmpeg "
-            "(apt-get install ffmpeg) or use songs in the WAV layout, which does not need it."
+            f"Reading .stem.mp4 songs needs {' and '.join(missing)} on the PATH, found none; {GET_FFMPEG}."
         )
     import musdb
 
@@ -210,8 +232,7 @@ def _read_mp4(track: Track, start: int, stop: int | None) -> tuple[dict[str, np.
     if stems.shape[0] != 5:
         raise SepkitError(f"{track.name}: expected 5 audio streams in {track.path}, found {stems.shape[0]}.")
     audio = np.ascontiguousarray(np.moveaxis(stems, 1, 2)[..., start:stop], dtype=np.float32)
-    order = sorted(((0, "mixture"), (1, "drums"), (2, "bass"), (3, "other"), (4, "vocals")))
-    return {source: audio[stream] for stream, source in order}, rate
+    return dict(zip(("mixture", "drums", "bass", "other", "vocals"), audio, strict=True)), rate
 
 
 def accompaniment(audio: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""BSS Eval v4, exactly as museval defines it, about fifty times faster on one CPU thread.
+"""BSS Eval v4, exactly as museval defines it, 30 to 50 times as fast on one CPU thread.
 
 Conventions: signals are `(source, channel, time)`, NumPy or torch, floating point; scores are dB in
 `(source, window)`. A window is one second and windows do not overlap; what is left after the last
@@ -20,7 +20,9 @@ over windows of cross-spectra, plus what crosses a window's edge. An FFT longer 
 turns filtering into a product and, by Parseval, every energy into a sum over bins. The target lies in
 the span of the projections, so all work is done on the error u = ŝ − s: p_own − s, p_all − p_own and
 ŝ − p_all are computed directly, never as a difference of large numbers, and a perfect estimate
-scores +inf. Above about 150 dB museval returns its own rounding noise; there the two differ.
+scores +inf. Above about 150 dB museval returns its own rounding noise; there the two differ. So they do
+where targets have bands with nothing in them, not even 16-bit noise: the filters are then decided by
+rounding, and museval's own ISR, SIR and SAR move by whole dB when left and right are swapped.
 """
 
 from functools import cached_property
@@ -97,8 +99,8 @@ def status_of(
 def silence(signal: Array, sample_rate: int) -> NDArray[np.bool_]:
     """`(source, window)`: True where museval calls the source silent: its channels sum to zero."""
     window, windows = _windows(signal.shape[-1], sample_rate)
-    mono = signal.sum(axis=1)[:, : windows * window]
-    return ~mono.reshape(len(signal), windows, window).any(axis=2)
+    sounds = signal.sum(axis=1)[:, : windows * window] != 0
+    return ~sounds.reshape(len(signal), windows, window).any(axis=2)
 
 
 class References:

@@ -76,7 +76,7 @@ def evaluate(
             "residual" if config.get("model", {}).get("sources", ("vocals",)) == ("vocals",) else "modelled"
         )
         estimator = make_estimator(run, device)
-        results = _each(estimator, cache, todo, device, n_jobs)
+        results = score_songs(estimator, cache, todo, device, n_jobs)
         for song, rows in progress(
             results, doing=f"score {run.name}", total=len(todo), name=lambda item: item[0]
         ):
@@ -204,7 +204,7 @@ def estimates(
     return clips
 
 
-def _each(estimator: Estimator, cache: Cache, songs: list[str], device: str, n_jobs: int | None):
+def score_songs(estimator: Estimator, cache: Cache, songs: list[str], device: str, n_jobs: int | None):
     """Yields (song, rows) in order.  On a GPU the parent separates while workers score."""
     n_jobs = n_jobs or os.cpu_count() or 1
     on_gpu = device == "cuda" and isinstance(estimator, ModelEstimate)

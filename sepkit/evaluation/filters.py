@@ -26,6 +26,7 @@ class Frames:
         self.rows, self.window = rows, window
         self.count = -(-rows.shape[1] // window)
         self.n_fft: int = scipy.fft.next_fast_len(window + TAPS - 1, real=True)
+        self._padded = np.zeros((len(rows), self.n_fft))
         size = 16 * self.count * len(rows) * (self.n_fft // 2 + 1)
         self._kept: list[Spectrum] | None = None
         if size <= CACHE_BYTES:
@@ -36,7 +37,9 @@ class Frames:
 
     def _spectrum(self, i: int) -> Spectrum:
         part = self.rows[:, i * self.window : (i + 1) * self.window]
-        return scipy.fft.rfft(part, n=self.n_fft)
+        self._padded[:, : part.shape[1]] = part
+        self._padded[:, part.shape[1] :] = 0
+        return scipy.fft.rfft(self._padded)
 
     def auto_correlation(self) -> Array:
         """r[a, b, k] = Σ_n rows[a, n] · rows[b, n + k] for k in [0, TAPS)."""
@@ -93,7 +96,8 @@ class Solver:
 
     def __init__(self, gram: Array) -> None:
         self.gram = gram
-        ridged = gram + np.finfo(np.float64).eps * np.eye(len(gram))
+        ridged = gram.copy(order="F")
+        ridged[np.diag_indices_from(ridged)] += np.finfo(np.float64).eps
         self._cholesky: Any = None
         self._lu: Any = None
         try:

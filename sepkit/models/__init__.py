@@ -14,7 +14,7 @@ from torch import nn
 from sepkit.errors import UsageError
 from sepkit.models.separation import separate
 
-NAMES = ("openunmix-small",)
+NAMES = ("openunmix-small", "openunmix-multitask", "demucs-tiny", "umxhq")
 
 __all__ = ["NAMES", "build", "separate"]
 

@@ -5,13 +5,15 @@ replaced by a GRU of the same sizes, and the mask is a sigmoid instead of an unb
 513 bins, stereo and 384 hidden units it has 3,086,088 parameters.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from sepkit.errors import SepkitError, UsageError
 from sepkit.models.mask import MaskModel
 
-BOUNDS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "clamp": lambda x: x.clamp(0, 1)}
+BOUNDS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "clamp": partial(torch.clamp, min=0, max=1)}
 
 
 def import_openunmix():

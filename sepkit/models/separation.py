@@ -16,7 +16,8 @@ from sepkit.data.resampling import resample
 from sepkit.errors import SepkitError
 
 CHUNK_S = 24.0
-OVERLAP_S = 2.0
+OVERLAP_S = 2.0  # or a quarter of a chunk, where chunks are shorter
+SHORTEST_CHUNK_S = 0.1
 
 
 def separate(
@@ -25,7 +26,7 @@ def separate(
     sample_rate: int = 44100,
     *,
     chunk_s: float = CHUNK_S,
-    overlap_s: float = OVERLAP_S,
+    overlap_s: float | None = None,
     device=None,
 ) -> dict[str, np.ndarray]:
     """{source: float32 (channel, time)} of a mixture (channel, time), exactly as long as it.
@@ -43,11 +44,19 @@ def separate(
         raise SepkitError(
             f"The mixture holds {np.count_nonzero(~np.isfinite(mixture))} samples that are not finite."
         )
+    if chunk_s < SHORTEST_CHUNK_S:
+        raise SepkitError(f"Expected chunks of at least {SHORTEST_CHUNK_S} s, got {chunk_s} s.")
+    if overlap_s is None:
+        overlap_s = min(OVERLAP_S, chunk_s / 4)
     if not 0 <= overlap_s < chunk_s / 2:
         raise SepkitError(f"Expected an overlap below half a chunk ({chunk_s} s), got {overlap_s} s.")
+    if sample_rate < 1 or sample_rate != int(sample_rate):
+        raise SepkitError(f"Expected a sample rate in whole Hz, got {sample_rate}.")
     length = mixture.shape[1]
-    mixture = np.broadcast_to(mixture, (model.channels, length))
-    at_model_rate = torch.from_numpy(np.ascontiguousarray(resample(mixture, sample_rate, model.sample_rate)))
+    mixture = np.array(np.broadcast_to(mixture, (model.channels, length)))  # own memory, writable
+    at_model_rate = torch.from_numpy(
+        np.ascontiguousarray(resample(mixture, int(sample_rate), model.sample_rate))
+    )
     if device is not None:
         model = model.to(device)
     chunk, overlap = round(chunk_s * model.sample_rate), round(overlap_s * model.sample_rate)
@@ -58,7 +67,7 @@ def separate(
             output = _overlap_add(model, at_model_rate, chunk, overlap)
     finally:
         model.train(was_training)
-    output = resample(output, model.sample_rate, sample_rate)[..., :length]
+    output = resample(output, model.sample_rate, int(sample_rate))[..., :length]
     estimates = {source: np.ascontiguousarray(output[number]) for number, source in enumerate(model.sources)}
     return complete(estimates, mixture)
 
@@ -76,14 +85,16 @@ def complete(estimates: Mapping[str, np.ndarray], mixture: np.ndarray) -> dict[s
 
 def _overlap_add(model, mixture: Tensor, chunk: int, overlap: int) -> np.ndarray:
     """(channel, time) -> (source, channel, time); neighbouring chunks are crossfaded linearly."""
-    device = next(model.parameters()).device
+    parameter = next(model.parameters(), None)
+    device = "cpu" if parameter is None else parameter.device
     length, hop = mixture.shape[1], chunk - overlap
     starts = list(range(0, max(1, length - overlap), hop))
     output = np.zeros((len(model.sources), *mixture.shape), dtype=np.float32)
     fade = np.linspace(0, 1, overlap + 2, dtype=np.float32)[1:-1]
     for start in starts:
         stop = min(start + chunk, length)
-        part = model(mixture[None, :, start:stop].to(device))[0].float().cpu().numpy()
+        # a copy: a model may hand back its input, which is the caller's mixture
+        part = model(mixture[None, :, start:stop].to(device))[0].float().cpu().numpy().copy()
         if start > 0:
             part[..., :overlap] *= fade[: part.shape[-1]]
         if start != starts[-1]:

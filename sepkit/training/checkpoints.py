@@ -18,7 +18,8 @@ from sepkit import models
 from sepkit.errors import SepkitError
 from sepkit.storage import Run, writing
 
-UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, ValueError)
+# what torch and pickle raise on a file that is cut short, overwritten or something else
+UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, ValueError, TypeError)
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -63,26 +64,33 @@ class BestAndLast(Checkpoint):
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Everything in a checkpoint, on the CPU; SepkitError where the file is cut short or foreign."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint["state_dict"]
     except UNREADABLE as error:
         size = path.stat().st_size if path.exists() else 0
         raise SepkitError(
             f"Expected a whole checkpoint in {path}, found {size} bytes that do not load ({type(error).__name__}); "
-            "delete it, and the run goes on from the checkpoint before it."
+            "train the run again, which goes on from the checkpoint before."
         ) from error
+    return checkpoint
 
 
 def newest(run: Run) -> Path | None:
     """The newest checkpoint of `run` that loads: last.ckpt, or the one before it, with a line; or None."""
+    damaged = ""
     for path in (run.last, run.path / "previous.ckpt"):
         if not path.exists():
             continue
         try:
-            load_checkpoint(path)
-        except SepkitError as error:
-            print(f"{run.name}: {error}")
+            epochs = load_checkpoint(path).get("epoch", -1) + 1
+        except SepkitError:
+            damaged += f"{path.name} is damaged ({path.stat().st_size} bytes that do not load); "
             continue
+        if damaged:
+            print(f"{run.name}: {damaged}going on from {path.name}, after epoch {epochs}", flush=True)
         return path
+    if damaged:
+        print(f"{run.name}: {damaged}starting again at epoch 1", flush=True)
     return None
 
 

@@ -43,19 +43,23 @@ class SeparationTask(L.LightningModule):
         return self.loss(self.model, sources.sum(dim=1), sources[:, self.picks])
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss = self._loss(batch)
-        if not torch.isfinite(loss):
-            raise SepkitError(
-                f"The training loss became {float(loss)} in epoch {self.current_epoch + 1}, step {batch_idx + 1} "
-                f"(clips of {', '.join(batch['track'])}); the checkpoints of the epoch before are kept: "
-                "lower the learning rate or look at these songs."
-            )
+        loss = self._finite(self._loss(batch), "training", batch, batch_idx)
         self.train_losses.append(loss.detach())
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        loss = self._finite(self._loss(batch), "validation", batch, batch_idx)
         size = batch["sources"].shape[0]
-        self.log("valid_loss", self._loss(batch), on_epoch=True, batch_size=size, sync_dist=True)
+        self.log("valid_loss", loss, on_epoch=True, batch_size=size, sync_dist=True)
+
+    def _finite(self, loss: Tensor, which: str, batch: dict[str, Any], step: int) -> Tensor:
+        if not torch.isfinite(loss):
+            raise SepkitError(
+                f"The {which} loss became {float(loss)} in epoch {self.current_epoch + 1}, step {step + 1} "
+                f"(clips of {', '.join(batch['track'])}); the checkpoints of the epoch before are kept: "
+                "lower the learning rate or look at these songs."
+            )
+        return loss
 
     def configure_optimizers(self):
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -69,17 +73,22 @@ class SeparationTask(L.LightningModule):
 class Recorder(Callback):
     """After each epoch: a row in history.csv, the minutes in budget.csv, a line on the screen.
 
-    It runs before the checkpoint is written; a restart cuts the rows that came after it.
+    It runs before the checkpoint is written; a restart cuts the rows of history.csv that came after
+    it.  The budget keeps all rows, and the minutes of an epoch that an error or Ctrl-C ended.
     """
 
     def __init__(self, run: Run, device: str) -> None:
         self.run, self.device = run, device
         self.rows: list[dict[str, Any]] = []
+        self.start: float | None = None
 
     def on_train_start(self, trainer, pl_module) -> None:
         file = self.run.path / "history.csv"
         past: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.exists() else []  # type: ignore[assignment]
         self.rows = [row for row in past if row["epoch"] <= trainer.current_epoch]
+        # a run that was killed between its early stop and the word "finished" is not to train on
+        for stopper in trainer.early_stopping_callbacks:
+            trainer.should_stop |= stopper.wait_count >= stopper.patience
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
         self.start = time.perf_counter()
@@ -90,29 +99,40 @@ class Recorder(Callback):
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         if not trainer.is_global_zero:
             return
-        seconds = time.perf_counter() - self.start
-        cuda = torch.cuda.is_available()
+        seconds, vram_mib = self._spend(trainer.current_epoch + 1)
         row = {
             "epoch": trainer.current_epoch + 1,
             "train_loss": float(torch.stack(pl_module.train_losses).mean()),
             "valid_loss": float(trainer.callback_metrics["valid_loss"]),
             "learning_rate": self.learning_rate,
             "seconds": round(seconds, 3),
-            "vram_mib": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0,
+            "vram_mib": vram_mib,
         }
         self.rows.append(row)
         write_csv(self.run.path / "history.csv", pd.DataFrame(self.rows))
+        print(
+            f"{self.run.name} epoch {row['epoch']}/{trainer.max_epochs} train {row['train_loss']:.4f} "
+            f"valid {row['valid_loss']:.4f} lr {row['learning_rate']:.2e} {seconds:.1f} s",
+            flush=True,
+        )
+
+    def on_exception(self, trainer, pl_module, exception) -> None:
+        if self.start is not None and trainer.is_global_zero:
+            self._spend(trainer.current_epoch + 1)
+
+    def _spend(self, epoch: int) -> tuple[float, int]:
+        """Writes the epoch's minutes into budget.csv; (seconds, peak GPU memory in MiB)."""
+        assert self.start is not None
+        seconds, self.start = time.perf_counter() - self.start, None
+        cuda = torch.cuda.is_available()
+        vram_mib = round(torch.cuda.max_memory_allocated() / 2**20) if cuda else 0
         self.run.root.add_minutes(
             run=self.run.name,
             stage="train",
             minutes=seconds / 60,
             device=self.device,
             gpu_attached=cuda,
-            epoch=row["epoch"],
-            vram_mib=row["vram_mib"],
+            epoch=epoch,
+            vram_mib=vram_mib,
         )
-        print(
-            f"{self.run.name} epoch {row['epoch']}/{trainer.max_epochs} train {row['train_loss']:.4f} "
-            f"valid {row['valid_loss']:.4f} lr {row['learning_rate']:.2e} {seconds:.1f} s",
-            flush=True,
-        )
+        return seconds, vram_mib

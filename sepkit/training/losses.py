@@ -4,7 +4,7 @@ A loss takes (model, mixture, target) with `mixture` (batch, channel, time) and 
 source, channel, time) in the order of `model.sources`, and gives a scalar in float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from sepkit.errors import UsageError
+from sepkit.models.stft import STFT
 
 Loss = Callable[[Any, Tensor, Tensor], Tensor]
+
+TINY = 1e-12  # keeps 0 / 0 at 0; far below the spectrum of the quietest 24-bit sample
 
 
 def frequency_weights(n_bins: int, alpha: str = "flat") -> Tensor:
@@ -33,22 +36,131 @@ def frequency_weights(n_bins: int, alpha: str = "flat") -> Tensor:
 
 
 def magnitude_l1(
-    model, mixture: Tensor, target: Tensor, *, alpha: str = "flat", weights: tuple[float, ...] = ()
+    model, mixture: Tensor, target: Tensor, *, alpha: str = "flat", weights: Sequence[float] = ()
 ) -> Tensor:
     """Mean of α(f) · | mask · |X| − |S| | over batch, channel, frequency and frame.
 
     `weights`: one factor a source, for a network of several; the sum over sources is taken.
     """
-    spectrum = model.stft(mixture).abs()  # (batch, channel, freq, frame)
+    spectrum = model.stft(mixture)
+    estimate = model.mask(spectrum.abs()).float() * spectrum.abs().unsqueeze(1)
+    return _weighted_l1(estimate, model.stft(target), alpha, weights)
+
+
+def magnitude_mse(model, mixture: Tensor, target: Tensor) -> Tensor:
+    """Mean of (mask · |X| − |S|)²: what openunmix and its umxhq weights were trained with."""
+    spectrum = model.stft(mixture).abs()
     estimate = model.mask(spectrum).float() * spectrum.unsqueeze(1)
-    error = (estimate - model.stft(target).abs()).abs()
-    error = error * frequency_weights(spectrum.shape[-2], alpha).to(error.device)[:, None]
+    return (estimate - model.stft(target).abs()).square().mean()
+
+
+def magnitude_phase(
+    model,
+    mixture: Tensor,
+    target: Tensor,
+    *,
+    alpha: str = "flat",
+    weights: Sequence[float] = (),
+    phase_weight: float = 0.1,
+) -> Tensor:
+    """`magnitude_l1` + phase_weight · `phase_loss`.
+
+    Training draws the half of the bins anew each step; validation keeps to one half, so that its
+    epochs can be compared.
+    """
+    spectrum = model.stft(mixture)
+    truth = model.stft(target)
+    mask = model.mask(spectrum.abs()).float()  # (batch, source, channel, freq, frame)
+    magnitude = _weighted_l1(mask * spectrum.abs().unsqueeze(1), truth, alpha, weights)
+    phase = phase_loss(
+        estimate=(mask * spectrum.unsqueeze(1)).flatten(0, 1),
+        target=truth.flatten(0, 1),
+        n_fft=model.stft.n_fft,
+        hop_length=model.stft.hop_length,
+        generator=None if model.training else torch.Generator().manual_seed(0),
+    )
+    return magnitude + phase_weight * phase
+
+
+def waveform_l1(model, mixture: Tensor, target: Tensor) -> Tensor:
+    """Mean of |ŝ − s| over batch, source, channel and time, as Demucs is trained."""
+    return (model(mixture).float() - target.float()).abs().mean()
+
+
+def phase_loss(
+    *,
+    estimate: Tensor,
+    target: Tensor,
+    n_fft: int = 1024,
+    hop_length: int = 256,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Weighted mean of 1 − cos Δφ over a random half of the bins, Δφ between Ŝ and S after a round trip.
+
+    A real mask leaves the mixture's phase as it is, so the phase of mask · X has no gradient at
+    all.  What is heard is the waveform: both spectra go through iSTFT and STFT, which mixes
+    neighbouring bins, and there the phase depends on the mask.
+
+    A bin weighs |Ŝ| · |S|, without gradient, over the sum of these weights in the batch.  So an empty
+    bin or a silent clip, whose phase is noise, counts nothing; a bin's gradient is |S| · sin Δφ over
+    that sum, however small Ŝ is there; and the loss sees phases alone.  1 − cos Δφ is computed as
+    ½ |Ŝ/|Ŝ| − S/|S||², which is 0 exactly where they agree.
+
+    Args:
+        estimate, target: complex spectra (batch, channel, freq, frame), Hann, centred.
+        n_fft, hop_length: of these spectra.
+        generator: draws the half, the same for all clips and channels; None takes torch's own,
+            which the trainer seeds with (seed, epoch, step).
+
+    Returns:
+        A float32 scalar from 0 to 2: 0 where estimate == target and where one of them is silent, the
+        same for any positive scale of either.
+
+    Raises:
+        UsageError: the shapes differ, or do not belong to n_fft.
+
+    >>> waveform = torch.sin(torch.arange(4096) / 10).expand(1, 2, -1)
+    >>> spectrum = STFT(1024, 256)(waveform)
+    >>> float(phase_loss(estimate=3 * spectrum, target=spectrum)) < 1e-6
+    True
+    >>> round(float(phase_loss(estimate=-spectrum, target=spectrum)), 3)
+    2.0
+    """
+    if estimate.shape != target.shape or estimate.ndim != 4 or estimate.shape[-2] != n_fft // 2 + 1:
+        raise UsageError(
+            f"Expected two spectra (batch, channel, {n_fft // 2 + 1}, frame) of the same shape for n_fft {n_fft}, "
+            f"got estimate {tuple(estimate.shape)} and target {tuple(target.shape)}."
+        )
+    stft = STFT(n_fft, hop_length).to(estimate.device)
+    length = max(1, estimate.shape[-1] - 1) * hop_length
+    spectra = [stft(stft.inverse(spectrum, length)) for spectrum in (estimate, target)]
+    device = spectra[0].device if generator is None else generator.device
+    half = torch.rand(spectra[0].shape[-2:], generator=generator, device=device) < 0.5
+    with torch.autocast(spectra[0].device.type, enabled=False):
+        (unit, weight), (true_unit, true_weight) = (_unit_and_weight(spectrum) for spectrum in spectra)
+        weight = weight * true_weight * half.to(weight.device)
+        difference = torch.view_as_real(unit - true_unit).square().sum(dim=-1) / 2  # 1 − cos Δφ
+        return (weight * difference).sum() / weight.sum().clamp_min(TINY)
+
+
+def _unit_and_weight(spectrum: Tensor) -> tuple[Tensor, Tensor]:
+    """S/|S|, and |S| over its largest without gradient; both 0 where there is nothing."""
+    magnitude = spectrum.abs()
+    weight = magnitude.detach()
+    return spectrum / magnitude.clamp_min(TINY), weight / weight.max().clamp_min(TINY)
+
+
+def _weighted_l1(estimate: Tensor, spectrum: Tensor, alpha: str, weights: Sequence[float]) -> Tensor:
+    """Σ over sources of weight · mean of α(f) · | estimate − |spectrum| |."""
+    error = (estimate - spectrum.abs()).abs()
+    error = error * frequency_weights(error.shape[-2], alpha).to(error.device)[:, None]
     per_source = error.mean(dim=(0, 2, 3, 4))
-    factors = torch.tensor(weights or (1.0,) * len(per_source), device=error.device)
-    return (per_source * factors).sum()
+    if weights and len(weights) != len(per_source):
+        raise UsageError(f"Expected {len(per_source)} weights, one a source, got {len(weights)}.")
+    return (per_source * per_source.new_tensor(weights or [1.0] * len(per_source))).sum()
 
 
-LOSSES = {"magnitude_l1": magnitude_l1}
+LOSSES = {loss.__name__: loss for loss in (magnitude_l1, magnitude_mse, magnitude_phase, waveform_l1)}
 
 
 def make_loss(name: str, **settings: Any) -> Loss:

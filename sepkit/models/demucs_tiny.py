@@ -1,0 +1,73 @@
+"""Demucs-tiny: the waveform network of Demucs v2, three layers deep.
+
+`demucs.demucs.Demucs` (Défossez et al., arXiv 1911.13254, with the residual branches of demucs 3
+and 4), depth 3, 64 channels and the paper's BiLSTM between encoder and decoder: 4,331,940
+parameters for two sources.  demucs leaves the BiLSTM out unless it is asked for; without it
+(1,570,980 parameters) the network hears 9 ms.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sepkit.errors import SepkitError, UsageError
+
+
+def import_demucs():
+    """demucs' waveform network; SepkitError where it can't be imported."""
+    try:
+        from demucs.demucs import Demucs
+    except (ImportError, OSError) as error:
+        raise SepkitError(
+            f"demucs can't be imported ({error}); it is what demucs-tiny is made of: pip install 'demucs>=4.0.1' "
+            "and a torchaudio that fits torch."
+        ) from error
+    return Demucs
+
+
+class Model(nn.Module):
+    """A waveform (batch, channel, time) of any length -> (batch, source, channel, time).
+
+    The network itself brings its input to mean 0 and deviation 1 and its output back, pads the
+    input to a length that its strides divide, and cuts the output to the input's length.
+
+    channels: feature channels of the first layer (the sound's are always two); each deeper layer
+    has twice as many.
+    lstm_layers: of the BiLSTM; 0 leaves it out (an ablation).
+    resample: whether the network works at twice the sample rate, as demucs does.
+    """
+
+    channels: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        sources: tuple[str, ...] = ("vocals", "accompaniment"),
+        sample_rate: int = 44100,
+        channels: int = 64,
+        depth: int = 3,
+        lstm_layers: int = 2,
+        resample: bool = True,
+    ) -> None:
+        super().__init__()
+        if channels < 4 or channels % 4 or depth < 1 or lstm_layers < 0:
+            raise UsageError(
+                "Expected channels a multiple of 4, depth of at least 1 and lstm_layers of at least 0, "
+                f"got {channels}, {depth} and {lstm_layers}."
+            )
+        self.sources, self.sample_rate = tuple(sources), sample_rate
+        self.core = import_demucs()(
+            list(self.sources),
+            audio_channels=self.channels,
+            channels=channels,
+            depth=depth,
+            lstm_layers=lstm_layers,
+            resample=resample,
+            samplerate=sample_rate,
+        )
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        length = mixture.shape[-1]
+        if length < 2:  # a single sample has no deviation
+            mixture = torch.nn.functional.pad(mixture, (0, 2 - length))
+        return self.core(mixture)[..., :length]

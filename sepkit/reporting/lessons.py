@@ -1,0 +1,188 @@
+"""What the numbers say, in sentences: every one is computed from files under the root.
+
+A sentence appears only where its numbers are there; nothing is said about rows that did not run
+except that they did not.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sepkit.errors import SepkitError
+from sepkit.evaluation.statistics import Comparison, compare_scores
+from sepkit.experiments import MENU
+from sepkit.profiles import Profile
+from sepkit.reporting.rows import ALPHA, BASE, LEADING, MAIN, REFERENCES, Board, Section
+from sepkit.reporting.scoreboard import collect
+from sepkit.storage import Root
+
+LIMIT_MIN = 480.0  # 8 GPU-hours
+SEED_SD_DB = "0.03 to 0.34"  # published configurations, by seed; shared literature table
+
+
+def lessons(root: Any, profile: Profile | str | None = None) -> list[str]:
+    """Sentences on what helped, what did not, what can't be told, what it cost, what is missing."""
+    root = Root.open(root, profile)
+    return board_lessons(collect(root, profile), root.budget())
+
+
+def board_lessons(board: Board, budget: pd.DataFrame) -> list[str]:
+    section = board.main
+    said = (
+        [*verdicts(section), *standing(section)]
+        if section
+        else ["No run is finished and scored yet, so nothing can be concluded."]
+    )
+    return [*said, *money(budget, section), *missing(board)]
+
+
+def verdicts(section: Section) -> list[str]:
+    """Which rows beat Base, which lost, which can't be told apart, and how sure that is."""
+    tests = section.comparisons
+    if not tests:
+        return [f"No row could be tested against {BASE}."]
+    holm = dict(zip(section.table["Exp"], section.table["p (Holm)"], strict=True))
+    said = []
+    for better, word in ((True, "beats"), (False, "is worse than")):
+        rows = {name: test for name, test in tests.items() if test.significant and test.better == better}
+        for name, test in rows.items():
+            kept = (
+                ""
+                if holm[name] < ALPHA
+                else f"; after Holm's correction p = {holm[name]:.4f}, no longer under {ALPHA:g}"
+            )
+            said.append(
+                f"{name} {word} {BASE} by {abs(test.median_difference):.2f} dB {_interval(test)} on {test.metric} of {test.source}{kept}."
+            )
+    if not any(test.significant and test.better for test in tests.values()):
+        said.append(f"No row beats {BASE} at p < {ALPHA:g}.")
+    for name, test in tests.items():
+        if test.n == test.n_zero:
+            said.append(f"{name} scores exactly as {BASE} on every song.")
+        elif not test.enough:
+            said.append(
+                f"{name}: n = {test.n} songs are too small for p < {ALPHA:g}, whatever the difference ({test.median_difference:+.2f} dB)."
+            )
+        elif not test.significant:
+            said.append(
+                f"{name} can't be told from {BASE}: {test.median_difference:+.2f} dB {_interval(test)}; with 95 % confidence a gain above {test.interval[1]:.2f} dB is excluded."
+            )
+    seeds = set(section.table.loc[~section.table["Exp"].isin(REFERENCES), "seeds"])
+    if all("," not in str(each) for each in seeds):
+        said.append(
+            f"Every row has one seed, so the tests compare checkpoints, not methods: published scores differ by an SD of {SEED_SD_DB} dB between seeds alone."
+        )
+    return said
+
+
+def standing(section: Section) -> list[str]:
+    """Where Base lies between mixture and oracle; whether SAR and SDR agree; F against umxhq's own row."""
+    table = section.table.set_index("Exp")
+    said = []
+    if {BASE, *REFERENCES} <= set(table.index) and MAIN in table:
+        low, base, high = (float(table.loc[name, MAIN]) for name in ("mixture", BASE, "oracle"))  # type: ignore[arg-type]
+        if high > low:
+            said.append(
+                f"{BASE} reaches {base:.2f} dB, {100 * (base - low) / (high - low):.0f} % of the way from the mixture ({low:.2f}) to the ideal ratio mask ({high:.2f})."
+            )
+    names = [name for name in LEADING if name in table]
+    trained = table.drop(index=[name for name in REFERENCES if name in table.index])
+    if len(names) == 3 and len(trained) > 1 and trained[names].notna().all(axis=None):
+        best = {name: str(trained[name].astype(float).idxmax()) for name in names}
+        if len(set(best.values())) > 1:
+            told = ", ".join(f"{row} by {name}" for name, row in best.items())
+            said.append(
+                f"The measures disagree on the best row ({told}); SAR alone can be gamed: the mixture itself scores high on it."
+            )
+    if {"F", "UMX"} <= set(table.index):
+        rows = section.scores
+        try:
+            test = compare_scores(rows[rows["experiment"] == "F"], rows[rows["experiment"] == "UMX"])
+            said.append(f"Fine-tuning against the network that it starts from: {test.sentence}")
+        except SepkitError as error:
+            said.append(f"F is not compared with UMX: {error}")
+    return said
+
+
+def money(budget: pd.DataFrame, section: Section | None) -> list[str]:
+    """Where the minutes went, against 8 GPU-hours."""
+    if budget.empty:
+        return ["No minutes are booked in budget.csv."]
+    gpu, minutes = float(budget["gpu_min"].sum()), float(budget["minutes"].sum())
+    by_stage = budget.groupby("stage")["minutes"].sum().sort_values(ascending=False)
+    by_run = budget.groupby("run")["minutes"].sum().sort_values(ascending=False)
+    stages = (
+        ", ".join(f"{100 * spent / minutes:.0f} % {stage}" for stage, spent in by_stage.head(4).items())
+        if minutes
+        else ""
+    )
+    total = (
+        f"{gpu:.1f} of {LIMIT_MIN:.0f} GPU minutes are spent ({100 * gpu / LIMIT_MIN:.0f} %)"
+        if gpu
+        else f"No GPU was used; {minutes:.1f} CPU minutes are spent"
+    )
+    said = [
+        f"{total}: {stages}; the dearest run is {by_run.index[0]} with {by_run.iloc[0]:.1f} minutes."
+        if minutes
+        else f"{total}."
+    ]
+    finished = set() if section is None else set(section.scores["run"])
+    lost = by_run[[run not in finished for run in by_run.index]]
+    if section is not None and lost.sum() > 0:
+        said.append(
+            f"{lost.sum():.1f} of these minutes went into what has no row in the table: {', '.join(map(str, lost.index))}."
+        )
+    return said
+
+
+def missing(board: Board) -> list[str]:
+    """Rows of the menu that did not run, runs that are not in the table, and what the profile leaves out."""
+    ran = {str(name) for section in board.sections for name in section.table["Exp"]}
+    absent = [name for name in (*MENU, *REFERENCES) if name not in ran]
+    said = [f"{run} is not in the table: {reason}." for run, reason in board.unfinished.items()]
+    if absent:
+        said.append(f"No score of: {', '.join(absent)}.")
+    if board.profile.name != "full":
+        said.append(
+            f"These are {board.profile.name} scores ({board.profile.songs}; {board.profile.reduced}); the plan's and the literature's figures are for MUSDB18-HQ, so only signs and orders compare."
+        )
+    return said
+
+
+def expectations(section: Section) -> pd.DataFrame:
+    """Hypothesis, expectation and measurement of each trained row that the menu holds."""
+    records = []
+    for row in section.table.to_dict("records"):
+        entry = MENU.get(str(row["Exp"]))
+        if entry is None:
+            continue
+        test = section.comparisons.get(entry.name)
+        if test is not None:
+            measured = (
+                f"{test.median_difference:+.2f} dB {_interval(test)}"
+                if np.isfinite(test.median_difference)
+                else "undefined"
+            )
+            verdict = (
+                "better"
+                if test.better
+                else "worse"
+                if test.significant
+                else test.mark or "no significant difference"
+            )
+        else:
+            measured = "; ".join(
+                f"{row[name]:.2f} dB {name}" for name in LEADING if name in row and np.isfinite(row[name])
+            )
+            verdict = "the base of the tests" if entry.name == BASE else "not tested"
+        records.append(
+            {"Exp": entry.name, "hypothesis": entry.hypothesis, "the plan expects": entry.plan,
+             "the literature": entry.literature, "measured": measured, "verdict": verdict}
+        )  # fmt: skip
+    return pd.DataFrame(records)
+
+
+def _interval(test: Comparison) -> str:
+    low, high = test.interval
+    return f"[{low:+.2f}, {high:+.2f}]" if np.isfinite([low, high]).all() else "(no interval: too few songs)"

@@ -1,0 +1,197 @@
+"""The rows of one scoreboard section, their tests against Base, and the sentences above them.
+
+Conventions as in `sepkit.reporting.scoreboard`: all scores given here share one protocol and one set
+of songs; several seeds of an experiment come as one table and are averaged song by song.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sepkit.errors import SepkitError
+from sepkit.evaluation.metrics import PROTOCOLS
+from sepkit.evaluation.statistics import ARTIST_OVERLAP, Comparison, compare_scores, summary
+from sepkit.experiments import MENU
+from sepkit.profiles import Profile
+from sepkit.storage import Root, Run
+
+BASE = "Base"
+REFERENCES = ("mixture", "oracle")
+ALPHA = 0.01
+# column: metric and source. The header carries the definition.
+LEADING = {
+    "SDR voc (sdr_bsseval)": ("sdr_bsseval", "vocals"),
+    "SI-SDR (si_sdr)": ("si_sdr", "vocals"),
+    "SAR (sar_bsseval)": ("sar_bsseval", "vocals"),
+}
+MAIN = next(iter(LEADING))
+SHORT = {"accompaniment": "acc"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that may share a table: one protocol, one set of songs."""
+
+    name: str  # "2stem", "4stem", "2stem folds"
+    protocol: str
+    folds: bool
+    table: pd.DataFrame
+    header: list[str]  # sentences
+    notes: list[str]
+    overlap: pd.DataFrame  # with and without the songs of artists who also sing in training; or empty
+    comparisons: dict[str, Comparison]
+    scores: pd.DataFrame  # every score behind the table
+
+    @property
+    def title(self) -> str:
+        songs = "cross-validation by artist" if self.folds else "test songs"
+        return f"{songs.capitalize()}, protocol {self.protocol} ({', '.join(PROTOCOLS[self.protocol])})"
+
+
+@dataclass(frozen=True)
+class Board:
+    profile: Profile
+    sections: list[Section] = field(default_factory=list)
+    unfinished: dict[str, str] = field(default_factory=dict)  # run: reason
+
+    @property
+    def main(self) -> Section | None:
+        return self.sections[0] if self.sections else None
+
+
+def ordered(names: Any) -> list[str]:
+    """The menu's order, then names that it does not hold, then the references."""
+    menu = list(MENU)
+    trained = [str(name) for name in names if name not in REFERENCES]
+    trained.sort(key=lambda name: (name != BASE, menu.index(name) if name in menu else len(menu), name))
+    return trained + [name for name in REFERENCES if name in set(names)]
+
+
+def compared(by_name: Mapping[str, pd.DataFrame]) -> tuple[dict[str, Comparison], list[str]]:
+    """Each trained row against Base, and why one could not be compared."""
+    comparisons, notes = {}, []
+    tested = [name for name in by_name if name not in (BASE, *REFERENCES)]
+    if BASE not in by_name:
+        return {}, [
+            f"{', '.join(tested)}: no {BASE} with this protocol and these songs, so nothing is tested."
+        ] if tested else []
+    for name in tested:
+        try:
+            comparisons[name] = compare_scores(by_name[name], by_name[BASE], alpha=ALPHA)
+        except SepkitError as error:
+            notes.append(f"{name} is not tested against {BASE}: {error}")
+    return comparisons, notes
+
+
+def row(
+    root: Root,
+    name: str,
+    scores: pd.DataFrame,
+    columns: Mapping[str, tuple[str, str]],
+    result: Comparison | None,
+    adjusted: float | None,
+) -> dict[str, Any]:
+    entry, runs = MENU.get(name), sorted(scores["run"].unique())
+    reference = name in REFERENCES
+    statuses = [root.run(run).status for run in runs]
+    row: dict[str, Any] = {
+        "Exp": name,
+        "Backbone": entry.backbone if entry else "—" if reference else _model(root.run(runs[0])),
+        "Domain": entry.domain if entry else "—",
+        "Extras": entry.extras if entry else "—",
+    }
+    facts: dict[str, dict[str, Any]] = {}
+    for column, (metric, source) in columns.items():
+        there = ((scores["metric"] == metric) & (scores["source"] == source)).any()
+        facts[column] = dict(summary(scores, metric, source)) if there else {}
+        for suffix, fact in (("", "median"), (" q25", "q25"), (" q75", "q75")):
+            row[column + suffix] = facts[column].get(fact, np.nan)
+    leading = facts.get(MAIN, {})
+    seeds = sorted(scores["seed"].dropna().astype(int).unique())
+    gpu, minutes = (
+        sum(float(status.get(key) or 0) for status in statuses) / len(runs) for key in ("gpu_min", "minutes")
+    )
+    mark = "—" if result is None else result.mark or ("no change" if result.n == result.n_zero else "n.s.")
+    # the plan's columns first
+    plan = ("Exp", "Backbone", "Domain", "Extras", *(name for name in LEADING if name in row))
+    row |= {"GPU min": gpu or np.nan, "Sig.": mark}
+    row |= {
+        "gain": result.median_difference if result else np.nan,
+        "gain low": result.interval[0] if result else np.nan,
+        "gain high": result.interval[1] if result else np.nan,
+        "p": np.nan if result is None or result.p_value is None else result.p_value,
+        "p (Holm)": np.nan if adjusted is None else adjusted,
+        "accompaniment": ", ".join(sorted(set(scores["accompaniment"].dropna()))) or "—",
+        "songs": leading.get("n", 0),
+        "undefined": leading.get("n_undefined", 0),
+        "frames": leading.get("frames", 0) // max(len(seeds), 1),
+        "frames dropped": leading.get("frames_dropped", 0) // max(len(seeds), 1),
+        "CPU min": np.nan if gpu else minutes or np.nan,
+        "seeds": "—" if reference else ", ".join(map(str, seeds)),
+        "runs": len(runs),
+    }
+    return {name: row[name] for name in dict.fromkeys((*plan, "GPU min", "Sig.", *row))}
+
+
+def _model(run: Run) -> str:
+    return str((run.config.get("model") or {}).get("name", "—"))
+
+
+def header_sentences(
+    root: Root, profile: Profile, rows: pd.DataFrame, protocol: str, table: pd.DataFrame
+) -> list[str]:
+    trained = table[~table["Exp"].isin(REFERENCES)]
+    runs = rows[~rows["experiment"].isin(REFERENCES)]["run"].unique()
+    statuses = [root.run(run).status for run in runs]
+    devices = sorted({str(status["device"]) for status in statuses if status.get("device")})
+    minutes = sum(float(status.get("minutes") or 0) for status in statuses)
+    seeds = sorted(rows["seed"].dropna().astype(int).unique())
+    counted, dropped = (_span(table[column]) for column in ("frames", "frames dropped"))
+    lacking = trained[trained["undefined"] > 0]
+    undefined = "; ".join(
+        f"{n} of {name}" for name, n in zip(lacking["Exp"], lacking["undefined"], strict=True)
+    )
+    return [
+        f"Profile {profile.name}: {profile.songs}. Reduced against the plan: {profile.reduced}.",
+        f"{rows['track'].nunique()} songs, protocol {protocol}: {', '.join(PROTOCOLS[protocol])} scored together.",
+        "sdr_bsseval and sar_bsseval: BSS Eval v4: 1 s windows, one 512-tap filter a track, median over "
+        "frames, then over songs. si_sdr: whole track, both channels as one vector, then median over songs. "
+        "In dB, with the quartiles over songs in brackets.",
+        f"Seed {', '.join(map(str, seeds)) or 'unknown'}; device {', '.join(devices) or 'unknown'}; "
+        f"{minutes:.1f} minutes of training in {len(runs)} runs (the column: minutes a run).",
+        f"Frames of vocals: {counted} counted and {dropped} dropped, because a source was silent in them. "
+        f"Songs without a defined score: {undefined or 'none'}"
+        + (
+            ", so that medians are over unlike songs; gains and tests use songs defined on both sides."
+            if undefined
+            else "."
+        ),
+        f"Sig.: Wilcoxon two-sided against {BASE} on {MAIN}, ✓ better and ▼ worse at p < {ALPHA:g}, n.s. not "
+        "significant; p (Holm) is corrected over the rows that ran. Gain: Hodges–Lehmann estimate in dB "
+        "with its 95 % interval.",
+    ]
+
+
+def _span(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high} (by row)"
+
+
+def overlap_table(by_name: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Means and medians with and without the songs that share an artist with training, and outliers."""
+    metric, source = LEADING[MAIN]
+    records = []
+    for name, scores in by_name.items():
+        leading = scores[(scores["metric"] == metric) & (scores["source"] == source)]
+        if not leading["track"].isin(ARTIST_OVERLAP).any():
+            continue
+        fact = summary(leading, metric, source)
+        keys = ("mean", "mean_without_overlap", "mean_without_outliers", "median", "median_without_overlap")
+        records.append(
+            {"Exp": name, **{key.replace("_", " "): fact[key] for key in keys}}
+            | {"songs": fact["n"], "songs without overlap": fact["n_without_overlap"]}
+        )
+    return pd.DataFrame(records)

@@ -1,0 +1,95 @@
+"""Pictures over frequency: spectrograms of clips, and what a loss tells each frequency.
+
+Clips are `(channel, time)` or `(time,)`; time in s, frequency in Hz, levels in dB.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sepkit.errors import SepkitError
+from sepkit.reporting.canvas import Picture, cycle, plain
+from sepkit.reporting.player import as_clip
+
+FLOOR_DB = -80.0
+
+
+def spectrograms(
+    clips: Mapping[str, Any],
+    sample_rate: int = 44100,
+    *,
+    hop_length: int = 512,
+    max_hz: float = 16000,
+    start_s: float = 0.0,
+    title: str = "",
+) -> Picture:
+    """Mel spectrograms, one under another, on one colour scale and one time axis.
+
+    Colours are dB under the loudest point of all clips, cut at −80, so that levels compare across
+    panels.  `start_s` is where the clips begin in their song: the time axis starts there.
+    """
+    if not clips:
+        raise SepkitError("expected at least one clip to draw, got none.")
+    import librosa  # slow to import
+
+    # about 46 ms of window, whatever the rate
+    n_fft = 2 ** round(np.log2(0.0464 * sample_rate))
+    top = min(max_hz, sample_rate / 2)
+    arrays = {name: as_clip(clip, name) for name, clip in clips.items()}
+    mel = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=128, fmax=top)
+    powers = {}
+    for name, clip in arrays.items():
+        spectrum = librosa.stft(clip, n_fft=n_fft, hop_length=hop_length)  # frames are centred
+        powers[name] = mel @ (np.abs(spectrum) ** 2).mean(axis=0)
+    loudest = max(float(power.max()) for power in powers.values()) or 1.0
+    duration = max(clip.shape[1] for clip in arrays.values()) / sample_rate
+    figure = Picture(9, 0.7 + 1.6 * len(clips))
+    panels = figure.subplots(len(clips), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    edges = librosa.hz_to_mel(np.array([0.0, top]))
+    ticks = [hz for hz in (125, 500, 1000, 2000, 4000, 8000, 16000) if hz <= top]
+    for axes, (name, power) in zip(panels, powers.items(), strict=True):
+        level = np.maximum(10 * np.log10(np.maximum(power / loudest, 1e-30)), FLOOR_DB)
+        left = start_s - hop_length / 2 / sample_rate  # a frame's middle is its time
+        right = left + power.shape[1] * hop_length / sample_rate
+        image = axes.imshow(
+            level, origin="lower", aspect="auto", cmap="magma", vmin=FLOOR_DB, vmax=0,
+            extent=(left, right, *edges),
+        )  # fmt: skip
+        axes.set_yticks(librosa.hz_to_mel(np.array(ticks, float)), [_hz(hz) for hz in ticks])
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.set_xlim(start_s, start_s + duration)
+    figure.supylabel("frequency in Hz (mel scale)", fontsize=10)
+    panels[-1].set_xlabel("time in s")
+    figure.colorbar(image, ax=list(panels), label="dB under the loudest point of all", aspect=30)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def gradients(curves: Mapping[str, Any], sample_rate: int = 44100) -> Picture:
+    """Mean size of a loss's gradient at each frequency, 0 to half the sample rate, one line a loss.
+
+    curves: `(freq,)` by name.  A curve that is zero (under 1e-12) everywhere is named, not drawn: a
+    logarithmic axis can't show it.
+    """
+    figure = Picture(8, 3.6)
+    axes = figure.subplots()
+    for (name, curve), colour in zip(curves.items(), cycle(len(curves)), strict=True):
+        sizes = np.abs(np.asarray(curve, float))
+        if (sizes < 1e-12).all():
+            axes.plot([], [], color=colour, label=f"{name}: zero at every frequency")
+            continue
+        axes.semilogy(
+            np.linspace(0, sample_rate / 2, len(sizes)), np.maximum(sizes, 1e-30), color=colour, label=name
+        )
+    axes.set_xlim(0, sample_rate / 2)
+    axes.set_xlabel("frequency in Hz")
+    axes.set_ylabel("mean |gradient| (no unit)")
+    axes.legend(fontsize=9, frameon=False)
+    plain(axes)
+    return figure
+
+
+def _hz(hz: float) -> str:
+    return f"{hz / 1000:g}k" if hz >= 1000 else f"{hz:g}"

@@ -1,0 +1,131 @@
+"""GPU minutes: what was spent, and what a plan would cost before it is spent.
+
+A minute counts as a GPU minute wherever a GPU is attached, also where the CPU works: prepare
+data, evaluate and write the report on a CPU runtime.
+"""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from sepkit import models
+from sepkit.errors import UsageError
+from sepkit.experiments import MENU, Experiment, get_experiment, resolve
+from sepkit.profiles import Profile, get_profile
+from sepkit.storage import Root
+from sepkit.training.devices import device_name, one_thread, pick_device
+from sepkit.training.losses import make_loss
+
+WEEK_HOURS = 8.0
+MEASURED_STEPS = 3
+
+
+def budget(root: Path | str | Root | None = None, profile: str | Profile | None = None) -> pd.DataFrame:
+    """Minutes by run and stage, those of runs that died included: run, stage, minutes, gpu_min, vram_mib."""
+    spent = Root.open(root, profile).budget()
+    if spent.empty:
+        return pd.DataFrame(columns=["run", "stage", "minutes", "gpu_min", "vram_mib", "device"])
+    grouped = spent.groupby(["run", "stage"], sort=False)
+    return grouped.agg(
+        minutes=("minutes", "sum"),
+        gpu_min=("gpu_min", "sum"),
+        vram_mib=("vram_mib", "max"),
+        device=("device", "last"),
+    ).reset_index()
+
+
+def hours_left(root: Path | str | Root | None = None, profile: str | Profile | None = None) -> float:
+    """GPU hours of the week that are not spent yet."""
+    return WEEK_HOURS - float(budget(root, profile)["gpu_min"].sum()) / 60
+
+
+def step_seconds(experiment: Experiment, profile: Profile, device: str | None = None) -> float:
+    """Seconds of one training step, measured on random clips: the median of a few after a warm-up."""
+    device = pick_device(device)
+    settings = resolve(experiment, profile)
+    training = settings["training"]
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), one_thread(device):
+        torch.manual_seed(0)
+        model = models.build(**settings["model"]).to(device).train()
+        loss = make_loss(**settings["loss"])
+        length = round(training["segment_s"] * profile.sample_rate)
+        target = 0.1 * torch.randn(
+            training["batch_size"], len(model.sources), model.channels, length, device=device
+        )
+        mixture, seconds = target.sum(dim=1), []
+        for _ in range(MEASURED_STEPS + 1):
+            start = time.perf_counter()
+            with torch.autocast(device, dtype=torch.float16, enabled=device == "cuda"):
+                value = loss(model, mixture, target)
+            value.backward()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+    return sorted(seconds[1:])[MEASURED_STEPS // 2]
+
+
+def plan(
+    *,
+    profile: str | Profile | None = None,
+    pick: Iterable[str] | None = None,
+    hours: float | None = None,
+    root: Path | str | Root | None = None,
+    device: str | None = None,
+) -> pd.DataFrame:
+    """Predicted training minutes of the picked rows (or the default week), before they are spent.
+
+    Columns: experiment, steps, step_s, basis ("measured in <run>" from its history, "measured now", or
+    "estimate for a T4" where no GPU is here and the profile is full), minutes, total_h, and `within`:
+    whether the running total stays within `hours` (8 by default).  The whole cost of a row counts, as
+    if it ran all its epochs: early stopping only makes it cheaper.
+    """
+    profile = get_profile(profile)
+    rows: list[dict[str, Any]] = []
+    total = 0.0
+    limit = WEEK_HOURS if hours is None else hours
+    if limit <= 0:
+        raise UsageError(f"Expected hours above 0, got {hours}.")
+    for name in default_week() if pick is None else dict.fromkeys(["Base", *pick]):
+        experiment = get_experiment(name)
+        training = resolve(experiment, profile)["training"]
+        steps = training["epochs"] * training["steps_per_epoch"]
+        seconds, basis = _step_cost(experiment, profile, root, device)
+        minutes = steps * seconds / 60
+        within = total + minutes / 60 <= limit
+        total += minutes / 60 if within else 0.0
+        rows.append(
+            {
+                "experiment": name,
+                "steps": steps,
+                "step_s": round(seconds, 3),
+                "basis": basis,
+                "minutes": round(minutes, 1),
+                "total_h": round(total, 2),
+                "within": within,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def default_week() -> list[str]:
+    """The rows that a week of eight hours affords, Base first, in the order of the days."""
+    return [name for name, experiment in MENU.items() if experiment.default_week]
+
+
+def _step_cost(
+    experiment: Experiment, profile: Profile, root: Path | str | Root | None, device: str | None
+) -> tuple[float, str]:
+    """(seconds a step, where the figure comes from)."""
+    run = Root.open(root, profile).run(f"{experiment.name}-s0") if root is not None else None
+    if run is not None and (run.path / "history.csv").exists():
+        history = run.history()
+        steps = resolve(experiment, profile)["training"]["steps_per_epoch"]
+        return float(history["seconds"].median()) / steps, f"measured in {run.name}"
+    device = pick_device(device)
+    if profile.name == "full" and device == "cpu":
+        return experiment.t4_step_s, "estimate for a T4"
+    return step_seconds(experiment, profile, device), f"measured now on {device_name(device)}"

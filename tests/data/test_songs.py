@@ -1,0 +1,257 @@
+"""Finding and reading songs: what a folder is not, the splits, the exclusion list, the samples."""
+
+import shutil
+from types import SimpleNamespace
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from sepkit.data import locate
+from sepkit.data.songs import accompaniment, find_songs, musdb_validation_names, read_song
+from sepkit.errors import SepkitError
+from sepkit.profiles import PROFILES
+from sepkit.storage import Root
+
+STEMS = ("mixture", "vocals", "drums", "bass", "other")
+
+
+def names(folder, split):
+    return [track.name for track in folder.split(split)]
+
+
+def missing(path):
+    return path / "absent"
+
+
+def empty(path):
+    return path
+
+
+def empty_splits(path):
+    (path / "train").mkdir()
+    (path / "test").mkdir()
+    return path
+
+
+def songs_without_files(path):
+    (path / "train" / "A - B").mkdir(parents=True)
+    return path
+
+
+def zipped(path):
+    (path / "musdb18hq.zip").touch()
+    return path
+
+
+def a_file(path):
+    (path / "musdb18hq.zip").touch()
+    return path / "musdb18hq.zip"
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        (missing, "does not exist"),
+        (a_file, "is a file; unpack it first"),
+        (empty, "found nothing"),
+        (empty_splits, "copy the songs into train/ and test/"),
+        (songs_without_files, "copy the songs into train/ and test/"),
+        (zipped, "unpack the archive first"),
+    ],
+)
+def test_where_there_are_no_songs_one_sentence_names_the_path(tmp_path, place, says):
+    path = place(tmp_path)
+    with pytest.raises(SepkitError) as caught:
+        find_songs(path)
+    assert str(path) in str(caught.value)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "says"),
+    [
+        ("train", "", "looks like a train or test folder itself: give its parent {mini}"),
+        ("test", "", "looks like a train or test folder itself: give its parent {mini}"),
+        ("train/A0 - Train", "", "looks like one song: give the folder two levels up, {mini}"),
+        ("", "..", "lie one level deeper: give {mini}"),
+    ],
+)
+def test_one_level_too_deep_or_too_high_is_told(mini_songs, below, above, says):
+    path = (mini_songs / below / above).resolve()
+    with pytest.raises(SepkitError) as caught:
+        find_songs(path)
+    assert "0 found" in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert says.format(mini=mini_songs) in str(caught.value)
+
+
+def test_both_layouts_in_one_folder_are_refused(make_mini, tmp_path):
+    make_mini(tmp_path, 1, 0, 0)
+    (tmp_path / "test").mkdir(exist_ok=True)
+    (tmp_path / "test" / "X - Y.stem.mp4").touch()
+    with pytest.raises(SepkitError, match=r"both 1 WAV folders and 1 \.stem\.mp4 files"):
+        find_songs(tmp_path)
+
+
+def test_splits_come_from_validation_txt(mini_songs):
+    folder = find_songs(mini_songs)
+    assert (folder.layout, folder.own_validation) == ("wav", True)
+    assert folder.counts == {"train": 2, "valid": 1, "test": 1}
+    assert names(folder, "valid") == ["V0 - Valid"]
+    assert names(folder, "train") == ["A0 - Train", "A1 - Train"]
+    assert folder.unknown == ()
+
+
+def test_without_validation_txt_musdbs_own_list_decides(make_mini, tmp_path):
+    folder = find_songs(make_mini(tmp_path, train=1, valid=2, test=1, musdb_names=True))
+    assert folder.counts == {"train": 1, "valid": 2, "test": 1}
+    assert set(names(folder, "valid")) < musdb_validation_names()
+    assert len(musdb_validation_names()) == 14
+    assert not folder.own_validation
+
+
+def test_validation_txt_may_come_from_windows_and_misspellings_are_noticed(make_mini, tmp_path):
+    make_mini(tmp_path, train=1, valid=2, test=1)
+    (tmp_path / "validation.txt").write_bytes("\ufeffV0 - Valid \r\n\r\nT0 - Test\r\nV1 - Vlaid\r\n".encode())
+    folder = find_songs(tmp_path)
+    assert names(folder, "valid") == ["V0 - Valid"]
+    assert folder.unknown == ("T0 - Test", "V1 - Vlaid")  # a test song does not become a validation song
+
+
+def test_stem_mp4_songs_are_found_without_decoding(tmp_path):
+    for place in ("train/A - B", "train/Actions - One Minute Smile", "test/C - D"):
+        file = tmp_path / f"{place}.stem.mp4"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"not audio")
+    folder = find_songs(tmp_path)
+    assert folder.layout == "stem.mp4"
+    assert folder.counts == {"train": 1, "valid": 1, "test": 1}
+    assert names(folder, "train") == ["A - B"]
+
+
+def test_hidden_folders_are_no_songs(make_mini, tmp_path):
+    make_mini(tmp_path, 1, 0, 1)
+    (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "test" / ".hidden.stem.mp4").touch()
+    assert find_songs(tmp_path).counts == {"train": 1, "valid": 0, "test": 1}
+
+
+def test_excluded_songs_lower_the_counts_and_unknown_names_are_noticed(mini_songs):
+    folder = find_songs(mini_songs, ["A1 - Train", "T0 - Test", "Nobody - Nothing"])
+    assert folder.counts == {"train": 1, "valid": 1, "test": 0}
+    assert [track.name for track in folder.excluded] == ["A1 - Train", "T0 - Test"]
+    assert folder.unknown == ("Nobody - Nothing",)
+
+
+def test_excluding_every_song_is_refused(mini_songs):
+    everything = [track.name for track in find_songs(mini_songs).tracks]
+    with pytest.raises(SepkitError, match="All 4 songs under .* are on the exclusion list"):
+        find_songs(mini_songs, everything)
+
+
+def test_reading_gives_every_sample_of_the_file(mini_songs):
+    track = find_songs(mini_songs).tracks[0]
+    audio, rate = read_song(track)
+    assert rate == 44100
+    assert tuple(audio) == STEMS
+    for source in STEMS:
+        expected = sf.read(track.path / f"{source}.wav", dtype="int16")[0].T
+        assert audio[source].dtype == np.float32
+        np.testing.assert_array_equal(audio[source] * 32768, expected)
+    total = audio["vocals"] + accompaniment(audio)
+    np.testing.assert_allclose(audio["mixture"], total, atol=1e-6)
+
+
+def test_reading_a_slice_is_the_slice(mini_songs):
+    track = find_songs(mini_songs).tracks[0]
+    whole, part = read_song(track)[0], read_song(track, 1000, 3333)[0]
+    for source in STEMS:
+        np.testing.assert_array_equal(part[source], whole[source][:, 1000:3333])
+
+
+def test_reading_changes_neither_rate_nor_channels(make_song, tmp_path):
+    """S08: a 15 kHz tone survives, and the channels stay different."""
+    song = make_song(tmp_path / "train" / "A - B")
+    time = np.arange(3 * 44100) / 44100
+    tone = np.stack([np.sin(2 * np.pi * 15000 * time), np.cos(2 * np.pi * 440 * time)])
+    sf.write(song / "vocals.wav", 0.5 * tone.T, 44100, subtype="PCM_16")
+    audio, rate = read_song(find_songs(tmp_path).tracks[0])
+    assert rate == 44100
+    np.testing.assert_allclose(audio["vocals"], 0.5 * tone, atol=2 / 32768)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_missing_stem_is_never_left_out(make_song, tmp_path, stem):
+    """S03: no accompaniment without bass."""
+    (make_song(tmp_path / "train" / "A - B") / f"{stem}.wav").unlink()
+    with pytest.raises(SepkitError, match=rf"A - B: {stem}\.wav is missing"):
+        read_song(find_songs(tmp_path).tracks[0])
+
+
+def test_an_unreadable_stem_and_mixed_rates_are_named(make_song, tmp_path):
+    song = make_song(tmp_path / "train" / "A - B")
+    track = find_songs(tmp_path).tracks[0]
+    (song / "drums.wav").write_bytes(b"RIFF, but not really")
+    with pytest.raises(SepkitError, match=r"A - B: .*drums\.wav is not a readable WAV file"):
+        read_song(track)
+    sf.write(song / "drums.wav", np.zeros((48000 * 3, 2)), 48000)
+    with pytest.raises(SepkitError, match="A - B: its stems have different sample rates"):
+        read_song(track)
+
+
+def test_locating_uses_the_folder_given_then_the_environment(mini_songs, tmp_path, monkeypatch):
+    root = Root.open(tmp_path, "full")
+    assert locate.locate_songs(PROFILES["full"], mini_songs, root).path == mini_songs
+    monkeypatch.setenv("SEPKIT_DATA", str(mini_songs))
+    assert locate.locate_songs(PROFILES["preview"], None, root).path == mini_songs
+    with pytest.raises(SepkitError, match="does not exist"):
+        locate.locate_songs(PROFILES["demo"], tmp_path / "absent", root)
+
+
+def test_locating_leaves_out_what_exclude_txt_names(mini_songs, tmp_path):
+    (tmp_path / "exclude.txt").write_text("# bleed\nA0 - Train  # drums in the vocals\n\n")
+    folder = locate.locate_songs(PROFILES["full"], mini_songs, Root.open(tmp_path, "full"))
+    assert folder.counts == {"train": 1, "valid": 1, "test": 1}
+
+
+def test_the_full_profile_says_where_its_songs_come_from(tmp_path):
+    with pytest.raises(SepkitError, match=r"musdb18hq\.zip from https://zenodo"):
+        locate.locate_songs(PROFILES["full"], None, Root.open(tmp_path, "full"))
+
+
+def test_a_failed_download_names_address_folder_and_the_way_by_hand(tmp_path, monkeypatch):
+    """S11, and nothing half-made stays."""
+
+    def refuse(root, download):
+        (tmp_path / "seen").write_text(root)
+        raise URLError("blocked")
+
+    monkeypatch.setattr(locate, "import_musdb", lambda: SimpleNamespace(DB=refuse))
+    with pytest.raises(SepkitError) as caught:
+        locate.locate_songs(PROFILES["preview"], None, Root.open(tmp_path, "preview"))
+    assert (tmp_path / "seen").exists()
+    for word in (locate.PREVIEW_URL, str(tmp_path / "songs"), "by hand", "blocked"):
+        assert word in str(caught.value)
+    assert not (tmp_path / "songs").exists()
+
+
+def test_a_download_that_was_cut_off_is_begun_again(make_mini, tmp_path, monkeypatch):
+    def download(root, download):
+        make_mini(tmp_path / root, 2, 1, 1)
+
+    def die_half_way(root, download):
+        make_mini(tmp_path / root, 1, 0, 1)
+        raise KeyboardInterrupt
+
+    root = Root.open(tmp_path, "preview")
+    monkeypatch.setattr(locate, "import_musdb", lambda: SimpleNamespace(DB=die_half_way))
+    with pytest.raises(KeyboardInterrupt):
+        locate.locate_songs(PROFILES["preview"], None, root)
+    monkeypatch.setattr(locate, "import_musdb", lambda: SimpleNamespace(DB=download))
+    assert locate.locate_songs(PROFILES["preview"], None, root).counts == {"train": 2, "valid": 1, "test": 1}
+    monkeypatch.setattr(locate, "import_musdb", None)  # not asked for again
+    assert sum(locate.locate_songs(PROFILES["preview"], None, root).counts.values()) == 4
+    shutil.rmtree(tmp_path / "songs")

@@ -1,0 +1,254 @@
+"""The menu's networks: sizes, lengths, what learns, and openunmix and demucs themselves as references."""
+
+import builtins
+import copy
+import sys
+
+import pytest
+import torch
+from openunmix.model import OpenUnmix, Separator
+from openunmix.utils import bandwidth_to_max_bin
+
+from sepkit import models
+from sepkit.errors import SepkitError, UsageError
+from sepkit.models import umxhq
+
+NARROW = {
+    "openunmix-small": {"hidden_size": 16},
+    "openunmix-multitask": {"hidden_size": 16},
+    "demucs-tiny": {"channels": 4},
+    "umxhq": {"hidden_size": 16},
+}
+
+
+def noise(*shape, seed=0):
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def count(model, trainable=False):
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "parameters"),
+    [
+        ("openunmix-multitask", {}, 3_483_150),
+        ("demucs-tiny", {}, 4_331_940),
+        ("demucs-tiny", {"lstm_layers": 0}, 1_570_980),
+        ("umxhq", {}, 8_893_348),
+    ],
+)
+def test_parameters(name, settings, parameters):
+    assert count(models.build(name, **settings)) == parameters
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("samples", [1, 2, 700, 4096, 22051])
+def test_any_length_goes_through_and_keeps_its_length(name, samples):
+    torch.manual_seed(0)
+    model = models.build(name, **NARROW[name]).eval()
+    with torch.inference_mode():
+        output = model(noise(2, 2, samples))
+    assert output.shape == (2, len(model.sources), 2, samples)
+    assert torch.isfinite(output).all()
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_a_clip_does_not_depend_on_the_others_of_its_batch(name):
+    torch.manual_seed(0)
+    model = models.build(name, **NARROW[name]).eval()
+    mixture = noise(2, 2, 9000)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(mixture)[1:], model(mixture[1:]), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_weights_go_into_a_network_built_from_the_same_settings(name):
+    first, second = (models.build(name, **NARROW[name]).eval() for _ in range(2))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    with torch.inference_mode():
+        torch.testing.assert_close(second(noise(1, 2, 9000)), first(noise(1, 2, 9000)), atol=0, rtol=0)
+
+
+def test_the_heads_share_the_trunk_of_open_unmix_small():
+    two, one = models.build("openunmix-multitask"), models.build("openunmix-small")
+    trunk = {key for key in two.state_dict() if key.startswith("core.")}
+    heads = {key for key in two.state_dict() if not key.startswith("core.")}
+    own = {"core." + key.split(".", 2)[2] for key in heads}
+    assert trunk | own == set(one.state_dict())
+    assert not trunk & own
+    assert sum(key.startswith("heads.1.") for key in heads) == len(own)
+
+
+def test_a_head_computes_what_open_unmix_small_does_with_the_same_weights():
+    torch.manual_seed(0)
+    two, one = (
+        models.build("openunmix-multitask", hidden_size=16),
+        models.build("openunmix-small", hidden_size=16),
+    )
+    state = two.state_dict()
+    one.load_state_dict(
+        {
+            key: state[key] if key in state else state["heads.1." + key.removeprefix("core.")]
+            for key in one.state_dict()
+        }
+    )
+    magnitude = noise(2, 2, 513, 20).abs()
+    with torch.inference_mode():
+        torch.testing.assert_close(two.eval().mask(magnitude)[:, 1:], one.eval().mask(magnitude))
+
+
+def test_demucs_tiny_normalises_inside():
+    torch.manual_seed(0)
+    model = models.build("demucs-tiny", **NARROW["demucs-tiny"]).eval()
+    mixture = noise(1, 2, 8000)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(10 * mixture), 10 * model(mixture), rtol=1e-2, atol=1e-4)
+
+
+def test_demucs_that_cannot_be_imported_is_one_sentence(monkeypatch):
+    load = builtins.__import__
+
+    def without_demucs(name, *rest):
+        if name.startswith("demucs"):
+            raise ImportError("libtorchaudio.so: undefined symbol")
+        return load(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_demucs)
+    monkeypatch.delitem(sys.modules, "demucs.demucs", raising=False)
+    with pytest.raises(SepkitError, match=r"undefined symbol.*pip install 'demucs"):
+        models.build("demucs-tiny")
+
+
+@pytest.mark.parametrize("settings", [{"channels": 6}, {"depth": 0}, {"lstm_layers": -1}])
+def test_demucs_settings_out_of_range_are_refused(settings):
+    with pytest.raises(UsageError, match=next(iter(settings))):
+        models.build("demucs-tiny", **settings)
+
+
+@pytest.mark.parametrize(("rate", "n_fft"), [(44100, 4096), (22050, 4096), (32000, 4096), (44100, 2048)])
+def test_the_bandwidth_is_counted_as_openunmix_counts_it(rate, n_fft):
+    model = models.build("umxhq", sample_rate=rate, n_fft=n_fft, hidden_size=16)
+    assert model.core.nb_bins == bandwidth_to_max_bin(rate, n_fft, 16000)
+
+
+@pytest.fixture(scope="module")
+def published():
+    """(the network as openunmix builds it, with weights drawn; its state as it would be published)."""
+    torch.manual_seed(3)
+    core = OpenUnmix(nb_bins=2049, nb_channels=2, hidden_size=512, max_bin=1487)
+    for parameter in core.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    for layer in (core.bn1, core.bn2, core.bn3):
+        layer.running_mean.normal_(std=0.1)
+        layer.running_var.uniform_(0.5, 2)
+    return core.eval(), {**core.state_dict(), "sample_rate": torch.tensor(44100.0)}
+
+
+@pytest.fixture
+def weights_folder(published, tmp_path, monkeypatch):
+    """A folder of torch's downloads that holds the weights, under their name."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    file = tmp_path / "checkpoints" / "vocals-b62c91ce.pth"
+    file.parent.mkdir()
+    torch.save(published[1], file)
+    return file
+
+
+def test_umxhq_with_published_weights_computes_what_openunmix_computes(published, weights_folder):
+    model = models.build("umxhq", pretrained=True).eval()
+    core, _ = published
+    mixture = noise(1, 2, 3 * 44100 + 17)
+    with torch.inference_mode():
+        magnitude = model.stft(mixture).abs()
+        masked = model.mask(magnitude)[:, 0] * magnitude
+        torch.testing.assert_close(masked, core(magnitude), rtol=1e-4, atol=1e-5)
+        separated = Separator({"vocals": core}, niter=0, n_fft=4096, n_hop=1024).eval()(mixture)
+        torch.testing.assert_close(model(mixture), separated, rtol=1e-3, atol=1e-5)
+    assert separated.abs().max() > 1e-3
+
+
+def test_only_the_last_recurrent_layer_learns_and_the_statistics_stay(published, weights_folder):
+    torch.manual_seed(0)
+    model = models.build("umxhq", pretrained=True).train()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    target = noise(1, 1, 2, 30000)
+    model(target[:, 0]).sub(target).square().mean().backward()
+    optimizer.step()
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    assert moved == {f"core.lstm.{kind}_l2{way}" for kind in kinds for way in ("", "_reverse")}
+    assert count(model, trainable=True) == 1_576_960
+    assert model.core.lstm.training  # its dropout works
+    assert not model.core.bn2.training
+
+
+def test_trained_from_the_start_everything_learns():
+    torch.manual_seed(0)
+    model = models.build("umxhq", hidden_size=16, trainable="all", frozen_statistics=False).train()
+    before = model.core.bn1.running_mean.clone()
+    model(noise(2, 2, 9000)).square().mean().backward()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not torch.equal(model.core.bn1.running_mean, before)
+
+
+@pytest.fixture
+def no_network(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("HTTP Error 403: Forbidden")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    return tmp_path
+
+
+def test_without_network_only_the_published_weights_are_missing_and_the_error_says_where_they_go(no_network):
+    for name in models.NAMES:
+        models.build(name, **NARROW[name])
+    with pytest.raises(SepkitError) as caught:
+        models.build("umxhq", pretrained=True)
+    message = str(caught.value)
+    assert "https://zenodo.org/records/3370489/files/vocals-b62c91ce.pth" in message
+    assert str(no_network / "checkpoints" / "vocals-b62c91ce.pth") in message
+    assert "403" in message
+    assert "by hand" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>maintenance</html>", None], ids=["empty", "a page", "cut off"]
+)
+def test_a_file_that_is_not_the_weights_is_named(weights_folder, content):
+    weights_folder.write_bytes(weights_folder.read_bytes()[:5000] if content is None else content)
+    with pytest.raises(SepkitError, match=r"vocals-b62c91ce.pth can't be read.*by hand"):
+        models.build("umxhq", pretrained=True)
+
+
+def test_weights_of_a_gru_or_of_other_sizes_are_refused():
+    model = models.build("umxhq", hidden_size=16)
+    gru = models.build("openunmix-small", hidden_size=16, n_fft=4096, hop_length=1024).state_dict()
+    with pytest.raises(SepkitError, match=r"BiLSTM in run\.ckpt, found a GRU"):
+        model.load_pretrained(gru, "run.ckpt")
+    wide = models.build("umxhq", hidden_size=32).state_dict()
+    with pytest.raises(SepkitError, match=r"same sizes in run\.ckpt.*\(16,.*\(32,"):
+        model.load_pretrained(wide, "run.ckpt")
+    with pytest.raises(SepkitError, match=r"core\.fc1\.weight.*none"):
+        model.load_pretrained({k: v for k, v in model.state_dict().items() if "fc1" not in k}, "run.ckpt")
+
+
+def test_starting_from_another_run_copies_its_weights_and_statistics():
+    torch.manual_seed(0)
+    first = models.build("umxhq", hidden_size=16, trainable="all", frozen_statistics=False).train()
+    first(noise(2, 2, 9000))
+    second = models.build("umxhq", hidden_size=16)
+    second.load_pretrained(first.state_dict(), "UMX-s0/best.ckpt")
+    for key, value in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[key], value, atol=0, rtol=0)
+
+
+def test_unknown_settings_of_umxhq_are_refused():
+    with pytest.raises(UsageError, match="last_layer"):
+        models.build("umxhq", trainable="first_layer")
+    with pytest.raises(UsageError, match=r"accompaniment.*vocals"):
+        umxhq.fetch("accompaniment")

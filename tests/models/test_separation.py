@@ -1,0 +1,216 @@
+"""A whole song through a model: length, rate, chunks, bytes, memory and refusals."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sepkit.errors import SepkitError
+from sepkit.models.openunmix_small import Model
+from sepkit.models.separation import complete, separate
+
+
+class Identity(nn.Module):
+    """Hands the mixture back as each source: without context, chunks can't change anything."""
+
+    channels = 2
+
+    def __init__(self, sources=("vocals",), sample_rate=44100, gain=1.0):
+        super().__init__()
+        self.sources, self.sample_rate, self.gain = sources, sample_rate, gain
+        self.longest = 0
+
+    def forward(self, mixture):
+        self.longest = max(self.longest, mixture.shape[-1])
+        assert mixture.shape[-1] > 0
+        if self.gain == 1 and len(self.sources) == 1:
+            return mixture[:, None]  # a view of what it was given
+        return self.gain * mixture[:, None].expand(-1, len(self.sources), -1, -1)
+
+
+def noise(length, channels=2, seed=0):
+    return np.random.default_rng(seed).normal(0, 0.1, (channels, length)).astype(np.float32)
+
+
+def small():
+    torch.manual_seed(0)
+    return Model(hidden_size=16)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 96000, 44101])
+@pytest.mark.parametrize("length", [1, 100, 1023, 44100, 44101, 132300 + 511])
+def test_output_is_as_long_as_the_mixture(rate, length):
+    out = separate(Identity(), noise(length), sample_rate=rate)
+    assert {source: audio.shape for source, audio in out.items()} == dict.fromkeys(
+        ("vocals", "accompaniment"), (2, length)
+    )
+    assert all(audio.dtype == np.float32 for audio in out.values())
+
+
+@pytest.mark.parametrize("model_rate", [44100, 22050])
+def test_a_tone_at_48_khz_stays_where_it_is(model_rate):
+    """S07: 3.000 s at 48 kHz, and 1 kHz stays 1 kHz."""
+    time = np.arange(3 * 48000) / 48000
+    tone = np.stack([0.5 * np.sin(2 * np.pi * 1000 * time)] * 2)
+    out = separate(Identity(sample_rate=model_rate), tone, sample_rate=48000)
+    assert out["vocals"].shape == (2, 144000)
+    spectrum = np.abs(np.fft.rfft(out["vocals"][0]))
+    assert np.argmax(spectrum) / 3 == 1000
+    inner = slice(2000, -2000)
+    np.testing.assert_allclose(out["vocals"][:, inner], tone[:, inner], atol=5e-3)
+    np.testing.assert_allclose(out["vocals"] + out["accompaniment"], tone, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 999, 1000, 1900, 1901, 2799, 5000, 12345])
+@pytest.mark.parametrize(("chunk_s", "overlap_s"), [(0.1, 0.0), (0.1, 0.01), (0.1, None), (0.1, 0.049)])
+def test_chunks_leave_no_trace_where_the_model_needs_no_context(length, chunk_s, overlap_s):
+    model, mixture = Identity(("vocals", "accompaniment"), 10000, 0.5), noise(length)
+    out = separate(model, mixture, 10000, chunk_s=chunk_s, overlap_s=overlap_s)
+    for audio in out.values():
+        np.testing.assert_allclose(audio, 0.5 * mixture, atol=1e-7)
+    assert model.longest <= 1000
+
+
+def test_the_callers_mixture_is_not_touched_even_by_a_model_that_hands_it_back():
+    mixture = noise(5000)
+    before = mixture.copy()
+    out = separate(Identity(sample_rate=10000), mixture, 10000, chunk_s=0.1)
+    np.testing.assert_array_equal(mixture, before)
+    np.testing.assert_allclose(out["vocals"], before, atol=1e-7)
+    np.testing.assert_allclose(out["accompaniment"], 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 1.4, 1.401])
+def test_chunks_of_seven_tenths_fit_songs_of_any_length(seconds):
+    """S28."""
+    mixture = noise(round(seconds * 44100))
+    out = separate(small(), mixture, chunk_s=0.7)
+    assert out["vocals"].shape == mixture.shape
+    assert out["vocals"].any()
+
+
+def test_the_same_input_gives_the_same_bytes_whatever_mode_the_model_is_in():
+    model, mixture = small(), noise(60000)
+    first = separate(model.train(), mixture, chunk_s=0.5)
+    assert model.training  # it is put back, and dropout did not act
+    second = separate(model.eval(), mixture, chunk_s=0.5)
+    assert not model.training
+    for source in first:
+        assert first[source].tobytes() == second[source].tobytes()
+
+
+def test_a_song_in_one_chunk_is_the_models_own_forward():
+    model, mixture = small().eval(), noise(60000)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(mixture)[None])[0, 0].numpy()
+    np.testing.assert_array_equal(separate(model, mixture)["vocals"], expected)
+
+
+def test_chunks_with_overlap_stay_close_to_the_whole():
+    model, mixture = small(), noise(3 * 44100)
+    whole, chunked = separate(model, mixture)["vocals"], separate(model, mixture, chunk_s=1.0)["vocals"]
+    error_db = 10 * np.log10(np.mean((whole - chunked) ** 2) / np.mean(whole**2))
+    assert error_db < -20
+
+
+def test_mono_is_taken_as_two_equal_channels():
+    """S06."""
+    model, mono = small(), noise(20000, channels=1)
+    out = separate(model, mono)
+    assert out["vocals"].shape == (2, 20000)
+    stereo = separate(model, np.repeat(mono, 2, axis=0))
+    for source in out:
+        np.testing.assert_array_equal(out[source], stereo[source])
+
+
+def test_silence_gives_silence():
+    for audio in separate(small(), np.zeros((2, 30000), np.float32)).values():
+        assert not audio.any()
+
+
+def test_float64_lists_and_tensors_are_mixtures_too():
+    mixture = noise(3000)
+    expected = separate(Identity(), mixture)["vocals"]
+    for other in (mixture.astype(np.float64), mixture.tolist(), torch.from_numpy(mixture)):
+        np.testing.assert_array_equal(separate(Identity(), other)["vocals"], expected)
+
+
+@pytest.mark.parametrize(
+    "mixture",
+    [np.zeros(1000), np.zeros((3, 1000)), np.zeros((1000, 2)), np.zeros((2, 0)), np.zeros((1, 2, 1000))],
+)
+def test_other_shapes_are_refused_with_the_shape(mixture):
+    with pytest.raises(SepkitError) as caught:
+        separate(Identity(), mixture)
+    assert "(channel, time)" in str(caught.value)
+    assert str(mixture.shape) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_finite_are_refused(value):
+    mixture = noise(1000)
+    mixture[1, 100] = value
+    with pytest.raises(SepkitError, match="1 samples that are not finite"):
+        separate(Identity(), mixture)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"chunk_s": 0.05}, r"at least 0\.1 s, got 0\.05"),
+        ({"chunk_s": -1.0}, r"at least 0\.1 s"),
+        ({"chunk_s": 1.0, "overlap_s": 0.5}, r"below half a chunk \(1\.0 s\), got 0\.5"),
+        ({"overlap_s": -0.1}, "below half a chunk"),
+        ({"sample_rate": 0}, "whole Hz, got 0"),
+        ({"sample_rate": 44100.5}, r"whole Hz, got 44100\.5"),
+    ],
+)
+def test_settings_that_can_not_work_are_refused(settings, says):
+    with pytest.raises(SepkitError, match=says):
+        separate(Identity(), noise(1000), **settings)
+
+
+def test_what_a_model_does_not_estimate_is_completed():
+    mixture, stems = (
+        noise(10),
+        {source: noise(10, seed=i) for i, source in enumerate(("vocals", "drums", "bass", "other"))},
+    )
+    residual = complete({"vocals": stems["vocals"]}, mixture)
+    np.testing.assert_array_equal(residual["accompaniment"], mixture - stems["vocals"])
+    summed = complete(stems, mixture)
+    np.testing.assert_allclose(summed["accompaniment"], stems["drums"] + stems["bass"] + stems["other"])
+    modelled = complete({"vocals": stems["vocals"], "accompaniment": stems["bass"]}, mixture)
+    np.testing.assert_array_equal(modelled["accompaniment"], stems["bass"])
+    assert set(stems) == {"vocals", "drums", "bass", "other"}  # what was handed in is left alone
+
+
+PEAK = """
+import resource
+import numpy as np
+import torch
+from torch import nn
+from sepkit.models.separation import separate
+
+class Wasteful(nn.Module):
+    channels, sources, sample_rate = 2, ("vocals",), 44100
+
+    def forward(self, mixture):
+        return torch.stack([mixture] * 40)[:1].transpose(0, 1) * 0.5  # 40 times the chunk
+
+for seconds in (60, 120):
+    mixture = np.random.default_rng(0).standard_normal((2, seconds * 44100), dtype=np.float32)
+    separate(Wasteful(), mixture, chunk_s=6.0)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_memory_grows_by_the_output_and_not_by_what_the_model_needs():
+    """S29: twice the length costs its own samples, a few times over, and no more."""
+    settings = {**os.environ, "PYTHONPATH": ".", "OMP_NUM_THREADS": "1"}
+    once, twice = map(float, subprocess.check_output([sys.executable, "-c", PEAK], env=settings).split())
+    audio_mib = 60 * 44100 * 2 * 4 / 2**20
+    assert audio_mib < twice - once < 6 * audio_mib
