@@ -69,7 +69,7 @@ def doctor(
 
     A folder without songs is a blocking problem, not an exception.
     """
-    data = data or os.environ.get("SEPKIT_DATA")
+    data = data or os.environ.get("SEPKIT_DATA") or None
     splits = {"train": 0, "valid": 0, "test": 0}
     layout, hours, problems = None, 0.0, _environment_problems()
     path = root.path if isinstance(root, Root) else Path(root) if root else default_root(get_profile(profile))

@@ -73,11 +73,21 @@ def _built(mini_songs, tmp_path_factory):
     return root.path / "cache"
 
 
+@pytest.fixture(scope="session")
+def make_root(_built, tmp_path_factory):
+    """Makes roots that hold the 22.05 kHz cache of `mini_songs` and nothing else."""
+
+    def make() -> Root:
+        path = tmp_path_factory.mktemp("root")
+        shutil.copytree(_built, path / "cache")
+        return Root.open(path, "demo")
+
+    return make
+
+
 @pytest.fixture
-def root(_built, tmp_path):
-    """A root that holds the 22.05 kHz cache of `mini_songs` and nothing else."""
-    shutil.copytree(_built, tmp_path / "root" / "cache")
-    return Root.open(tmp_path / "root", "demo")
+def root(make_root):
+    return make_root()
 
 
 @pytest.fixture

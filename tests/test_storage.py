@@ -146,7 +146,8 @@ def _spend_often(path, count):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_runs_side_by_side_share_the_budget(tmp_path):
     workers = [
-        multiprocessing.get_context("fork").Process(target=_spend_often, args=(tmp_path, 20)) for _ in range(4)
+        multiprocessing.get_context("fork").Process(target=_spend_often, args=(tmp_path, 20))
+        for _ in range(4)
     ]
     for worker in workers:
         worker.start()
@@ -169,7 +170,7 @@ def test_what_is_absent_says_which_call_makes_it(tmp_path):
     run = Root.open(tmp_path, "demo").run("Base-s0")
     assert run.status == {"state": "absent"}
     assert not run.finished
-    with pytest.raises(SepkitError, match="no run 'Base-s0' under .*; train it first"):
+    with pytest.raises(SepkitError, match=r"no run 'Base-s0' under .*; train it first"):
         _ = run.config
     with pytest.raises(SepkitError, match=r"history\.csv is absent\); train it first"):
         run.history()
@@ -186,7 +187,9 @@ def test_status_and_tables_come_back_as_written(tmp_path):
     assert "git_revision" in run.status
     write_csv(run.path / "history.csv", pd.DataFrame({"epoch": [1, 2], "valid_loss": [0.1 + 0.2, 1e-17]}))
     assert list(run.history()["valid_loss"]) == [0.1 + 0.2, 1e-17]
-    write_csv(run.scores_path, pd.DataFrame({"track": ["007", "NA"], "run": ["1", "1"], "value": [None, 2.0]}))
+    write_csv(
+        run.scores_path, pd.DataFrame({"track": ["007", "NA"], "run": ["1", "1"], "value": [None, 2.0]})
+    )
     assert run.scores()["track"][0] == "007"
     assert run.scores()["value"].isna().tolist() == [True, False]
 

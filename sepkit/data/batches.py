@@ -2,8 +2,9 @@
 
 Every draw is a function of (seed, epoch, index) alone, so the clips do not depend on the number of
 workers, on what was drawn before, or on a restart.  A sampler hands (epoch, index) to the data
-set, so workers keep no state between epochs.  A clip is float32 (source, channel, time); the
-mixture is the sum over its sources.
+set, so workers keep no state between epochs.  A clip of a wave cache is {"sources": float32
+(source, channel, time)}, and the mixture is their sum; one of a stft cache is {"magnitudes":
+float32 (1 + source, channel, freq, frame)}, the mixture first.  Both have {"track": name}.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sepkit.data.cache import ACTIVITY_S, Cache
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, UsageError
 
 SILENCE_DBFS = -60.0  # vocals below this, in every 0.1 s of a clip, count as absent
 
@@ -67,7 +68,7 @@ class Starts:
 
 
 class TrainingClips(Dataset):
-    """Clips keyed by (epoch, index): {"sources": (source, channel, time) float32, "track": name}.
+    """Clips keyed by (epoch, index).
 
     sampling: "balanced" (even indices with vocals, odd ones without, where there are any) or
     "uniform".  remix: share of the clips whose accompaniment comes from another draw.  augment: a
@@ -92,6 +93,10 @@ class TrainingClips(Dataset):
             raise SepkitError(
                 f"No training songs in {cache.path} (0 found); give a folder whose train/ has songs."
             )
+        if cache.settings.kind == "stft" and (remix or augment):
+            raise UsageError(
+                "A stft cache holds magnitudes, which can be neither remixed nor augmented; use cache_kind wave."
+            )
         self.starts = Starts(cache, self.names, self.length)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
@@ -107,7 +112,7 @@ class TrainingClips(Dataset):
             name = f"{name} + {other}"
         if self.augment is not None:
             sources = self.augment(sources, rng, self.cache.sample_rate)
-        return {"sources": torch.from_numpy(sources), "track": name}
+        return _item(self.cache, sources, name)
 
 
 class FixedClips(Dataset):
@@ -128,7 +133,7 @@ class FixedClips(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name, start = self.clips[index]
-        return {"sources": torch.from_numpy(read_clip(self.cache, name, start, self.length)), "track": name}
+        return _item(self.cache, read_clip(self.cache, name, start, self.length), name)
 
 
 def clip_length(seconds: float, sample_rate: int) -> int:
@@ -139,10 +144,24 @@ def clip_length(seconds: float, sample_rate: int) -> int:
 
 
 def read_clip(cache: Cache, name: str, start: int, length: int) -> np.ndarray:
-    """float32 (source, channel, length), padded with zeros where the song ends earlier."""
-    clip = cache.sources(name, start, start + length)
-    missing = length - clip.shape[-1]
-    return np.pad(clip, ((0, 0), (0, 0), (0, missing))) if missing else clip
+    """A clip in float32, its last axis padded with zeros where the song ends earlier.
+
+    `start` and `length` count samples; a stft cache gives the 1 + length // hop frames from there.
+    """
+    if cache.settings.kind == "stft":
+        hop = cache.settings.hop_length
+        first, wanted = start // hop, 1 + length // hop
+        clip = cache.magnitudes(name, first, first + wanted)
+    else:
+        wanted = length
+        clip = cache.sources(name, start, start + length)
+    missing = wanted - clip.shape[-1]
+    return np.pad(clip, [(0, 0)] * (clip.ndim - 1) + [(0, missing)]) if missing else clip
+
+
+def _item(cache: Cache, clip: np.ndarray, name: str) -> dict[str, Any]:
+    key = "magnitudes" if cache.settings.kind == "stft" else "sources"
+    return {key: torch.from_numpy(clip), "track": name}
 
 
 class EpochSampler(Sampler):

@@ -3,6 +3,8 @@
 `wave`: int16 (source, channel, time), chunked along time, one second a chunk over all sources, so
 that a 6-second clip of everything is seven neighbouring chunks.  The mixture is the sum of the
 sources and is stored only where the song's own mixture is not (AAC coding, mastering).
+`stft`: float16 magnitudes (1 + source, channel, freq, frame), the mixture first, all bins below the
+bandwidth, chunked along frames.  At hop 256 they take twice the bytes of the waveform.
 
 A folder `cache/<kind>-<fingerprint>` belongs to one set of settings and one set of source files.
 Each track is written aside and renamed, and then listed in `manifest.json` with its size: a file
@@ -24,7 +26,7 @@ from joblib import Parallel, delayed
 from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
 from sepkit.data.resampling import resample
 from sepkit.data.songs import STEMS, SongFolder, Track, accompaniment, import_musdb, read_song
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, UsageError
 from sepkit.progress import progress
 from sepkit.storage import Root, read_json, remove_leftovers, write_json, writing
 
@@ -34,18 +36,44 @@ HASH_WHOLE_BYTES, HASH_BLOCKS, BLOCK = 2**21, 64, 2**14
 ACTIVITY_S = 0.1  # hop of the stored loudness of the vocals
 # Above this, what mixture − Σ sources holds is more than the rounding of three int16 signals.
 SUM_RESIDUAL_DB = -60.0
+STFT_CHUNK_FRAMES = 256  # 1.5 s at hop 256, 1.6 MB of two sources and their mixture
 
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """What a cache holds: kind, rate in Hz, the sources, and the STFT where the kind is stft."""
+    """What a cache holds: kind, rate in Hz, the sources, and the STFT where the kind is stft.
+
+    bandwidth_hz: bins above it are left out; None keeps all.  UsageError for another kind.
+    """
 
     kind: str = "wave"
     sample_rate: int = 44100
     sources: tuple[str, ...] = ("vocals", "accompaniment")
+    n_fft: int = 1024
+    hop_length: int = 256
+    bandwidth_hz: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("wave", "stft"):
+            raise UsageError(f"There is no cache of kind {self.kind!r}; expected wave or stft.")
+
+    @property
+    def n_bins(self) -> int:
+        """Bins of a stft cache, up to the bandwidth."""
+        bins = self.n_fft // 2 + 1
+        return (
+            bins
+            if self.bandwidth_hz is None
+            else min(bins, int(self.bandwidth_hz * self.n_fft / self.sample_rate) + 1)
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self)))
+        """The settings that decide what the files hold."""
+        settings = json.loads(json.dumps(asdict(self)))
+        if self.kind == "wave":
+            for name in ("n_fft", "hop_length", "bandwidth_hz"):
+                settings.pop(name)
+        return settings
 
 
 @dataclass
@@ -101,6 +129,10 @@ class Cache:
             return mixture[:, start:stop].astype(np.float32) * np.float32(mixture.attrs["scale"])
         return self.sources(name, start, stop).sum(axis=0)
 
+    def magnitudes(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """float32 (1 + source, channel, freq, frame) of a stft cache, the mixture first; frames count."""
+        return self.file(name)["magnitudes"][..., start:stop].astype(np.float32)
+
     def activity_db(self, name: str) -> np.ndarray:
         """Loudness of the vocals, dBFS, one value each 0.1 s."""
         return self.file(name)["activity_db"][:]
@@ -116,8 +148,13 @@ def track_file(folder: Path, name: str) -> Path:
 
 
 def cache_gigabytes(hours: float, settings: CacheSettings) -> float:
-    """Size of a `wave` cache before it is built, GB: 2 bytes a sample, 2 channels, each source."""
-    return hours * 3600 * settings.sample_rate * 2 * 2 * len(settings.sources) / 1e9
+    """Size of a cache before it is built, GB: 2 bytes a value, 2 channels, each source (stft: and mixture)."""
+    seconds, channels, width = hours * 3600, 2, 2
+    if settings.kind == "stft":
+        values = settings.sample_rate / settings.hop_length * settings.n_bins * (1 + len(settings.sources))
+    else:
+        values = settings.sample_rate * len(settings.sources)
+    return seconds * channels * width * values / 1e9
 
 
 def build_cache(
@@ -225,12 +262,13 @@ def _cache_track(
     sources = np.stack([audio[name] for name in settings.sources])  # (source, channel, time)
     file = track_file(path, track.name)
     with writing(file) as part, h5py.File(part, "w") as out:
-        _write_int16(out, "audio", sources, settings.sample_rate)
-        if residual > SUM_RESIDUAL_DB or set(settings.sources) not in (
-            {"vocals", "accompaniment"},
-            set(STEMS),
-        ):
-            _write_int16(out, "mixture", audio["mixture"], settings.sample_rate)
+        if settings.kind == "stft":
+            _write_magnitudes(out, sources, settings)
+        else:
+            _write_int16(out, "audio", sources, settings.sample_rate)
+            whole = set(settings.sources) in ({"vocals", "accompaniment"}, set(STEMS))
+            if residual > SUM_RESIDUAL_DB or not whole:
+                _write_int16(out, "mixture", audio["mixture"], settings.sample_rate)
         out["activity_db"] = activity_db(audio["vocals"], settings.sample_rate)
     song = {
         "split": track.split,
@@ -249,6 +287,19 @@ def _write_int16(out: h5py.File, name: str, audio: np.ndarray, sample_rate: int)
     chunks = (*audio.shape[:-1], min(sample_rate, audio.shape[-1]))
     data = out.create_dataset(name, data=np.rint(audio / scale).astype(np.int16), chunks=chunks)
     data.attrs["scale"] = scale
+
+
+def _write_magnitudes(out: h5py.File, sources: np.ndarray, settings: CacheSettings) -> None:
+    """|STFT| of the summed sources and of each, a few seconds a chunk; |X| stays below n_fft / 2 · peak."""
+    import torch
+
+    from sepkit.models.stft import STFT  # as the networks compute it
+
+    stft = STFT(settings.n_fft, settings.hop_length)
+    stack = torch.from_numpy(np.concatenate([sources.sum(axis=0, keepdims=True), sources]))
+    magnitudes = stft(stack).abs()[..., : settings.n_bins, :].numpy().astype(np.float16)
+    chunks = (*magnitudes.shape[:-1], min(STFT_CHUNK_FRAMES, magnitudes.shape[-1]))
+    out.create_dataset("magnitudes", data=magnitudes, chunks=chunks)
 
 
 def activity_db(vocals: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import soundfile as sf
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from sepkit.data.songs import GET_FFMPEG, SongFolder, Track, accompaniment, missing_decoders, read_song
 from sepkit.errors import SepkitError
+from sepkit.parallel import spread
 
 SAMPLE_RATE = 44100
 CHANNELS = 2
@@ -174,7 +175,7 @@ def check_folder(folder: SongFolder, n_jobs: int = -1) -> tuple[float, float, li
     """(hours, median duration in seconds, problems) of all songs and of the folder as a whole."""
     if folder.layout == "stem.mp4" and missing_decoders():
         return 0.0, 0.0, check_counts(folder)
-    results = Parallel(n_jobs=n_jobs)(delayed(check_track)(track) for track in folder.tracks)
+    results = list(spread((delayed(check_track)(track) for track in folder.tracks), n_jobs=n_jobs))
     durations = [duration for duration, _ in results]
     median_s = float(np.median([duration for duration in durations if duration] or [0.0]))
     problems = check_counts(folder, median_s)
@@ -187,8 +188,8 @@ def check_counts(folder: SongFolder, median_s: float | None = None) -> list[Prob
     """Problems of the folder as a whole: counts, doubled names, validation songs, short clips."""
     counts, problems = folder.counts, []
     if folder.layout == "stem.mp4" and (missing := missing_decoders()):
-        expected = f"{' and '.join(missing)} on the PATH to read .stem.mp4 songs"
-        problems.append(_whole(folder, "no ffmpeg", expected, "none", GET_FFMPEG, blocking=True))
+        tools = f"{' and '.join(missing)} on the PATH to read .stem.mp4 songs"
+        problems.append(_whole(folder, "no ffmpeg", tools, "none", GET_FFMPEG, blocking=True))
     for name in folder.unknown:
         fix = "correct exclude.txt under the root, or validation.txt"
         problems.append(_whole(folder, "unknown name", "a song of this folder", repr(name), fix))

@@ -25,11 +25,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from sepkit.data.demo_song import make_stems
 from sepkit.data.synth import SAMPLE_RATE
 from sepkit.errors import SepkitError, UsageError
+from sepkit.parallel import spread
 
 SOURCES = ("vocals", "drums", "bass", "other")
 PEAK = 10 ** (-1 / 20)  # of full scale: -1 dBFS
@@ -138,7 +139,9 @@ def make_demo_songs(
         shutil.rmtree(partial / "songs", ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
         _write_text(partial / "demo.json", json.dumps(settings, indent=2) + "\n")
-        Parallel(n_jobs=n_jobs)(delayed(_make_song)(folder, song, int(seed), (low, high)) for song in missing)
+        calls = (delayed(_make_song)(folder, song, int(seed), (low, high)) for song in missing)
+        for _ in spread(calls, n_jobs=n_jobs):
+            pass
         names = [song.name for song in songs if song.split == "valid"]
         _write_text(folder / "validation.txt", "".join(f"{name}\n" for name in names))
         # What claimed the folder for these settings becomes the mark of completeness.

@@ -18,7 +18,7 @@ def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongF
 
     Raises SepkitError where there are none, with the address and what to do by hand.
     """
-    path = data or os.environ.get("SEPKIT_DATA")
+    path = data or os.environ.get("SEPKIT_DATA") or None
     if path is None and profile.name == "demo":
         from sepkit.data.demo import make_demo_songs
 

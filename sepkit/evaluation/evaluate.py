@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from sepkit.data.cache import Cache, CacheSettings, build_cache
 from sepkit.data.check import require_headers
@@ -23,6 +23,7 @@ from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.metrics import PROTOCOLS, score_track
 from sepkit.models.separation import separate
 from sepkit.models.stft import STFT
+from sepkit.parallel import spread
 from sepkit.profiles import Profile, get_profile
 from sepkit.progress import progress
 from sepkit.storage import Root, Run, write_csv, write_json
@@ -216,7 +217,7 @@ def score_songs(estimator: Estimator, cache: Cache, songs: list[str], device: st
             else:
                 yield delayed(_score)(cache, song, estimator, None)
 
-    results = Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch="n_jobs")(jobs())
+    results = spread(jobs(), n_jobs=n_jobs, ahead="n_jobs")
     return zip(songs, results, strict=True)
 
 

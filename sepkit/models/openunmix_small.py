@@ -5,6 +5,7 @@ replaced by a GRU of the same sizes, and the mask is a sigmoid instead of an unb
 513 bins, stereo and 384 hidden units it has 3,086,088 parameters.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -13,7 +14,11 @@ from torch import Tensor, nn
 from sepkit.errors import SepkitError, UsageError
 from sepkit.models.mask import MaskModel
 
-BOUNDS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "clamp": partial(torch.clamp, min=0, max=1)}
+BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "clamp": partial(torch.clamp, min=0, max=1),
+}
 
 
 def import_openunmix():

@@ -4,6 +4,7 @@ A sentence appears only where its numbers are there; nothing is said about rows 
 except that they did not.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from sepkit.reporting.scoreboard import collect
 from sepkit.storage import Root
 
 LIMIT_MIN = 480.0  # 8 GPU-hours
-SEED_SD_DB = "0.03 to 0.34"  # published configurations, by seed; shared literature table
+SEED_SD_DB = "0.03 to 0.34"  # of published configurations that differ in the seed alone
 
 
 def lessons(root: Any, profile: Profile | str | None = None) -> list[str]:
@@ -30,7 +31,7 @@ def lessons(root: Any, profile: Profile | str | None = None) -> list[str]:
 def board_lessons(board: Board, budget: pd.DataFrame) -> list[str]:
     section = board.main
     said = (
-        [*verdicts(section), *standing(section)]
+        [*verdicts(section), *standing(section, board.starts)]
         if section
         else ["No run is finished and scored yet, so nothing can be concluded."]
     )
@@ -76,8 +77,8 @@ def verdicts(section: Section) -> list[str]:
     return said
 
 
-def standing(section: Section) -> list[str]:
-    """Where Base lies between mixture and oracle; whether SAR and SDR agree; F against umxhq's own row."""
+def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
+    """Where Base lies between mixture and oracle; whether the measures agree; rows against their starts."""
     table = section.table.set_index("Exp")
     said = []
     if {BASE, *REFERENCES} <= set(table.index) and MAIN in table:
@@ -95,13 +96,18 @@ def standing(section: Section) -> list[str]:
             said.append(
                 f"The measures disagree on the best row ({told}); SAR alone can be gamed: the mixture itself scores high on it."
             )
-    if {"F", "UMX"} <= set(table.index):
-        rows = section.scores
-        try:
-            test = compare_scores(rows[rows["experiment"] == "F"], rows[rows["experiment"] == "UMX"])
-            said.append(f"Fine-tuning against the network that it starts from: {test.sentence}")
-        except SepkitError as error:
-            said.append(f"F is not compared with UMX: {error}")
+    for name, start in starts.items():
+        if name in table.index and start in table.index:
+            rows = section.scores
+            try:
+                test = compare_scores(rows[rows["experiment"] == name], rows[rows["experiment"] == start])
+                said.append(f"{name} against the network that it starts from: {test.sentence}")
+            except SepkitError as error:
+                said.append(f"{name} is not compared with {start}, from which it starts: {error}")
+        elif name in table.index:
+            said.append(
+                f"{name} starts from {start}, which has no row here: its gain over {BASE} doesn't tell what its own training added."
+            )
     return said
 
 
@@ -123,7 +129,7 @@ def money(budget: pd.DataFrame, section: Section | None) -> list[str]:
         else f"No GPU was used; {minutes:.1f} CPU minutes are spent"
     )
     said = [
-        f"{total}: {stages}; the dearest run is {by_run.index[0]} with {by_run.iloc[0]:.1f} minutes."
+        f"{total}: {stages}; the most expensive run is {by_run.index[0]} with {by_run.iloc[0]:.1f} minutes."
         if minutes
         else f"{total}."
     ]

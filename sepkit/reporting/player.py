@@ -23,7 +23,7 @@ from sepkit.errors import SepkitError
 
 MAX_SECONDS = 10.0
 PEAK = 0.89  # −1 dBFS: what an encoder may overshoot
-MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+MP3_RATES = (32000, 44100, 48000)  # below them LAME lowers the level by 5 %
 _CELL = "padding:3px 12px 3px 0;text-align:left;vertical-align:middle"
 
 
@@ -40,7 +40,7 @@ def player(
 
     Args:
         clips: `(channel, time)` or `(time,)` by name, NumPy or torch; one or two channels.
-        sample_rate: Hz; resampled to 44.1 kHz where MP3 does not know the rate.
+        sample_rate: Hz; resampled to 44.1 kHz where it is not 32, 44.1 or 48 kHz.
         start_s, seconds: which part is heard; at most 10 s.
         gain_db: the common gain; None for 0 dB, or less where the loudest clip would clip.
 

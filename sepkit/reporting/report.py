@@ -73,7 +73,7 @@ def _songs(section: Section | None, folder: Path) -> tables.Block:
     heading = "Scores song by song"
     if section is None:
         return tables.Block(heading, ["There are no scores to draw yet."])
-    leading = [name for name in tables.score_columns(section.table)][0]
+    leading = tables.score_columns(section.table)[0]
     told = ", ".join(f"{row['Exp']} {row[leading]:.2f} dB" for row in section.table.to_dict("records"))
     picture = _image(
         figures.score_bars(section.scores), folder / "scores.png", f"Bars of the median {leading}: {told}.",
@@ -186,8 +186,9 @@ def _training(root: Root, board: Board, folder: Path) -> tables.Block:
             "The same over minutes: which row gets how far in the same time.",
         ),
     ]  # fmt: skip
+    grid = tables.plain_grid(pd.DataFrame(records, dtype=object), "")  # whole numbers stay whole
     note = "Early stopping cuts the cosine schedule short: the last learning rate says where it stood."
-    return tables.Block(heading, [note], [tables.plain_grid(pd.DataFrame(records), "")], pictures)
+    return tables.Block(heading, [note], [grid], pictures)
 
 
 def _budget(budget: pd.DataFrame, folder: Path) -> tables.Block:

@@ -56,6 +56,7 @@ class Board:
     profile: Profile
     sections: list[Section] = field(default_factory=list)
     unfinished: dict[str, str] = field(default_factory=dict)  # run: reason
+    starts: dict[str, str] = field(default_factory=dict)  # experiment: whose weights it began with
 
     @property
     def main(self) -> Section | None:

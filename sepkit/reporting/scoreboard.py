@@ -63,6 +63,7 @@ def scoreboard(root: Any, profile: Profile | str | None = None) -> pd.DataFrame:
 def collect(root: Root, profile: Profile | str | None = None) -> Board:
     """Everything behind the scoreboard, and what could not be in it."""
     unfinished: dict[str, str] = {}
+    starts: dict[str, str] = {}
     kept: dict[tuple[Any, ...], pd.DataFrame] = {}
     profile = get_profile(profile or _profile_of(root))
     for run in root.runs():
@@ -74,6 +75,8 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
                     f"the same experiment, seed and fold as {kept[key]['run'].iloc[0]}, which is shown"
                 )
             kept[key] = scores.dropna(axis=1, how="all")
+            if run.config.get("start_from"):
+                starts[key[0]] = str(run.config["start_from"])
         except SepkitError as error:
             unfinished[run.name] = str(error)
     if not kept:
@@ -93,7 +96,7 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
     )
     groups.sort(key=lambda group: (group[0], group[1] != first, group[1]))
     sections = [_section(root, profile, rows, protocol, folds) for folds, protocol, rows in groups]
-    return Board(profile, sections, unfinished)
+    return Board(profile, sections, unfinished, starts)
 
 
 def _profile_of(root: Root) -> str | None:

@@ -6,6 +6,7 @@ are not atomic on a mounted Drive.
 """
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ class BestAndLast(Checkpoint):
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Everything in a checkpoint, on the CPU; SepkitError where the file is cut short or foreign."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch's guesses at what the file may be
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["state_dict"]
     except UNREADABLE as error:
         size = path.stat().st_size if path.exists() else 0

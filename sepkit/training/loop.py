@@ -55,7 +55,7 @@ class SeparationTask(L.LightningModule):
     def _finite(self, loss: Tensor, which: str, batch: dict[str, Any], step: int) -> Tensor:
         if not torch.isfinite(loss):
             raise SepkitError(
-                f"The {which} loss became {float(loss)} in epoch {self.current_epoch + 1}, step {step + 1} "
+                f"The {which} loss became {float(loss.detach())} in epoch {self.current_epoch + 1}, step {step + 1} "
                 f"(clips of {', '.join(batch['track'])}); the checkpoints of the epoch before are kept: "
                 "lower the learning rate or look at these songs."
             )

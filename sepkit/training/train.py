@@ -15,7 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 from torch.utils.data import DataLoader
@@ -30,6 +30,7 @@ from sepkit.data.locate import locate_songs
 from sepkit.errors import SepkitError
 from sepkit.experiments import Experiment, get_experiment, resolve
 from sepkit.models.mask import magnitude_statistics
+from sepkit.parallel import spread
 from sepkit.profiles import Profile, get_profile
 from sepkit.progress import progress
 from sepkit.storage import Root, Run, write_json
@@ -117,8 +118,9 @@ def train_many(
             str(s): s for s in (resolve(get_experiment(row), profile) for row, _, _ in todo)
         }.values():
             training_cache(settings, profile, where.get("data"), Root.open(where.get("root"), profile))
-    runs = Parallel(n_jobs=min(jobs, max(1, len(todo))), return_as="generator")(
-        delayed(train)(row, seed=seed, fold=fold, **where) for row, seed, fold in todo
+    runs = spread(
+        (delayed(train)(row, seed=seed, fold=fold, **where) for row, seed, fold in todo),
+        n_jobs=min(jobs, max(1, len(todo))),
     )
     name = lambda run: f"{run.name} {run.status['stopped']}, {run.status['minutes']:.1f} min"  # noqa: E731
     return list(progress(runs, doing="train", total=len(todo), name=name))

@@ -121,7 +121,7 @@ def test_processes_share_the_indices_without_overlap(world_size):
     for sampler in samplers:
         sampler.set_epoch(5)
     dealt = [list(sampler) for sampler in samplers]
-    assert sorted(sum(dealt, [])) == [(5, index) for index in range(12)]
+    assert sorted(key for share in dealt for key in share) == [(5, index) for index in range(12)]
     assert [len(share) for share in dealt] == [len(sampler) for sampler in samplers]
 
 

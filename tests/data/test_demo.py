@@ -203,7 +203,7 @@ def test_reverberation_ends_and_leaves_silence_alone():
 def test_a_second_call_writes_nothing(songs, monkeypatch):
     before = mtimes(songs)
     monkeypatch.setattr(demo, "_write_text", None)
-    monkeypatch.setattr(demo, "Parallel", None)
+    monkeypatch.setattr(demo, "spread", None)
     make_short(songs, train=3, valid=2, test=2)
     assert mtimes(songs) == before
     assert not (songs / ".partial").exists()

@@ -53,7 +53,7 @@ def test_every_song_is_scored_in_one_fold_and_artists_never_straddle(cache):
     for fold in range(FOLDS):
         split = split_songs(cache, fold)
         assert all(split.values()), "no part may be empty"
-        assert Counter(sum(split.values(), [])) == Counter(everything)
+        assert Counter(split["train"] + split["valid"] + split["test"]) == Counter(everything)
         assert not artists(split["test"]) & artists(split["train"] + split["valid"])
         assert not artists(split["valid"]) & artists(split["train"])
         scored.update(split["test"])

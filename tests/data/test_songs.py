@@ -148,7 +148,7 @@ def test_excluded_songs_lower_the_counts_and_unknown_names_are_noticed(mini_song
 
 def test_excluding_every_song_is_refused(mini_songs):
     everything = [track.name for track in find_songs(mini_songs).tracks]
-    with pytest.raises(SepkitError, match="All 4 songs under .* are on the exclusion list"):
+    with pytest.raises(SepkitError, match=r"All 4 songs under .* are on the exclusion list"):
         find_songs(mini_songs, everything)
 
 

@@ -147,7 +147,7 @@ def test_wrong_names_are_wrong_calls():
     with pytest.raises(UsageError, match="no model 'umx'; expected one of openunmix-small"):
         models.build("umx")
     with pytest.raises(
-        UsageError, match="openunmix-small has no setting hidden; it takes sources, .*hidden_size"
+        UsageError, match=r"openunmix-small has no setting hidden; it takes sources, .*hidden_size"
     ):
         models.build("openunmix-small", hidden=64)
     with pytest.raises(UsageError, match="no mask bound 'softplus'; expected one of sigmoid, relu, clamp"):

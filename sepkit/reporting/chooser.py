@@ -1,0 +1,160 @@
+"""Song, run and source by menu: players and spectrograms; and a twin that needs no kernel.
+
+The menus (ipywidgets 7 or 8) live as long as the kernel.  Under them stands a plain table of players
+for an easy and a hard song, which a notebook that was executed headless keeps.
+"""
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sepkit.errors import SepkitError
+from sepkit.reporting.player import MAX_SECONDS, loudest_s, player_html
+from sepkit.reporting.rows import BASE, ordered
+from sepkit.reporting.spectra import spectrograms
+from sepkit.storage import Root
+
+# (run, song) -> {"mixture", "<source>" (the truth), "<source> estimate"}, each (channel, time)
+Estimates = Callable[[str, str], Mapping[str, Any]]
+STATIC_SONGS, STATIC_RUNS, STATIC_SECONDS = 2, 3, 5.0
+
+
+def chooser(
+    root: Any,
+    songs: Sequence[str] | None = None,
+    *,
+    estimates: Estimates,
+    runs: Sequence[str] | None = None,
+    sample_rate: int = 44100,
+    seconds: float = MAX_SECONDS,
+) -> "Chooser":
+    """Something to display: menus, and the twin under them.
+
+    Args:
+        songs: None for the scored ones, Base's best and worst first.
+        estimates: gives {"mixture", "vocals", "vocals estimate", …} of a run's name and a song, each
+            `(channel, time)`; called when a choice is first looked at.
+        runs: names; None for every scored run that is no fold, Base first.
+        seconds: how much is heard, from where the source is loudest.
+    """
+    scored = {
+        run.name: run.scores()
+        for run in Root.open(root).runs()
+        if run.finished and run.scores_path.exists() and run.config.get("fold") is None
+    }
+    by_experiment = {str(table["experiment"].iloc[0]): name for name, table in reversed(scored.items())}
+    rank = {name: place for place, name in enumerate(ordered(by_experiment))}
+    found = sorted(scored, key=lambda name: (rank[str(scored[name]["experiment"].iloc[0])], name))
+    runs = list(runs or found)
+    unknown = [name for name in runs if name not in scored]
+    if unknown or not runs:
+        raise SepkitError(
+            f"{', '.join(unknown) or 'No run'} is not scored under this root, so there is nothing to choose; evaluate it first."
+        )
+    table = scored[by_experiment[BASE]] if BASE in by_experiment else scored[runs[0]]
+    leading = table[(table["metric"] == "sdr_bsseval") & (table["source"] == "vocals")]
+    songs = list(songs or _easy_and_hard_first(leading.set_index("track")["value"]))
+    sources = list(dict.fromkeys(str(source) for name in runs for source in scored[name]["source"]))
+    return Chooser(songs, runs, sources, estimates, sample_rate, seconds)
+
+
+class Chooser:
+    """Displays itself; `static_html` is the twin, `widget` the menus."""
+
+    def __init__(
+        self,
+        songs: list[str],
+        runs: list[str],
+        sources: list[str],
+        estimates: Estimates,
+        sample_rate: int,
+        seconds: float,
+    ) -> None:
+        self.songs, self.runs, self.sources = songs, runs, sources
+        self.sample_rate, self.seconds = sample_rate, min(seconds, MAX_SECONDS)
+        self._estimates = estimates
+        self._cuts: dict[tuple[str, str], dict[str, tuple[float, dict[str, Any]]]] = {}
+
+    def clips(self, run: str, song: str, source: str) -> tuple[float, dict[str, Any]]:
+        """Where the excerpt begins, in s, and its clips: mixture, the truth and the run's estimate."""
+        if (run, song) not in self._cuts:
+            whole = self._estimates(run, song)
+            cuts = {}
+            for name in self.sources:
+                if name in whole and f"{name} estimate" in whole:
+                    start = loudest_s(whole[name], self.sample_rate, self.seconds)
+                    first = round(start * self.sample_rate)
+                    part = slice(first, first + round(self.seconds * self.sample_rate))
+                    wanted = {
+                        "mixture": "mixture",
+                        f"{name}, the truth": name,
+                        f"{name}, {run}": f"{name} estimate",
+                    }
+                    # copies: a view would keep the whole song in memory
+                    cuts[name] = (
+                        start,
+                        {label: np.array(whole[key][..., part]) for label, key in wanted.items()},
+                    )
+            self._cuts[run, song] = cuts
+        if source not in self._cuts[run, song]:
+            raise SepkitError(f"{run} has no estimate of {source}; choose another source.")
+        return self._cuts[run, song][source]
+
+    def static_html(self) -> str:
+        """A table of players: for two songs the mixture, the truth and three runs. No kernel needed."""
+        parts = []
+        for song in self.songs[:STATIC_SONGS]:
+            shown: dict[str, Any] = {}
+            start = 0.0
+            for run in self.runs[:STATIC_RUNS]:
+                try:
+                    start, clips = self.clips(run, song, self.sources[0])
+                except SepkitError as error:
+                    parts.append(f"<p>{html.escape(f'{song}: {error}')}</p>")
+                    continue
+                shown |= clips
+            if not shown:
+                continue
+            title = f"{song}, {self.sources[0]}, from {start:.0f} s"
+            parts.append(player_html(shown, self.sample_rate, seconds=STATIC_SECONDS, title=title))
+        return "<br>".join(parts)
+
+    def widget(self) -> Any:
+        """Three menus over a player and spectrograms; every choice replaces both."""
+        import ipywidgets  # slow to import
+
+        menus = {
+            "song": ipywidgets.Dropdown(options=self.songs, description="song"),
+            "run": ipywidgets.Dropdown(options=self.runs, description="run"),
+            "source": ipywidgets.Dropdown(options=self.sources, description="source"),
+        }
+        sound, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
+
+        def update(_: Any = None) -> None:
+            song, run, source = (menus[name].value for name in ("song", "run", "source"))
+            try:
+                start, clips = self.clips(run, song, source)
+                sound.value = player_html(clips, self.sample_rate, title=f"{song}, from {start:.0f} s")
+                picture.value = spectrograms(clips, self.sample_rate, start_s=start).png(80)
+            except SepkitError as error:
+                sound.value = html.escape(str(error))
+                picture.value = b""
+
+        for menu in menus.values():
+            menu.observe(update, names="value")
+        update()
+        return ipywidgets.VBox([ipywidgets.HBox(list(menus.values())), sound, picture])
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import HTML, display
+
+        display(self.widget())
+        display(HTML(f"<p>The same without menus (stays when no kernel runs):</p>{self.static_html()}"))
+
+
+def _easy_and_hard_first(values: Any) -> list[str]:
+    ranked = [str(song) for song in values.dropna().sort_values(ascending=False).index]
+    middle = [str(song) for song in values.index if song not in (ranked[:1] + ranked[-1:])]
+    return list(dict.fromkeys(ranked[:1] + ranked[-1:] + middle))

@@ -1,0 +1,146 @@
+"""The milestone report: one file, computed sentences, nothing promised that is not there."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from sepkit.reporting.lessons import lessons
+from sepkit.reporting.report import report
+from sepkit.storage import Root, write_csv, write_json
+
+
+class Page(HTMLParser):
+    """Tags, alternative texts and headings; unbalanced tags fail."""
+
+    VOID = ("meta", "br", "img", "link", "hr", "input")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def text(week) -> str:
+    path = report(week)
+    assert path == week.path / "report" / "milestone2.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_one_valid_file_that_opens_offline(text):
+    page = Page(text)
+    assert not page.all("script")
+    assert not page.all("link")
+    assert "http" not in text
+    images = page.all("img")
+    assert len(images) == 7
+    assert all(
+        image["src"].startswith("data:image/png;base64,") and len(image["alt"]) > 20 for image in images
+    )
+    assert len(page.all("h1")) == 1
+    assert page.all("html")[0]["lang"] == "en"
+    anchors = {attrs["href"][1:] for attrs in page.all("a")}
+    assert anchors == {attrs["id"] for attrs in page.all("section")}
+
+
+def test_styles_do_not_leak_into_a_notebook(text):
+    style = re.search(r"<style>(.*?)</style>", text, re.S).group(1)
+    rules = re.findall(r"^\s*([^@{}\n]+)\{", style, re.M)
+    assert rules
+    assert all(part.strip().startswith(".sepkit-") for rule in rules for part in rule.split(","))
+
+
+def test_figures_lie_beside_it_whole(week, text):
+    names = sorted(file.name for file in (week.path / "report" / "figures").iterdir())
+    assert names == [
+        "budget.png", "convergence.png", "differences_C.png", "differences_D.png", "differences_G.png", "scores.png", "training.png",
+    ]  # fmt: skip
+
+
+def test_lessons_follow_from_the_numbers(week):
+    said = lessons(week)
+    assert "C beats Base by 1.00 dB [+0.92, +1.08] on sdr_bsseval of vocals." in said
+    assert any(line.startswith("G is worse than Base by 2.00 dB") for line in said)
+    assert any(
+        line.startswith("D can't be told from Base: +0.02 dB") and "above 0.20 dB is excluded" in line
+        for line in said
+    )
+    assert any(
+        "63 % of the way from the mixture (-4.98) to the ideal ratio mask (8.65)" in line for line in said
+    )
+    assert any(
+        line.startswith("188.0 of 480 GPU minutes are spent (39 %): 89 % train, 11 % evaluate")
+        for line in said
+    )
+    assert "16.0 of these minutes went into what has no row in the table: E-s0." in said
+    assert any("one seed" in line for line in said)
+    assert any(line.startswith("These are demo scores") for line in said)
+    assert any(line.startswith("No score of:") and "A" in line for line in said)
+
+
+def test_report_holds_lessons_expectations_and_what_profiles_reduce(week, text):
+    for words in ("C beats Base by 1.00 dB", "It reduces against the plan", "3.5 to 5 dB at 20 epochs", "4.8 dB SDR", "3 086 088",
+                  "early, after 3 epochs without improvement", "E-s0: training is running, not finished", "silence_energy_db"):  # fmt: skip
+        assert words in text
+
+
+def test_too_small_and_correction_are_said(tmp_path, helpers):
+    root = Root.open(tmp_path)
+    songs = helpers.songs[:5]
+    helpers.add(root, "Base-s0", helpers.rows("Base-s0", helpers.base_db[:5], songs=songs))
+    helpers.add(root, "C-s0", helpers.rows("C-s0", helpers.base_db[:5] + 2 + helpers.spread[:5], songs=songs))
+    said = lessons(root)
+    assert any(line.startswith("C: n = 5 songs are too small for p < 0.01") for line in said)
+    assert "No row beats Base at p < 0.01." in said
+
+
+def test_rows_are_compared_with_what_they_start_from(root, helpers):
+    for name, gain in (("UMX", 0.5), ("F", 0.5)):
+        run = f"{name}-s0"
+        helpers.add(root, run, helpers.rows(run, helpers.base_db + gain + (name == "F") * helpers.spread))
+    start = root.run("F-s0").path / "config.json"
+    write_json(start, {**root.run("F-s0").config, "start_from": "UMX"})
+    assert any(
+        line.startswith("F against the network that it starts from: F-s0 against UMX-s0")
+        for line in lessons(root)
+    )
+    write_json(start, {**root.run("F-s0").config, "start_from": "umxhq"})
+    assert any(line.startswith("F starts from umxhq, which has no row here") for line in lessons(root))
+
+
+def test_measures_that_disagree_are_told(root, helpers):
+    scores = helpers.rows("D-s0", helpers.base_db + helpers.spread)
+    scores.loc[scores["metric"] == "sar_bsseval", "value"] += 20
+    write_csv(root.run("D-s0").scores_path, scores)
+    assert any("The measures disagree" in line and "D by SAR" in line for line in lessons(root))
+
+
+def test_an_empty_root_says_so_in_every_part(tmp_path):
+    text = report(tmp_path).read_text(encoding="utf-8")
+    Page(text)
+    for words in ("nothing can be concluded", "No run is both finished and scored yet", "There are no scores to draw yet",
+                  "No row could be compared", "No run has finished an epoch yet", "No minutes are booked"):  # fmt: skip
+        assert words in text
+    assert "<img" not in text
+
+
+def test_only_base_is_enough_for_a_report(tmp_path, helpers):
+    root = Root.open(tmp_path)
+    helpers.add(root, "Base-s0", helpers.rows("Base-s0", helpers.base_db), device="cpu")
+    text = report(root).read_text(encoding="utf-8")
+    assert "No row could be tested against Base." in text
+    assert "No GPU was used; 34.0 CPU minutes are spent" in text

@@ -1,0 +1,240 @@
+"""The scoreboard by known answers: medians, marks, what may share a table, what is left out."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sepkit.evaluation.statistics import ARTIST_OVERLAP
+from sepkit.reporting import scoreboard as module
+from sepkit.reporting import tables
+from sepkit.reporting.rows import LEADING
+from sepkit.reporting.scoreboard import collect, print_scoreboard, scoreboard
+from sepkit.storage import Root, write_csv, write_json
+
+MAIN = "SDR voc (sdr_bsseval)"
+
+
+@pytest.fixture(scope="module")
+def table(week) -> pd.DataFrame:
+    return scoreboard(week)
+
+
+@pytest.fixture
+def by_name(table) -> pd.DataFrame:
+    return table.set_index("Exp")
+
+
+def test_plan_columns_lead_and_headers_carry_definitions(table):
+    plan = ["Exp", "Backbone", "Domain", "Extras", *LEADING, "GPU min", "Sig."]
+    assert list(table.columns[: len(plan)]) == plan
+    assert not {"SDR", "sdr", "SAR", "SI-SDR"} & set(table.columns)
+    assert list(table["Exp"]) == ["Base", "C", "D", "G", "mixture", "oracle"]
+
+
+def test_medians_and_quartiles_over_songs(by_name, helpers):
+    base = by_name.loc["Base"]
+    assert base[MAIN] == pytest.approx(np.median(helpers.base_db))
+    assert base[f"{MAIN} q25"] == pytest.approx(np.quantile(helpers.base_db, 0.25))
+    assert base[f"{MAIN} q75"] == pytest.approx(np.quantile(helpers.base_db, 0.75))
+    assert base["SI-SDR (si_sdr)"] == pytest.approx(np.median(helpers.base_db) - 0.8)
+    assert base["SAR (sar_bsseval)"] == pytest.approx(np.median(helpers.base_db) + 1)
+    assert base["SDR acc (sdr_bsseval)"] == pytest.approx(np.median(helpers.base_db) + 6)
+    assert by_name.loc["C", MAIN] == pytest.approx(np.median(helpers.base_db + 1 + helpers.spread / 2))
+
+
+def test_marks_and_corrected_p(by_name):
+    assert by_name["Sig."].to_dict() == {
+        "Base": "—",
+        "C": "✓",
+        "D": "n.s.",
+        "G": "▼",
+        "mixture": "—",
+        "oracle": "—",
+    }
+    least = 2 * 2.0**-12  # all twelve songs moved the same way
+    assert by_name.loc["C", "p"] == pytest.approx(least)
+    assert by_name.loc["C", "p (Holm)"] == pytest.approx(3 * least)
+    assert by_name.loc["G", "gain"] == pytest.approx(-2, abs=0.05)
+    assert np.isnan(by_name.loc["mixture", "p"])
+
+
+def test_undefined_scores_are_counted_and_named(table, by_name):
+    assert by_name["undefined"].to_dict() == {"Base": 0, "C": 0, "D": 1, "G": 0, "mixture": 0, "oracle": 0}
+    assert by_name.loc["D", "songs"] == 11
+    assert (by_name.loc["Base", "frames"], by_name.loc["Base", "frames dropped"]) == (12 * 18, 12 * 2)
+    assert any("1 of D" in line for line in table.attrs["header"])
+    assert any("Band C - Song 3" in note and "silent target" in note for note in table.attrs["notes"])
+
+
+def test_minutes_origin_and_what_is_missing(table, by_name):
+    assert by_name.loc["C", "GPU min"] == 41
+    assert by_name["accompaniment"].to_dict()["G"] == "modelled"
+    assert table.attrs["unfinished"] == {"E-s0": "training is running, not finished"}
+
+
+def test_header_says_what_the_numbers_are(table):
+    header = " ".join(table.attrs["header"])
+    for words in ("Profile demo", "Reduced against the plan", "12 songs", "protocol 2stem", "BSS Eval v4: 1 s windows, one "
+                  "512-tap filter a track, median over frames, then over songs", "Seed 0", "Tesla T4", "156.0 minutes", "dropped"):  # fmt: skip
+        assert words in header
+
+
+def test_files_round_trip_and_are_whole(week, table):
+    back = pd.read_csv(week.path / "scoreboard.csv")
+    pd.testing.assert_frame_equal(back, table, check_dtype=False)
+    json.dumps(table.attrs, allow_nan=False)
+    assert not list(week.path.glob(".*.part"))
+    pd.concat([table, table])  # attrs that can't be compared would fail here
+
+
+def test_a_kill_while_writing_leaves_the_old_board(root, monkeypatch):
+    scoreboard(root)
+    old = (root.path / "scoreboard.html").read_text(encoding="utf-8")
+    monkeypatch.setattr(
+        module.tables, "page", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt())
+    )
+    with pytest.raises(KeyboardInterrupt):
+        scoreboard(root)
+    assert (root.path / "scoreboard.html").read_text(encoding="utf-8") == old
+
+
+def test_best_is_shaded_among_trained_rows_only(week, table):
+    assert tables.best_rows(table)[MAIN] == {1}  # C; oracle is higher and never shaded
+    page = (week.path / "scoreboard.html").read_text(encoding="utf-8")
+    rows = {row.split("</th>")[0].split(">")[-1]: row for row in page.split("<tr")[2:]}
+    assert rows["C"].count('best"') == 4
+    assert all("best" not in rows[name] for name in ("Base", "D", "G", "mixture", "oracle"))
+    text = (week.path / "scoreboard.md").read_text(encoding="utf-8")
+    assert "**4.61 [3.55, 6.19]**" in text
+    assert "**8.65" not in text
+
+
+def test_a_median_that_leaves_a_song_out_is_not_shaded(root, helpers):
+    shown = helpers.rows("D-s0", helpers.base_db + 3, undefined=helpers.songs[0])
+    write_csv(root.run("D-s0").scores_path, shown)
+    assert tables.best_rows(scoreboard(root))[MAIN] == {1}
+
+
+def test_one_trained_row_has_nothing_to_be_best_of(tmp_path, helpers):
+    root = Root.open(tmp_path)
+    helpers.add(root, "Base-s0", helpers.rows("Base-s0", helpers.base_db))
+    assert tables.best_rows(scoreboard(root))[MAIN] == set()
+
+
+def test_too_few_songs_are_said(tmp_path, helpers):
+    root = Root.open(tmp_path)
+    songs = helpers.songs[:5]
+    helpers.add(root, "Base-s0", helpers.rows("Base-s0", helpers.base_db[:5], songs=songs))
+    helpers.add(root, "C-s0", helpers.rows("C-s0", helpers.base_db[:5] + 2 + helpers.spread[:5], songs=songs))
+    helpers.add(root, "D-s0", helpers.rows("D-s0", helpers.base_db[:5], songs=songs))
+    assert list(scoreboard(root)["Sig."]) == ["—", "n too small", "no change"]
+
+
+def test_protocols_and_folds_stand_apart(root, helpers):
+    four = helpers.rows("A-s0", helpers.base_db + 4, protocol="4stem", origin="modelled")
+    helpers.add(root, "A-s0", four)
+    folds = [helpers.songs[:6], helpers.songs[6:]]
+    for fold, songs in enumerate(folds):
+        part = slice(6 * fold, 6 * fold + 6)
+        for name, gain in (("Base", 0.0), ("C", 0.5)):
+            run = f"{name}-s0-f{fold}"
+            values = helpers.base_db[part] - 1 + gain * (1 + helpers.spread[part])
+            helpers.add(root, run, helpers.rows(run, values, songs=songs, fold=fold), fold=fold)
+    table = scoreboard(root)
+    assert set(table["Exp"]) == {"Base", "C", "D", "G", "mixture", "oracle"}  # nothing of A, nothing of folds
+    assert table.set_index("Exp").loc["Base", MAIN] == pytest.approx(np.median(helpers.base_db))
+    four_stems, by_fold = table.attrs["sections"]
+    assert [row["Exp"] for row in four_stems["rows"]] == ["A"]
+    assert four_stems["rows"][0]["Sig."] == "—"
+    assert four_stems["rows"][0]["SDR drums (sdr_bsseval)"] == pytest.approx(np.median(helpers.base_db) + 4.5)
+    assert "SDR acc (sdr_bsseval)" not in four_stems["rows"][0]
+    assert {row["Exp"]: row["Sig."] for row in by_fold["rows"]} == {"Base": "—", "C": "✓"}
+    assert by_fold["rows"][0]["songs"] == 12
+    assert by_fold["rows"][0]["frames"] == 12 * 18
+    assert (root.path / "scoreboard-4stem.csv").exists()
+    assert (root.path / "scoreboard-2stem-folds.csv").exists()
+    text = (root.path / "scoreboard.md").read_text(encoding="utf-8")
+    assert "A: no Base with this protocol and these songs, so nothing is tested." in text
+
+
+def test_seeds_are_averaged_song_by_song(root, helpers):
+    helpers.add(root, "C-s1", helpers.rows("C-s1", helpers.base_db + 3, seed=1), seed=1, minutes=43)
+    row = scoreboard(root).set_index("Exp").loc["C"]
+    assert row[MAIN] == pytest.approx(np.median(helpers.base_db + 2 + helpers.spread / 4))
+    assert (row["seeds"], row["runs"], row["songs"], row["frames"]) == ("0, 1", 2, 12, 216)
+    assert row["GPU min"] == 42
+
+
+def test_what_can_not_be_in_the_table_is_listed_with_its_reason(root, helpers):
+    helpers.add(root, "F-s0", helpers.rows("F-s0", helpers.base_db).query("track != 'Band L - Song 12'"))
+    helpers.add(root, "B-s0", None)
+    helpers.add(root, "H-s0", helpers.rows("H-s0", helpers.base_db).drop(columns="protocol"))
+    helpers.add(root, "Base-copy", helpers.rows("Base-copy", helpers.base_db))
+    helpers.add(root, "Z-s0", helpers.rows("Z-s0", helpers.base_db))
+    config = root.run("Z-s0").config
+    write_json(root.run("Z-s0").path / "config.json", {**config, "profile": "full"})
+    (root.path / "runs" / "torn").mkdir()
+    (root.path / "runs" / "torn" / "config.json").write_text("{", encoding="utf-8")
+    unfinished = scoreboard(root).attrs["unfinished"]
+    assert unfinished["F-s0"] == "scored on 11 of 12 songs (2stem); evaluate it again"
+    assert unfinished["B-s0"] == "trained, not scored yet"
+    assert unfinished["H-s0"] == "scores.csv lacks protocol; score it again"
+    assert "same experiment, seed and fold" in unfinished.get("Base-s0", unfinished.get("Base-copy"))
+    assert unfinished["Z-s0"] == "made with profile full, this is the scoreboard of demo"
+    assert "can't be read" in unfinished["torn"]
+
+
+def test_cpu_minutes_are_shown_as_such(tmp_path, helpers, capsys):
+    root = Root.open(tmp_path)
+    helpers.add(root, "Base-s0", helpers.rows("Base-s0", helpers.base_db), device="cpu")
+    table = scoreboard(root)
+    assert np.isnan(table.loc[0, "GPU min"])
+    assert table.loc[0, "CPU min"] == 30
+    assert "30.0 CPU" in (root.path / "scoreboard.html").read_text(encoding="utf-8")
+    print_scoreboard(table)
+    assert "CPU" in capsys.readouterr().out
+
+
+def test_means_with_and_without_shared_artists(tmp_path, helpers):
+    root = Root.open(tmp_path)
+    songs = [*ARTIST_OVERLAP, *helpers.songs[3:]]
+    values = np.array([9.0, 9.0, 9.0, *[1.0] * 9])
+    helpers.add(root, "Base-s0", helpers.rows("Base-s0", values, songs=songs))
+    table = scoreboard(root)
+    record = table.attrs["overlap"][0]
+    assert record["mean"] == pytest.approx(3)
+    assert record["mean without overlap"] == pytest.approx(1)
+    assert (record["songs"], record["songs without overlap"]) == (12, 9)
+    assert "Hollow Ground" in (root.path / "scoreboard.html").read_text(encoding="utf-8")
+    assert collect(root).main.overlap.shape[0] == 1
+
+
+def test_no_shared_artists_no_second_table(table):
+    assert table.attrs["overlap"] == []
+
+
+def test_terminal_text_fits_120_columns(table, root, helpers, capsys):
+    helpers.add(
+        root, "A-s0", helpers.rows("A-s0", helpers.base_db, protocol="4stem"), device="cpu", minutes=1234
+    )
+    helpers.add(root, "C+D-s0", helpers.rows("C+D-s0", helpers.base_db - 12), device="cpu", minutes=1234)
+    print_scoreboard(scoreboard(root))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 120
+    assert "protocol 4stem" in out
+    assert "▼" in out
+    assert "E-s0: training is running" in out
+
+
+def test_empty_root_is_a_sentence(tmp_path, capsys):
+    print_scoreboard(scoreboard(Root.open(tmp_path)))
+    assert "No run is finished and scored yet" in capsys.readouterr().out
+    assert "No run is both finished and scored" in (tmp_path / "scoreboard.html").read_text(encoding="utf-8")
+
+
+def test_shown_in_a_notebook(table):
+    page = tables.show(table).data
+    assert "<table" in page
+    assert "Profile demo" in page

@@ -1,0 +1,427 @@
+"""A run repeats bit for bit, goes on where it was, and stops with a sentence where it must."""
+
+import importlib
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from sepkit import models
+from sepkit.errors import SepkitError, UsageError
+from sepkit.experiments import MENU
+from sepkit.training.checkpoints import AtomicCheckpointIO, load_model
+from sepkit.training.loop import SeparationTask
+from sepkit.training.losses import make_loss
+
+train_module = importlib.import_module("sepkit.training.train")  # the package may export a function so named
+train = train_module.train
+
+
+class Killed(BaseException):
+    """Ends a run as a kill does, as far as one process can."""
+
+
+@pytest.fixture(scope="module")
+def start(mini_songs, tiny):
+    """Trains Base on the CPU in `root`; keywords replace those of `train`."""
+
+    def call(root, experiment="Base", **options):
+        return train(
+            experiment, **{"profile": tiny, "data": mini_songs, "device": "cpu", **options}, root=root
+        )
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def straight(start, make_root):
+    """The run that all others are compared with: four epochs without a break; not to be changed."""
+    return start(make_root())
+
+
+def load(path):
+    """As a torch would that has seen neither sepkit nor Lightning, which register classes as safe."""
+    registered = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        return torch.load(path, weights_only=True)
+    finally:
+        torch.serialization.add_safe_globals(registered)
+
+
+def same(one, other):
+    """Equality to the last bit of nested dictionaries, lists and tensors."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def assert_same_run(run, other):
+    for name in ("best.ckpt", "last.ckpt"):
+        one, two = load(run.path / name), load(other.path / name)
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+            assert same(one[part], two[part]), (name, part)
+    columns = ["epoch", "train_loss", "valid_loss", "learning_rate"]
+    assert run.history()[columns].equals(other.history()[columns])
+    assert run.status["best_epoch"] == other.status["best_epoch"]
+    assert run.finished
+
+
+def end_in_epoch(monkeypatch, epoch, error=Killed):
+    """The run ends with `error` in the first step of `epoch` (from 1)."""
+    step = SeparationTask.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.current_epoch + 1 == epoch:
+            raise error
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SeparationTask, "training_step", training_step)
+
+
+def scripted_validation(monkeypatch, losses):
+    """The validation loss of each epoch, whatever the network does."""
+
+    def validation_step(self, batch, batch_idx):
+        self.log("valid_loss", torch.tensor(losses[self.current_epoch]), batch_size=1)
+
+    monkeypatch.setattr(SeparationTask, "validation_step", validation_step)
+
+
+def test_a_run_leaves_what_the_contract_says(straight, tiny):
+    assert sorted(file.name for file in straight.path.iterdir()) == [
+        "best.ckpt",
+        "config.json",
+        "history.csv",
+        "last.ckpt",
+        "previous.ckpt",
+        "status.json",
+    ]
+    history = straight.history()
+    assert list(history["epoch"]) == [1, 2, 3, 4]
+    assert np.isfinite(history[["train_loss", "valid_loss"]]).all(axis=None)
+    cosine = tiny.learning_rate * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
+    np.testing.assert_allclose(history["learning_rate"], cosine)
+    status = straight.status
+    assert (status["state"], status["epochs"], status["stopped"]) == ("finished", 4, "all epochs done")
+    assert status["best_epoch"] == int(history["valid_loss"].argmin()) + 1
+    assert status["device"] == "cpu"
+    assert status["gpu_min"] == 0 or torch.cuda.is_available()
+    assert status["last_learning_rate"] == pytest.approx(cosine[-1])
+    config = straight.config
+    assert config["data"]["train"] == ["A0 - Train", "A1 - Train"]
+    assert config["data"]["valid"] == ["V0 - Valid"]
+    assert models.build(**config["model"])
+    assert list(straight.root.budget()["epoch"]) == [1, 2, 3, 4]
+
+
+def test_checkpoints_hold_tensors_and_plain_values_alone(straight):
+    """S31: they load with weights_only=True in a plain torch."""
+
+    def leaves(value):
+        if isinstance(value, dict):
+            for key, child in value.items():
+                yield key
+                yield from leaves(child)
+        elif isinstance(value, (list, tuple)):
+            for child in value:
+                yield from leaves(child)
+        else:
+            yield value
+
+    for name in ("best.ckpt", "last.ckpt", "previous.ckpt"):
+        kinds = {type(leaf) for leaf in leaves(load(straight.path / name))}
+        assert kinds <= {str, int, float, bool, type(None), torch.Tensor}
+    assert load(straight.path / "previous.ckpt")["epoch"] == 2
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(start, root, tiny, monkeypatch):
+    scripted_validation(monkeypatch, [0.5, 0.3, 0.4, 0.3])
+    run = start(root)
+    assert load(run.best)["epoch"] == 1
+    assert run.status["best_epoch"] == 2
+    assert not load_model(run).training
+
+
+def test_the_same_seed_gives_the_same_bits(start, straight, root):
+    torch.manual_seed(99)  # the caller's state is nothing to a run
+    assert_same_run(start(root), straight)
+
+
+def test_another_seed_gives_another_run(start, straight, root, tiny):
+    other = start(root, seed=1, profile=replace(tiny, epochs=1))
+    assert other.name == "Base-s1"
+    assert other.history()["train_loss"][0] != straight.history()["train_loss"][0]
+    one, two = (load(run.last)["state_dict"]["model.core.fc1.weight"] for run in (other, straight))
+    assert not torch.equal(one, two)
+
+
+def test_the_callers_random_state_is_put_back(start, root, tiny):
+    torch.manual_seed(5)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    threads = torch.get_num_threads()
+    start(root, profile=replace(tiny, epochs=1))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]  # noqa: NPY002
+    assert torch.get_num_threads() == threads
+
+
+def test_a_finished_run_is_returned_untouched(start, straight, tmp_path, capsys):
+    before = {file: file.stat().st_mtime_ns for file in straight.root.path.rglob("*") if file.is_file()}
+    capsys.readouterr()
+    again = start(straight.root, data=tmp_path / "the songs may be gone")
+    assert again == straight
+    assert {
+        file: file.stat().st_mtime_ns for file in straight.root.path.rglob("*") if file.is_file()
+    } == before
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_settings_under_the_same_name_are_refused(start, straight, root, tiny, finished):
+    if not finished:
+        shutil.copytree(straight.path, root.path / "runs" / "Base-s0")
+        root.run("Base-s0").write_status(state="running")
+    place = straight.root if finished else root
+    with pytest.raises(
+        SepkitError, match=r"Base-s0 under .* made with model\.hidden_size = 16, but 32 is asked for"
+    ):
+        start(place, profile=replace(tiny, hidden_size=32))
+
+
+KILLED = """
+import os, pickle, signal, sys
+from sepkit.training.loop import SeparationTask
+from sepkit.training.train import train
+
+step = SeparationTask.training_step
+
+def training_step(self, batch, batch_idx):
+    if (self.current_epoch, batch_idx) == (2, 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_idx)
+
+SeparationTask.training_step = training_step
+profile, data, root = pickle.loads(bytes.fromhex(sys.argv[1]))
+train("Base", profile=profile, data=data, root=root, device="cpu")
+"""
+
+
+def test_two_epochs_a_kill_and_two_more_are_four(start, straight, root, tiny, mini_songs):
+    """S33, by kill -9 in the middle of the third epoch; the budget keeps what died."""
+    argument = pickle.dumps((tiny, mini_songs, root.path)).hex()
+    answer = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, argument],
+        env={**os.environ, "PYTHONPATH": ".", "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert answer.returncode == -signal.SIGKILL
+    run = root.run("Base-s0")
+    assert run.status["state"] == "running"
+    assert list(run.history()["epoch"]) == [1, 2]
+    assert list(root.budget()["epoch"]) == [1, 2]
+    assert_same_run(start(root), straight)
+    assert list(root.budget()["epoch"]) == [1, 2, 3, 4]
+
+
+def test_a_run_that_dies_before_its_first_checkpoint_starts_again(start, straight, root, monkeypatch):
+    with monkeypatch.context() as patch:
+        end_in_epoch(patch, 1)
+        with pytest.raises(Killed):
+            start(root)
+    assert not root.run("Base-s0").last.exists()
+    assert_same_run(start(root), straight)
+
+
+@pytest.mark.parametrize("when", ["before best", "before last", "between the renames"])
+def test_a_death_while_an_epoch_is_written_down_repeats_that_epoch(start, straight, root, monkeypatch, when):
+    save = AtomicCheckpointIO.save_checkpoint
+
+    def die(self, checkpoint, path, storage_options=None):
+        if checkpoint["epoch"] == 2 and (when == "before best" or path.name == "last.ckpt"):
+            if when == "between the renames":
+                path.replace(path.with_name("previous.ckpt"))
+            raise Killed
+        save(self, checkpoint, path, storage_options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AtomicCheckpointIO, "save_checkpoint", die)
+        with pytest.raises(Killed):
+            start(root)
+    assert list(root.run("Base-s0").history()["epoch"]) == [1, 2, 3]  # the third row is written again
+    assert_same_run(start(root), straight)
+
+
+def test_a_death_between_the_last_epoch_and_the_word_finished_trains_no_more(start, straight, root):
+    shutil.copytree(straight.path, root.path / "runs" / "Base-s0")
+    root.run("Base-s0").write_status(state="running")
+    assert_same_run(start(root), straight)
+    assert len(root.budget()) == 0
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.0])
+def test_a_cut_off_checkpoint_falls_back_to_the_one_before(start, straight, root, capsys, keep):
+    """S32: said in a line, and the run ends like any other."""
+    run = root.run("Base-s0")
+    shutil.copytree(straight.path, run.path)
+    run.write_status(state="running")
+    content = run.last.read_bytes()
+    run.last.write_bytes(content[: int(len(content) * keep)])
+    assert_same_run(start(root), straight)
+    out = capsys.readouterr().out
+    assert "last.ckpt is damaged" in out
+    assert "going on from previous.ckpt, after epoch 3" in out
+    assert "epoch 4/4" in out
+    assert "epoch 3/4" not in out
+
+
+def test_early_stopping_waits_for_its_patience_and_says_so(start, root, tiny, monkeypatch):
+    scripted_validation(monkeypatch, [1.0, 0.5, 0.6, 0.5, 0.4, 0.3])
+    run = start(root, replace(MENU["Base"], patience=2), profile=replace(tiny, epochs=6))
+    assert len(run.history()) == 4  # the best in the second, then two without improvement
+    status = run.status
+    assert status["stopped"] == "early, after 2 epochs without improvement"
+    assert (status["epochs"], status["best_epoch"]) == (4, 2)
+    assert status["last_learning_rate"] == pytest.approx(run.history()["learning_rate"].iloc[-1])
+    assert load(run.best)["epoch"] == 1
+    # a kill between that stop and the word "finished": not one epoch more
+    run.write_status(state="running")
+    again = start(root, replace(MENU["Base"], patience=2), profile=replace(tiny, epochs=6))
+    assert len(again.history()) == 4
+    assert again.status["stopped"] == "early, after 2 epochs without improvement"
+    assert again.status["best_epoch"] == 2
+
+
+def test_patience_survives_a_restart(start, root, tiny, monkeypatch):
+    scripted_validation(monkeypatch, [1.0, 0.5, 0.6, 0.7, 0.4, 0.3])
+    row, profile = replace(MENU["Base"], patience=2), replace(tiny, epochs=6)
+    with monkeypatch.context() as patch:
+        end_in_epoch(patch, 4)
+        with pytest.raises(Killed):
+            start(root, row, profile=profile)
+    assert len(start(root, row, profile=profile).history()) == 4
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_with_the_songs_and_keeps_the_checkpoints(
+    start, straight, root, tiny, monkeypatch, where, value
+):
+    """S26; and after the cause is gone the run goes on as if nothing had been."""
+    loss = SeparationTask._loss
+
+    def spoilt(self, batch):
+        bad = self.current_epoch == 2 and self.training == (where == "training")
+        return loss(self, batch) * (value if bad else 1)
+
+    run = root.run("Base-s0")
+    with monkeypatch.context() as patch:
+        patch.setattr(SeparationTask, "_loss", spoilt)
+        with pytest.raises(
+            SepkitError, match=f"The {where} loss became {value} in epoch 3, step 1"
+        ) as caught:
+            start(root)
+    assert ("A0 - Train" in str(caught.value) or "A1 - Train" in str(caught.value)) == (where == "training")
+    assert ("V0 - Valid" in str(caught.value)) == (where == "validation")
+    assert load(run.last)["epoch"] == 1
+    assert not run.finished
+    assert len(run.history()) == 2
+    assert list(root.budget()["epoch"]) == [1, 2, 3]  # the minutes of the third are spent all the same
+    if where == "validation":
+        assert_same_run(start(root), straight)
+
+
+def test_one_step_on_silence_leaves_finite_weights(tiny):
+    """S26, with the trainer's own step and optimiser."""
+    torch.manual_seed(0)
+    model = models.build("openunmix-small", hidden_size=16)
+    settings = {"learning_rate": 1e-2, "weight_decay": 0.01, "epochs": 1}
+    task = SeparationTask(model, make_loss("magnitude_l1"), [0], settings, seed=0)
+    optimiser = task.configure_optimizers()["optimizer"]
+    batch = {"sources": torch.zeros(2, 2, 2, 11025), "track": ["silence", "silence"]}
+    task.training_step(batch, 0).backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    optimiser.step()
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_learning_lowers_the_loss(start, root, tiny):
+    run = start(root, profile=replace(tiny, steps_per_epoch=12, epochs=3, learning_rate=1e-2))
+    losses = run.history()["train_loss"]  # these songs are noise: what is learned holds for them alone
+    assert losses.iloc[-1] < 0.9 * losses.iloc[0]
+
+
+NOWHERE = {
+    "absent": lambda songs, path: path / "absent",
+    "empty": lambda songs, path: path,
+    "train itself": lambda songs, path: songs / "train",
+    "one song": lambda songs, path: songs / "train" / "A0 - Train",
+}
+
+
+@pytest.mark.parametrize("place", NOWHERE.values(), ids=NOWHERE)
+def test_no_songs_never_train_quietly(start, mini_songs, tmp_path, place):
+    """S01: an error that names the path, before anything is written but the root."""
+    (tmp_path / "songs").mkdir()
+    path = place(mini_songs, tmp_path / "songs")
+    with pytest.raises(SepkitError) as caught:
+        start(tmp_path / "root", data=path)
+    assert str(path) in str(caught.value)
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_split_without_songs_does_not_train(start, make_mini, tmp_path, split):
+    data = make_mini(tmp_path / "songs", **{"train": 1, "valid": 1, "test": 1, split: 0})
+    with pytest.raises(SepkitError, match=f"no {split} songs: expected at least 1, found 0"):
+        start(tmp_path / "root", data=data)
+
+
+def test_a_broken_song_stops_the_run_by_name_until_it_is_excluded(start, mini_songs, tmp_path, tiny):
+    """S03, S10: the count in the configuration drops by one."""
+    data = shutil.copytree(mini_songs, tmp_path / "songs")
+    (data / "train" / "A0 - Train" / "bass.wav").unlink()
+    with pytest.raises(SepkitError, match=r"Training can't start: .*A0 - Train: bass\.wav: missing stem"):
+        start(tmp_path / "root", data=data)
+    assert not (tmp_path / "root" / "runs").exists()
+    (tmp_path / "root" / "exclude.txt").write_text("A0 - Train\n")
+    run = start(tmp_path / "root", data=data, profile=replace(tiny, epochs=1))
+    assert run.config["data"]["train"] == ["A1 - Train"]
+
+
+def test_a_song_with_nan_stops_the_run_by_name(start, mini_songs, tmp_path):
+    data = shutil.copytree(mini_songs, tmp_path / "songs")
+    file = data / "train" / "A1 - Train" / "other.wav"
+    audio = sf.read(file)[0]
+    audio[100] = np.nan
+    sf.write(file, audio, 44100, subtype="FLOAT")
+    with pytest.raises(SepkitError, match=r"A1 - Train: other\.wav: not finite"):
+        start(tmp_path / "root", data=data)
+    assert not (tmp_path / "root" / "runs").exists()
+
+
+def test_wrong_calls_are_refused_before_anything_is_written(tmp_path, mini_songs):
+    for options, says in (
+        ({"experiment": "Bass"}, "no experiment 'Bass'"),
+        ({"experiment": "Base", "profile": "dmeo"}, "no profile 'dmeo'"),
+        ({"experiment": "Base", "device": "tpu"}, "tpu"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            train(**options, data=mini_songs, root=tmp_path / "root")
+    assert not (tmp_path / "root").exists()
+    with pytest.raises(UsageError, match="no fold 3"):
+        train("Base", data=mini_songs, root=tmp_path / "root", fold=3, device="cpu")
