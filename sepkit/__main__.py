@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import sepkit
 from sepkit.errors import SepkitError, UsageError
@@ -34,6 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
         return command
 
+    def with_pick(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        command.add_argument("--pick", type=_names, help="rows of the menu, as F,C+D,A")
+        command.add_argument("--hours", type=float, help="GPU hours that the rows may take together")
+        return command
+
     doctor = with_data(
         add("doctor", "Looks at the machine and at the songs, and says what would stop the work.")
     )
@@ -54,13 +60,30 @@ def build_parser() -> argparse.ArgumentParser:
     separate.add_argument("--out", help="folder for the results (default: beside each file)")
     separate.add_argument("--device")
     compare = add("compare", "Compares two runs over their test songs.")
-    compare.add_argument("run", help="a run, as C-s0")
-    compare.add_argument("base", help="the run to compare with, as Base-s0")
+    compare.add_argument("run", help="a row of the menu (its run of seed 0), or a run, as C-s1")
+    compare.add_argument("base", help="what to compare with, as Base, or Base-s1, or oracle")
     compare.add_argument("--metric", default="sdr_bsseval")
     compare.add_argument("--source", default="vocals")
     add("scoreboard", "Prints the scoreboard and writes it as CSV, Markdown and HTML.")
     add("report", "Writes the milestone report, one HTML file.")
+    add("budget", "Prints the minutes spent, by run and stage, those of runs that died included.")
+    plan = with_pick(add("plan", "Prints what rows would cost in minutes, before they are spent."))
+    plan.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    week = with_pick(with_data(add("week", "Runs the seven notebooks, a line a day.")))
+    week.add_argument("--days", type=_numbers, help="some days only, as 1,6,7")
+    week.add_argument("--seed", type=int, default=0)
     return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(name) for name in _names(text)]
+
+
+_numbers.__name__ = "list of numbers"  # argparse's word for it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"sepkit: {error}", file=sys.stderr)
         return 2
-    except SepkitError as error:
+    except (SepkitError, OSError) as error:  # a full disk, a folder without leave to write
         print(f"sepkit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -112,12 +135,30 @@ def _dispatch(args: argparse.Namespace) -> int:
             print_scoreboard(sepkit.scoreboard(args.root, args.profile))
         case "report":
             print(sepkit.report(args.root, args.profile))
+        case "budget":
+            from sepkit.training.budget import WEEK_HOURS, hours_left
+
+            _print_table(sepkit.budget(args.root, args.profile))
+            print(f"GPU hours left: {hours_left(args.root, args.profile):.2f} of {WEEK_HOURS:g}")
+        case "plan":
+            _print_table(sepkit.plan(pick=args.pick, hours=args.hours, device=args.device, **where))
+        case "week":
+            sepkit.week(
+                data=args.data, seed=args.seed, days=args.days, pick=args.pick, hours=args.hours, **where
+            )
     return 0
+
+
+def _print_table(table: Any) -> None:
+    from tabulate import tabulate
+
+    print(tabulate(table, headers="keys", showindex=False, floatfmt=".2f") if len(table) else "nothing yet")
 
 
 def _evaluate(args: argparse.Namespace, where: dict[str, str | None]) -> None:
     from sepkit.evaluation.evaluate import REFERENCES, scores_path
     from sepkit.evaluation.statistics import summary
+    from sepkit.experiments import get_experiment
     from sepkit.storage import Root
     from sepkit.training.train import run_name
 
@@ -125,6 +166,8 @@ def _evaluate(args: argparse.Namespace, where: dict[str, str | None]) -> None:
         run = sepkit.reference(args.experiment, data=args.data, split=args.split, n_jobs=args.jobs, **where)
     else:
         run = Root.open(args.root, args.profile).run(run_name(args.experiment, args.seed, args.fold))
+        if not run.path.exists():
+            get_experiment(args.experiment)  # an unknown row is a wrong call, not a missing run
     scores = sepkit.evaluate(run, data=args.data, split=args.split, device=args.device, n_jobs=args.jobs)
     print(f"{run.name}: medians over songs, dB ({scores_path(run, args.split)})")
     for source in scores["source"].unique():

@@ -72,7 +72,13 @@ def doctor(
     data = data or os.environ.get("SEPKIT_DATA") or None
     splits = {"train": 0, "valid": 0, "test": 0}
     layout, hours, problems = None, 0.0, _environment_problems()
-    path = root.path if isinstance(root, Root) else Path(root) if root else default_root(get_profile(profile))
+    path = (
+        root.path
+        if isinstance(root, Root)
+        else Path(root).expanduser()
+        if root
+        else default_root(get_profile(profile))
+    )
     if data is not None:
         try:
             folder = find_songs(data, Root(path).excluded())

@@ -12,11 +12,13 @@ from sepkit.data.demo import make_demo_songs
 from sepkit.data.locate import locate_songs
 from sepkit.errors import SepkitError
 from sepkit.evaluation.statistics import Comparison, compare_scores
+from sepkit.experiments import MENU
 from sepkit.models.separation import separate as separate_song
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, Run, writing
 from sepkit.training.checkpoints import load_model
 from sepkit.training.devices import one_thread, pick_device
+from sepkit.training.train import run_name
 
 
 def demo(folder: Path | str, *, seed: int = 0) -> Path:
@@ -59,18 +61,10 @@ def separate(
     as 16-bit PCM; a sample beyond full scale is clipped, and that is said.
     """
     paths = [Path(file) for file in files]
-    for path in paths:  # all of them before any work
-        if not path.is_file():
-            raise SepkitError(f"There is no file {path}; give WAV or FLAC files.")
-        try:
-            sf.info(path)
-        except (sf.LibsndfileError, RuntimeError) as error:
-            raise SepkitError(
-                f"{path} is not audio that can be read here ({error}); convert it to WAV."
-            ) from error
-    run = run if isinstance(run, Run) else Root.open(root, profile).run(run)
-    model, device, written = load_model(run), pick_device(device), []
-    for path in paths:
+    folders = [Path(out) if out else path.parent for path in paths]
+    _check_files(paths, folders)  # all of them before any work
+    model, device, written = load_model(_open(run, root, profile)), pick_device(device), []
+    for path, folder in zip(paths, folders, strict=True):
         audio, sample_rate = sf.read(path, dtype="float32", always_2d=True)
         notes = []
         if audio.shape[1] == 1:
@@ -82,7 +76,6 @@ def separate(
                 estimates = separate_song(model, audio.T, sample_rate, device=device)
         except SepkitError as error:
             raise SepkitError(f"{path}: {error}") from error
-        folder = Path(out) if out else path.parent
         for source, samples in estimates.items():
             target = folder / f"{path.stem}.{source}.wav"
             over = int(np.count_nonzero(np.abs(samples) > 1))
@@ -106,6 +99,38 @@ def compare(
     root: Path | str | Root | None = None,
     profile: str | Profile | None = None,
 ) -> Comparison:
-    """`run` against `base` over their test songs; see `compare_scores`.  Names are runs, as Base-s0."""
-    opened = [item if isinstance(item, Run) else Root.open(root, profile).run(item) for item in (run, base)]
-    return compare_scores(opened[0].scores(), opened[1].scores(), metric=metric, source=source)
+    """`run` against `base` over their test songs; see `compare_scores`.
+
+    Names are rows of the menu, for their runs of seed 0, or runs, as Base-s1 or oracle.
+    """
+    sides = [_open(item, root, profile).scores() for item in (run, base)]
+    return compare_scores(*sides, metric=metric, source=source)
+
+
+def _open(run: Run | str, root: Path | str | Root | None, profile: str | Profile | None) -> Run:
+    if isinstance(run, Run):
+        return run
+    return Root.open(root, profile).run(run_name(run, seed=0) if run in MENU else run)
+
+
+def _check_files(paths: list[Path], folders: list[Path]) -> None:
+    """SepkitError for a file that is absent or no audio, or whose results would replace another's."""
+    taken: dict[Path, Path] = {}
+    for path, folder in zip(paths, folders, strict=True):
+        if not path.is_file():
+            raise SepkitError(f"There is no file {path}; give WAV or FLAC files.")
+        try:
+            info = sf.info(path)
+        except (sf.LibsndfileError, RuntimeError) as error:
+            raise SepkitError(
+                f"{path} is not audio that can be read here ({error}); convert it to WAV."
+            ) from error
+        if info.frames == 0 or info.channels > 2:
+            raise SepkitError(
+                f"{path} has {info.frames} samples in {info.channels} channels; expected sound in 1 or 2 channels."
+            )
+        other = taken.setdefault((folder / path.stem).resolve(), path)
+        if other != path:
+            raise SepkitError(
+                f"{other} and {path} would both write {path.stem}.vocals.wav in {folder}; rename one."
+            )

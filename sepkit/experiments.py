@@ -234,7 +234,7 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
         "start_from": narrower.get("start_from", experiment.start_from),
         "training": {
             "epochs": min(experiment.epochs, profile.epochs or experiment.epochs),
-            "patience": experiment.patience,
+            "patience": profile.patience or experiment.patience,
             "learning_rate": experiment.learning_rate or profile.learning_rate or LEARNING_RATE,
             "weight_decay": experiment.weight_decay,
             "batch_size": profile.batch_size,

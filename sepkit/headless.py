@@ -5,14 +5,17 @@ An executed notebook appears under its own name only when all its cells have run
 """
 
 import ast
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 from sepkit.errors import SepkitError, UsageError
+from sepkit.experiments import get_experiment
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root
 
@@ -26,6 +29,7 @@ DAYS = (
     "day7_milestone",
 )
 CELL_TIMEOUT_S = None  # a training cell may take hours
+BAR_S = "60"  # seconds between two states of a bar: a notebook keeps every one that is drawn
 
 
 def week(
@@ -41,8 +45,9 @@ def week(
 ) -> list[Path]:
     """Runs the notebooks (all, or `days`) headless and returns the executed files.
 
-    pick: rows of the menu that days 2 to 5 run; None for the default week.  hours: GPU hours of the
-    week; rows that `plan` predicts beyond them are left out, and that is said.
+    pick: rows of the menu that days 2 to 5 run; None for all of them, or with the full profile for the
+    default week.  hours: GPU hours of the week; rows that `plan` predicts beyond them are left out, and
+    that is said.
 
     Raises SepkitError with day, cell and reason where a notebook fails; what ran before is kept, and
     the same call goes on with what is missing, since finished runs are not trained again.
@@ -57,8 +62,9 @@ def week(
     parameters: dict[str, Any] = {"profile": profile.name, "root": str(root.path), "seed": seed}
     if data is not None:
         parameters["data"] = str(Path(data).expanduser().resolve())
-    if pick is not None or hours is not None:
-        parameters["pick"] = choose(profile, pick, hours)
+    chosen = choose(profile, pick, hours, root)
+    if chosen is not None:
+        parameters["pick"] = chosen
     names = [DAYS[number - 1] for number in numbers]
     for name in names:  # all of them before the first is run
         check_parameters(folder / f"{name}.ipynb", parameters)
@@ -70,11 +76,20 @@ def week(
     return executed
 
 
-def choose(profile: Profile, pick: Iterable[str] | None, hours: float | None) -> list[str]:
-    """The rows to run: those picked, or the default week, as far as `hours` reach; says what is left out."""
-    from sepkit.training.budget import plan
+def choose(
+    profile: Profile, pick: Iterable[str] | None, hours: float | None, root: Root | None = None
+) -> list[str] | None:
+    """The rows to run, Base first, as far as `hours` reach, saying what is left out; None for all."""
+    from sepkit.training.budget import default_week, plan
 
-    planned = plan(profile=profile, pick=pick, hours=hours)
+    if pick is None and (hours is not None or profile.name == "full"):
+        pick = default_week()
+    if pick is None:
+        return None
+    names = list(dict.fromkeys(["Base", *(get_experiment(name).name for name in pick)]))
+    if hours is None:
+        return names
+    planned = plan(profile=profile, pick=names, hours=hours, root=root)
     left_out = planned.loc[~planned["within"], "experiment"].tolist()
     if left_out:
         print(f"left out, beyond {hours:g} hours: {', '.join(left_out)}")
@@ -144,33 +159,63 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], kernel: str = 
     for old in (done, running, failed):
         old.unlink(missing_ok=True)
     try:
-        papermill.execute_notebook(
-            str(path), str(running), parameters=parameters, kernel_name=kernel, cwd=str(path.parent),
-            progress_bar=False, log_output=False, execution_timeout=CELL_TIMEOUT_S,
-        )  # fmt: skip
+        with rare_bars():
+            papermill.execute_notebook(
+                str(path), str(running), parameters=parameters, kernel_name=kernel, language="python",
+                cwd=str(path.parent), progress_bar=False, log_output=False, execution_timeout=CELL_TIMEOUT_S,
+            )  # fmt: skip
     except PapermillExecutionError as error:
         running.replace(failed)
-        raise SepkitError(
-            f"{path.stem} stopped in cell {error.cell_index + 1}: {error.ename}: {error.evalue} (see {failed})."
-        ) from error
-    except DeadKernelError as error:
-        cell = _cell_in_work(running)
+        where, reason = _place(failed), f"{error.ename}: {error.evalue}"
+        raise SepkitError(f"{path.stem} stopped in {where}: {reason} (see {failed}).") from error
+    except RuntimeError as error:
+        where = "its start"
         if running.exists():
             running.replace(failed)
+            where = _place(failed)
+        dead = isinstance(error, DeadKernelError)
+        reason = "the kernel died (out of memory, or killed)" if dead else str(error)
         raise SepkitError(
-            f"{path.stem} stopped in cell {cell}: the kernel died (out of memory, or killed); finished epochs and "
-            f"songs are kept, and the same call goes on from there (see {failed})."
+            f"{path.stem} stopped in {where}: {reason}; {_saved(Root(folder.parent))}, "
+            f"and the same call goes on from there (see {failed})."
         ) from error
     running.replace(done)
     return done
 
 
-def _cell_in_work(path: Path) -> int | str:
-    """Number, from 1, of the first code cell that has not finished in a partly executed notebook."""
-    if not path.exists():
-        return "?"
-    for number, cell in enumerate(nbformat.read(path, as_version=4).cells, 1):
-        state = cell.metadata.get("papermill", {})
-        if cell.cell_type == "code" and state.get("status") != "completed":
-            return number
+@contextmanager
+def rare_bars() -> Iterator[None]:
+    """Kernels started in here draw tqdm's bars once a minute, whoever's they are."""
+    names = ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, BAR_S))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _place(path: Path) -> str:
+    """The first code cell that has not finished, numbered from 1 as in the notebook as it was written.
+
+    papermill adds cells: the parameters that were given, and its own marks where a cell failed.
+    """
+    number = 0
+    for cell in nbformat.read(path, as_version=4).cells:
+        if {"injected-parameters", "papermill-error-cell-tag"} & set(cell.metadata.get("tags", [])):
+            continue
+        number += 1
+        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("status") != "completed":
+            first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
+            return f"cell {number} ({first})"
     return "?"
+
+
+def _saved(root: Root) -> str:
+    """What is kept of the runs that are in work: the last epoch of each."""
+    runs = [run for run in root.runs() if run.status["state"] == "running"]
+    epochs = [f"{run.name} {len(run.history())}" for run in runs if (run.path / "history.csv").exists()]
+    return f"saved epochs: {', '.join(epochs)}" if epochs else "finished runs and songs are kept"

@@ -20,7 +20,8 @@ class Profile:
     segment_s, batch_size, steps_per_epoch: seconds and counts of one training epoch.
     valid_segments: fixed validation segments a song.
     epochs: at most as many; None leaves it to the experiment.
-    learning_rate: replaces the experiment's, None leaves it.
+    patience: epochs without improvement that end a run; None leaves it to the experiment.
+    learning_rate: of rows that name none; None leaves it to the plan.
     remix: share of the training clips whose stems come from two songs.
     hidden_size: of the recurrent networks, None leaves it.
     cache_kind: wave or stft, what training reads (day 1 measures both).
@@ -36,6 +37,7 @@ class Profile:
     steps_per_epoch: int = 300
     valid_segments: int = 4
     epochs: int | None = None
+    patience: int | None = None
     learning_rate: float | None = None
     remix: float = 0.0
     hidden_size: int | None = None
@@ -55,9 +57,13 @@ PROFILES = {
         epochs=12,
         learning_rate=2e-3,
         hidden_size=128,
-        rows={
-            "A": {"model": {"channels": 8, "resample": False}, "training": {"epochs": 6}},
+        rows={  # learning rates that 144 to 288 steps can use, tried on the validation songs
+            "UMX": {"training": {"learning_rate": 4e-3}},
             "F": {"start_from": "UMX", "training": {"learning_rate": 2e-4}},
+            "A": {
+                "model": {"channels": 8, "resample": False},
+                "training": {"epochs": 6, "learning_rate": 2e-2},
+            },
         },
     ),
     "preview": Profile(

@@ -110,7 +110,8 @@ def test_learning_rates_and_epochs_where_profile_and_row_meet():
     assert training("Base", "full")["learning_rate"] == 3e-4
     assert training("Base", "preview")["learning_rate"] == 1e-3
     assert [training("F", profile)["learning_rate"] for profile in ("full", "preview")] == [1e-5, 1e-5]
-    assert training("UMX", "demo")["learning_rate"] == 1e-3
+    assert [training("UMX", profile)["learning_rate"] for profile in ("full", "preview")] == [1e-3, 1e-3]
+    assert training("F", "demo")["learning_rate"] < training("UMX", "demo")["learning_rate"]
     assert (training("F", "full")["epochs"], training("F", "full")["patience"]) == (10, 3)
     assert training("A", "full")["epochs"] == 15
     assert all(training("A", profile)["segment_s"] <= 6 for profile in PROFILES)

@@ -23,7 +23,7 @@ Augment = Callable[[np.ndarray, np.random.Generator, int], np.ndarray]
 PIECE_S = 0.08  # of which pieces of input the output is made
 FADE_S = 0.012  # how long two pieces overlap
 SEARCH_S = 0.012  # how far a piece may move, either way: one period of 42 Hz
-MAX_DENOMINATOR = 1000  # of the resampling ratio: within a cent of the pitch asked for
+MAX_DENOMINATOR = 300  # of the resampling ratio: within 3 cents of the pitch asked for
 LIMITS = {"pitch_semitones": 12.0, "tempo": 0.5, "gain_db": 24.0, "swap_channels": 1.0, "probability": 1.0}
 
 

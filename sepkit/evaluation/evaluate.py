@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,31 +67,29 @@ def evaluate(
         raise UsageError(f"Expected split test or valid, got {split!r}.")
     path = scores_path(run, split)
     cache, songs = scoring_songs(run, data, split)
-    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
-    done = set(table["track"])
+    done: dict[str, list[dict[Any, Any]]] = {}
+    if path.exists():
+        rows = read_scores(path).groupby("track", sort=False)
+        done = {str(song): scores.to_dict("records") for song, scores in rows}
     todo = [song for song in songs if song not in done]
     if todo:
-        start = time.perf_counter()
         device = pick_device(device)
-        facts = {key: config.get(key) for key in ("run", "experiment", "seed", "fold")}
-        facts["accompaniment"] = (
-            "residual" if config.get("model", {}).get("sources", ("vocals",)) == ("vocals",) else "modelled"
-        )
         estimator = make_estimator(run, device)
-        results = score_songs(estimator, cache, todo, device, n_jobs)
-        for song, rows in progress(
-            results, doing=f"score {run.name}", total=len(todo), name=lambda item: item[0]
-        ):
-            new = pd.DataFrame([{**facts, "track": song, **row} for row in rows], columns=COLUMNS)
-            table = new if table.empty else pd.concat([table, new], ignore_index=True)
-            table["track"] = pd.Categorical(table["track"], categories=songs)
-            table = table.sort_values("track", kind="stable", ignore_index=True)
-            write_csv(path, table)
-        minutes = (time.perf_counter() - start) / 60
-        run.root.add_minutes(
-            run=run.name, stage=f"evaluate {split}", minutes=minutes, device=device_name(device),
-            gpu_attached=torch.cuda.is_available(),
-        )  # fmt: skip
+        facts = {key: config.get(key) for key in ("run", "experiment", "seed", "fold")}
+        facts["accompaniment"] = accompaniment_of(estimator)
+        start = time.perf_counter()
+        try:
+            for song, scores in progress(
+                score_songs(estimator, cache, todo, device, n_jobs),
+                doing=f"score {run.name}", total=len(todo), name=lambda item: item[0],
+            ):  # fmt: skip
+                done[song] = [{**facts, "track": song, **score} for score in scores]
+                _write_scores(path, done, songs)
+                start = _spend(run, split, device, start)
+        finally:
+            _spend(run, split, device, start)
+    elif done.keys() != set(songs):  # a song was excluded since then
+        _write_scores(path, done, songs)
     return read_scores(path)
 
 
@@ -99,7 +98,23 @@ def scores_path(run: Run, split: str = "test") -> Path:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"track": str, "run": str})
+    """scores.csv, every value as it was written; undefined ones are NaN with a reason in `status`."""
+    return pd.read_csv(path, dtype={"track": str, "run": str}, float_precision="round_trip")
+
+
+def _write_scores(path: Path, done: dict[str, list[dict[Any, Any]]], songs: list[str]) -> None:
+    """The rows of the songs that are done, in the order of `songs`."""
+    write_csv(path, pd.DataFrame([row for song in songs for row in done.get(song, [])], columns=COLUMNS))
+
+
+def _spend(run: Run, split: str, device: str, start: float) -> float:
+    """Writes the minutes since `start` into budget.csv, song by song; the time now."""
+    now = time.perf_counter()
+    run.root.add_minutes(
+        run=run.name, stage=f"evaluate {split}", minutes=(now - start) / 60, device=device_name(device),
+        gpu_attached=torch.cuda.is_available(),
+    )  # fmt: skip
+    return now
 
 
 def reference(
@@ -116,7 +131,7 @@ def reference(
         raise UsageError(f"There is no reference {name!r}; expected one of {', '.join(REFERENCES)}.")
     profile = get_profile(profile)
     run = Root.open(root, profile).run(name)
-    if not (run.path / "config.json").exists():
+    if not run.finished:
         write_json(
             run.path / "config.json",
             {"run": name, "experiment": name, "profile": profile.name, "seed": 0, "fold": None},
@@ -160,6 +175,12 @@ class ModelEstimate:
 
     def __call__(self, mixture: np.ndarray, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return separate(self.model, mixture, SCORE_RATE, device=self.device)
+
+
+def accompaniment_of(estimator: Estimator) -> str:
+    """How the accompaniment comes about: modelled, or residual, the mixture minus the vocals."""
+    sources: Any = estimator.model.sources if isinstance(estimator, ModelEstimate) else ("vocals",)
+    return "residual" if tuple(sources) == ("vocals",) else "modelled"
 
 
 def mixture_estimate(mixture: np.ndarray, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

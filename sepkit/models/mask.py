@@ -1,5 +1,6 @@
 """What all masking networks share: STFT, mask, inverse STFT with the mixture's phase."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -36,22 +37,18 @@ class MaskModel(nn.Module):
 
 
 @torch.no_grad()
-def magnitude_statistics(stft: STFT, mixtures) -> tuple[Tensor, Tensor]:
+def magnitude_statistics(magnitudes: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the channel-averaged |X| a bin over all frames, each (freq,).
 
-    `mixtures` yields waveforms (channel, time).  As openunmix does, deviations below 1e-4 of the
-    largest are raised to it, so that empty bins do not blow up.
+    `magnitudes` yields mixtures' |X| (channel, freq, frame).  As openunmix does, deviations below
+    1e-4 of the largest are raised to it, so that empty bins do not blow up.
     """
-    count, total, squares = (
-        0,
-        torch.zeros(stft.n_bins, dtype=torch.float64),
-        torch.zeros(stft.n_bins, dtype=torch.float64),
-    )
-    for mixture in mixtures:
-        magnitude = stft(mixture).abs().mean(dim=0).double()  # (freq, frame)
-        count += magnitude.shape[-1]
-        total += magnitude.sum(dim=-1)
-        squares += magnitude.square().sum(dim=-1)
+    count, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    for magnitude in magnitudes:
+        mono = magnitude.mean(dim=0).double()  # (freq, frame)
+        count += mono.shape[-1]
+        total = total + mono.sum(dim=-1)
+        squares = squares + mono.square().sum(dim=-1)
     mean = total / count
     scale = (squares / count - mean.square()).clamp_min(0).sqrt()
     return mean.float(), scale.clamp_min(1e-4 * float(scale.max()) + 1e-12).float()

@@ -106,19 +106,19 @@ class Chooser:
         """A table of players: for two songs the mixture, the truth and three runs. No kernel needed."""
         parts = []
         for song in self.songs[:STATIC_SONGS]:
-            shown: dict[str, Any] = {}
+            source, shown = self.sources[0], dict[str, Any]()
             start = 0.0
             for run in self.runs[:STATIC_RUNS]:
                 try:
-                    start, clips = self.clips(run, song, self.sources[0])
+                    start, clips = self.clips(run, song, source)
+                    shown |= clips
                 except SepkitError as error:
                     parts.append(f"<p>{html.escape(f'{song}: {error}')}</p>")
-                    continue
-                shown |= clips
-            if not shown:
-                continue
-            title = f"{song}, {self.sources[0]}, from {start:.0f} s"
-            parts.append(player_html(shown, self.sample_rate, seconds=STATIC_SECONDS, title=title))
+            if shown:
+                skip = loudest_s(shown[f"{source}, the truth"], self.sample_rate, STATIC_SECONDS)
+                title = f"{song}, {source}, from {start + skip:.0f} s"
+                cut = {name: clip[..., round(skip * self.sample_rate) :] for name, clip in shown.items()}
+                parts.append(player_html(cut, self.sample_rate, seconds=STATIC_SECONDS, title=title))
         return "<br>".join(parts)
 
     def widget(self) -> Any:

@@ -18,6 +18,7 @@ from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import LOWER_IS_BETTER
 from sepkit.evaluation.statistics import compare_scores, summary
 from sepkit.reporting.canvas import BETTER, COLOURS, GREY, WORSE, Picture, cycle, plain, save
+from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import gradients, spectrograms
 from sepkit.storage import Run
 
@@ -85,31 +86,40 @@ def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = 
             f"expected scores of {metric} of {source} with one protocol in one figure, got "
             f"{', '.join(protocols) or 'none at all'}."
         )
-    names = list(dict.fromkeys(rows["experiment"]))
+    names = ordered(rows["experiment"].unique())
     facts = {name: summary(rows[rows["experiment"] == name], metric, source) for name in names}
     bars = [name for name in names if name not in REFERENCES]
     figure = Picture(max(5.0, 1.15 * len(bars) + 2.2), 4.6)
     axes = figure.subplots()
     rng = np.random.default_rng(0)
+    songs = {name: rows[rows["experiment"] == name].groupby("track")["value"].mean() for name in bars}
+    dots = {name: values[np.isfinite(values)].to_numpy() for name, values in songs.items()}
+    bottom = _bottom([*dots.values()], [float(facts[name]["median"]) for name in names])
     for place, name in enumerate(bars):
-        fact = facts[name]
+        fact, values = facts[name], dots[name]
         middle, low, high = (float(fact[key]) for key in ("median", "q25", "q75"))
         if fact["n"]:
             axes.bar(place, middle, width=0.7, color=COLOURS[5], edgecolor=COLOURS[0], zorder=1)
             axes.errorbar(
                 place, middle, [[middle - low], [high - middle]], color="black", capsize=5, zorder=3
             )
-        values = rows[rows["experiment"] == name].groupby("track")["value"].mean()
-        values = values[np.isfinite(values)]
-        axes.scatter(
-            place + rng.uniform(-0.22, 0.22, len(values)),
-            values,
-            s=12,
-            color=COLOURS[1],
-            alpha=0.65,
-            lw=0,
-            zorder=2,
-        )
+        shown = values[values >= bottom]
+        across = place + rng.uniform(-0.22, 0.22, len(shown))
+        axes.scatter(across, shown, s=12, color=COLOURS[1], alpha=0.65, lw=0, zorder=2)
+        below = np.sort(values[values < bottom])
+        if len(below):
+            told = ", ".join(f"{value:.0f}" for value in below[:3]) + (", …" if len(below) > 3 else "")
+            axes.text(
+                place,
+                bottom,
+                f"▼ {told}".replace("-", "−"),
+                color=COLOURS[1],
+                fontsize=8,
+                ha="center",
+                va="bottom",
+            )
+    if np.isfinite(bottom):
+        axes.set_ylim(bottom=bottom)
     for name in filter(REFERENCES.__contains__, names):
         level = float(facts[name]["median"])
         axes.axhline(level, color="black", ls=REFERENCES[name], lw=1.2, zorder=0)
@@ -121,7 +131,11 @@ def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = 
     axes.set_xlim(-0.6, max(len(bars), 1) - 0.4)
     axes.axhline(0, color=GREY, lw=0.8)
     axes.set_ylabel(f"{metric} of {source} in dB ({protocols[0]})")
-    axes.set_title("bar: median over songs; whiskers: quartiles; dot: a song", fontsize=9, loc="left")
+    axes.set_title(
+        "bar: median over songs; whiskers: quartiles; dot: a song; ▼ songs below the axis",
+        fontsize=9,
+        loc="left",
+    )
     plain(axes)
     return figure
 
@@ -198,6 +212,13 @@ def budget_bars(budget: pd.DataFrame, limit_min: float = 480) -> Picture:
         each.legend(title="stage", fontsize=8, title_fontsize=8, loc="lower right")
     plain(total, each)
     return figure
+
+
+def _bottom(dots: list[np.ndarray], medians: list[float]) -> float:
+    """Where the axis ends: under every median and 95 % of the songs, so that one outlier squeezes nothing."""
+    every = np.concatenate([*dots, np.zeros(1)])
+    lowest = min([float(np.quantile(every, 0.05)), *(median for median in medians if np.isfinite(median))])
+    return lowest - 1 if every.min() < lowest - 3 else min(lowest, float(every.min())) - 1
 
 
 def _by_loss(

@@ -4,7 +4,7 @@ A sentence appears only where its numbers are there; nothing is said about rows 
 except that they did not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,13 @@ def lessons(root: Any, profile: Profile | str | None = None) -> list[str]:
 
 def board_lessons(board: Board, budget: pd.DataFrame) -> list[str]:
     section = board.main
+    shown = {str(run) for each in board.sections for run in each.scores["run"]}
     said = (
         [*verdicts(section), *standing(section, board.starts)]
         if section
         else ["No run is finished and scored yet, so nothing can be concluded."]
     )
-    return [*said, *money(budget, section), *missing(board)]
+    return [*said, *money(budget, shown), *missing(board)]
 
 
 def verdicts(section: Section) -> list[str]:
@@ -111,8 +112,8 @@ def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
     return said
 
 
-def money(budget: pd.DataFrame, section: Section | None) -> list[str]:
-    """Where the minutes went, against 8 GPU-hours."""
+def money(budget: pd.DataFrame, shown: Collection[str] = ()) -> list[str]:
+    """Where the minutes went, against 8 GPU-hours; shown: the runs that have a row in a table."""
     if budget.empty:
         return ["No minutes are booked in budget.csv."]
     gpu, minutes = float(budget["gpu_min"].sum()), float(budget["minutes"].sum())
@@ -133,11 +134,10 @@ def money(budget: pd.DataFrame, section: Section | None) -> list[str]:
         if minutes
         else f"{total}."
     ]
-    finished = set() if section is None else set(section.scores["run"])
-    lost = by_run[[run not in finished for run in by_run.index]]
-    if section is not None and lost.sum() > 0:
+    lost = by_run[[run not in shown for run in by_run.index]]
+    if shown and lost.sum() > 0:
         said.append(
-            f"{lost.sum():.1f} of these minutes went into what has no row in the table: {', '.join(map(str, lost.index))}."
+            f"{lost.sum():.1f} of these minutes went into what has no row in a table: {', '.join(map(str, lost.index))}."
         )
     return said
 

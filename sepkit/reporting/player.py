@@ -96,7 +96,8 @@ def player_html(
             f'src="data:audio/{kind};base64,{data}"></audio></td><td style="{_CELL}">{_level(clip)}</td></tr>'
         )
     length = max(clip.shape[1] for clip in cut.values()) / sample_rate
-    note = f"{length:.1f} s from {start_s:.1f} s; common gain {gain_db + 0.0:.1f} dB for all clips; levels are before it."
+    where = f"{length:.1f} s from {start_s:.1f} s" if start_s else f"{length:.1f} s"
+    note = f"{where}; common gain {gain_db + 0.0:.1f} dB for all clips; levels are before it."
     heading = f"<b>{html.escape(title)}</b><br>" if title else ""
     return (
         f'<div style="font-family:sans-serif;font-size:14px">{heading}<table style="border-collapse:collapse">'

@@ -151,38 +151,34 @@ def _training(root: Root, board: Board, folder: Path) -> tables.Block:
             continue  # the scoreboard lists it with the reason
     if not readable:
         return tables.Block(heading, ["No run has finished an epoch yet."])
-    keys = (
-        "epochs",
-        "best_epoch",
-        "stopped",
-        "last_learning_rate",
-        "minutes",
-        "gpu_min",
-        "vram_mib",
-        "device",
-        "parameters",
-    )
     records = []
     for run in readable:
         status = run.status
-        record: dict[str, Any] = {
-            "run": run.name,
-            "state": status["state"],
-            **{key.replace("_", " "): status.get(key) for key in keys},
-        }
-        rate = record["last learning rate"]
-        record["last learning rate"] = f"{rate:.1e}" if isinstance(rate, float) else None
-        count = record["parameters"]
-        record["parameters"] = f"{count:,}".replace(",", " ") if isinstance(count, int) else None
-        records.append(record)
-    best = "; ".join(f"{run.name} {run.history()['valid_loss'].min():.4f}" for run in readable)
+        rate, count = status.get("last_learning_rate"), status.get("parameters")
+        records.append(
+            {
+                "run": run.name,
+                "state": status["state"],
+                "epochs": status.get("epochs"),
+                "best epoch": status.get("best_epoch"),
+                "stopped": status.get("stopped"),
+                "last learning rate": None if rate is None else f"{rate:.1e}",
+                "minutes": None if "minutes" not in status else float(status["minutes"]),
+                "GPU minutes": None if "gpu_min" not in status else float(status["gpu_min"]),
+                "VRAM, MiB": status.get("vram_mib"),
+                "device": status.get("device"),
+                "parameters": None if count is None else f"{count:,}".replace(",", " "),
+            }
+        )
+    drawn = [run for run in readable if run.config.get("fold") is None] or readable
+    best = "; ".join(f"{run.name} {run.history()['valid_loss'].min():.4f}" for run in drawn)
     pictures = [
         _image(
-            figures.training_curves(readable), folder / "training.png", f"Losses over epochs; least validation loss: {best}.",
+            figures.training_curves(drawn), folder / "training.png", f"Losses over epochs; least validation loss: {best}.",
             "Runs that were trained with unlike losses stand in panels of their own: their losses do not compare.",
         ),
         _image(
-            figures.convergence(readable), folder / "convergence.png", f"Validation loss over minutes of training; least: {best}.",
+            figures.convergence(drawn), folder / "convergence.png", f"Validation loss over minutes of training; least: {best}.",
             "The same over minutes: which row gets how far in the same time.",
         ),
     ]  # fmt: skip
@@ -199,7 +195,7 @@ def _budget(budget: pd.DataFrame, folder: Path) -> tables.Block:
     table["all"] = table.sum(axis=1)
     table["GPU minutes"] = budget.groupby("run")["gpu_min"].sum()
     table["peak VRAM, MiB"] = budget.groupby("run")["vram_mib"].max().astype(int)
-    spent = lessons.money(budget, None)[0]
+    spent = lessons.money(budget)[0]
     picture = _image(
         figures.budget_bars(budget, lessons.LIMIT_MIN), folder / "budget.png", spent,
         "Every minute that budget.csv holds, those of runs that died included.",

@@ -112,6 +112,8 @@ def row(
             row[column + suffix] = facts[column].get(fact, np.nan)
     leading = facts.get(MAIN, {})
     seeds = sorted(scores["seed"].dropna().astype(int).unique())
+    accompaniment = scores[scores["source"] == "accompaniment"]
+    origins = sorted(set(accompaniment["accompaniment"].dropna()))
     gpu, minutes = (
         sum(float(status.get(key) or 0) for status in statuses) / len(runs) for key in ("gpu_min", "minutes")
     )
@@ -125,7 +127,7 @@ def row(
         "gain high": result.interval[1] if result else np.nan,
         "p": np.nan if result is None or result.p_value is None else result.p_value,
         "p (Holm)": np.nan if adjusted is None else adjusted,
-        "accompaniment": ", ".join(sorted(set(scores["accompaniment"].dropna()))) or "—",
+        "accompaniment": ", ".join(origins) or "—",
         "songs": leading.get("n", 0),
         "undefined": leading.get("n_undefined", 0),
         "frames": leading.get("frames", 0) // max(len(seeds), 1),
@@ -162,7 +164,7 @@ def header_sentences(
         "frames, then over songs. si_sdr: whole track, both channels as one vector, then median over songs. "
         "In dB, with the quartiles over songs in brackets.",
         f"Seed {', '.join(map(str, seeds)) or 'unknown'}; device {', '.join(devices) or 'unknown'}; "
-        f"{minutes:.1f} minutes of training in {len(runs)} runs (the column: minutes a run).",
+        f"{minutes:.1f} minutes of training in {_count(len(runs), 'run')} (the column: minutes a run).",
         f"Frames of vocals: {counted} counted and {dropped} dropped, because a source was silent in them. "
         f"Songs without a defined score: {undefined or 'none'}"
         + (
@@ -174,6 +176,10 @@ def header_sentences(
         "significant; p (Holm) is corrected over the rows that ran. Gain: Hodges–Lehmann estimate in dB "
         "with its 95 % interval.",
     ]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _span(counts: pd.Series) -> str:

@@ -144,7 +144,7 @@ def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str
     A run must hold every song that any run of the section (and fold) holds, and every source.
     """
     partial = {}
-    for _, fold in rows.groupby(rows["fold"].fillna(-1)):
+    for _, fold in rows.groupby(rows["fold"].astype(float).fillna(-1)):
         songs = set(fold["track"])
         for name, own in fold.groupby("run"):
             cells = own.drop_duplicates(["track", "source"])

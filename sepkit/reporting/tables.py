@@ -20,6 +20,7 @@ from tabulate import tabulate
 from sepkit.reporting.rows import LEADING, REFERENCES, Board
 
 WIDTH = 120
+OPTIONAL = ("gain, dB", "p", "p (Holm)", "acc. is")  # left out where no row has one
 DESCRIBED = ("Exp", "Backbone", "Domain", "Extras")
 
 
@@ -73,9 +74,9 @@ def show(table: pd.DataFrame) -> Any:
         html.escape(line)
         for line in (*table.attrs.get("header", []), *_missing(table.attrs.get("unfinished", {})))
     ]
-    grid = _template().module.grid(scoreboard_grid(table, table.attrs.get("title", "")))
-    style = _template().module.style()
-    return HTML(f"<style>{style}</style>{grid}<small>{'<br>'.join(parts)}</small>")
+    macros = _template().make_module({"title": "", "blocks": [], "lead": []})
+    grid = macros.grid(scoreboard_grid(table, table.attrs.get("title", "")))
+    return HTML(f"<style>{macros.style()}</style>{grid}<small>{'<br>'.join(parts)}</small>")
 
 
 def score_columns(table: pd.DataFrame) -> list[str]:
@@ -129,7 +130,14 @@ def scoreboard_grid(table: pd.DataFrame, caption: str) -> Grid:
                 Cell(str(row["seeds"])),
             ]
         )
-    return Grid(caption, headings, rows, table["Exp"].isin(REFERENCES).tolist())
+    keep = [
+        place
+        for place, heading in enumerate(headings)
+        if heading not in OPTIONAL or any(cells[place].text != "—" for cells in rows)
+    ]
+    rows = [[cells[place] for place in keep] for cells in rows]
+    references = table["Exp"].isin(REFERENCES).tolist()
+    return Grid(caption, [headings[place] for place in keep], rows, references)
 
 
 def plain_grid(table: pd.DataFrame, caption: str) -> Grid:
@@ -186,7 +194,9 @@ def text(table: pd.DataFrame) -> str:
         lines += ["", section["title"], _text_table(pd.DataFrame(section["rows"]))]
     notes = [*attrs.get("header", []), *attrs.get("notes", []), *_missing(attrs.get("unfinished", {}))]
     if "undefined" in table and table["undefined"].any():
-        notes.append("* some songs have no defined score; a test leaves them out on both sides.")
+        notes.append(
+            "n: songs; * without those that have no defined score, which a test leaves out on both sides."
+        )
     return "\n".join([*lines, "", *(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes)])
 
 
@@ -201,7 +211,9 @@ def _text_table(table: pd.DataFrame) -> str:
             described = dict.fromkeys(
                 row[name] for name in ("Backbone", "Domain", "Extras") if row[name] != "—"
             )
-            record["Backbone,\ndomain, extras"] = textwrap.fill(", ".join(described) or "—", 20)
+            record["Backbone,\ndomain, extras"] = textwrap.fill(
+                ", ".join(described) or "—", 16, break_on_hyphens=False
+            )
         for name in columns:
             record[name.replace(" (", "\n").replace("_b", "_\nb").removesuffix(")")] = _number(row[name])
         low, high = row[f"{columns[0]} q25"], row[f"{columns[0]} q75"]
@@ -209,7 +221,7 @@ def _text_table(table: pd.DataFrame) -> str:
         record |= {"GPU\nmin": _minutes(row).replace(" ", "\n"), "Sig.": textwrap.fill(row["Sig."], 6)}
         record |= {
             "p\n(Holm)": _p(row["p (Holm)"]),
-            "songs": f"{row['songs']}{'*' if row['undefined'] else ''}",
+            "n": f"{row['songs']}{'*' if row['undefined'] else ''}",
         }
         records.append(record)
     return tabulate(records, headers="keys", disable_numparse=True)
@@ -249,8 +261,12 @@ def _number(value: Any) -> str:
 
 def _minutes(row: dict[Any, Any]) -> str:
     if _known(row["GPU min"]):
-        return f"{row['GPU min']:.1f}"
-    return f"{row['CPU min']:.1f} CPU" if _known(row["CPU min"]) else "—"
+        return _spent(row["GPU min"])
+    return f"{_spent(row['CPU min'])} CPU" if _known(row["CPU min"]) else "—"
+
+
+def _spent(minutes: float) -> str:
+    return f"{minutes:.1f}" if minutes < 100 else f"{minutes:.0f}"
 
 
 def _p(p: float) -> str:

@@ -16,7 +16,7 @@ from sepkit import models
 from sepkit.errors import UsageError
 from sepkit.experiments import MENU, Experiment, get_experiment, resolve
 from sepkit.profiles import Profile, get_profile
-from sepkit.storage import Root
+from sepkit.storage import Root, default_root
 from sepkit.training.devices import device_name, one_thread, pick_device
 from sepkit.training.losses import make_loss
 
@@ -50,7 +50,7 @@ def step_seconds(experiment: Experiment, profile: Profile, device: str | None = 
     training = settings["training"]
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), one_thread(device):
         torch.manual_seed(0)
-        model = models.build(**settings["model"]).to(device).train()
+        model: Any = models.build(**settings["model"]).to(device).train()
         loss = make_loss(**settings["loss"])
         length = round(training["segment_s"] * profile.sample_rate)
         target = 0.1 * torch.randn(
@@ -87,7 +87,7 @@ def plan(
     rows: list[dict[str, Any]] = []
     total = 0.0
     limit = WEEK_HOURS if hours is None else hours
-    if limit <= 0:
+    if not limit > 0:  # nan included
         raise UsageError(f"Expected hours above 0, got {hours}.")
     for name in default_week() if pick is None else dict.fromkeys(["Base", *pick]):
         experiment = get_experiment(name)
@@ -120,8 +120,10 @@ def _step_cost(
     experiment: Experiment, profile: Profile, root: Path | str | Root | None, device: str | None
 ) -> tuple[float, str]:
     """(seconds a step, where the figure comes from)."""
-    run = Root.open(root, profile).run(f"{experiment.name}-s0") if root is not None else None
-    if run is not None and (run.path / "history.csv").exists():
+    # nothing is written here, so a root that does not exist yet is not made
+    where = Root(default_root(profile)) if root is None else Root.open(root, profile)
+    run = where.run(f"{experiment.name}-s0")
+    if (run.path / "history.csv").exists():
         history = run.history()
         steps = resolve(experiment, profile)["training"]["steps_per_epoch"]
         return float(history["seconds"].median()) / steps, f"measured in {run.name}"

@@ -15,7 +15,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from torch import nn
 
-from sepkit import models
+from sepkit import models, sync
 from sepkit.errors import SepkitError
 from sepkit.storage import Run, writing
 
@@ -43,17 +43,24 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 class BestAndLast(Checkpoint):
-    """Saves last.ckpt after each epoch, and before it best.ckpt where the validation loss fell."""
+    """Saves last.ckpt after each epoch, and before it best.ckpt where the validation loss fell.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.best_loss, self.best_epoch = folder, float("inf"), -1
+    Then what is new of the run goes to the synced copy on Drive, where there is one.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.best_loss, self.best_epoch = run, float("inf"), -1
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         loss = float(trainer.callback_metrics["valid_loss"])
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, trainer.current_epoch
-            trainer.save_checkpoint(self.folder / "best.ckpt")
-        trainer.save_checkpoint(self.folder / "last.ckpt")
+            trainer.save_checkpoint(self.run.best)
+        trainer.save_checkpoint(self.run.last)
+        if trainer.is_global_zero:
+            copied = sync.push(self.run.root, only=f"runs/{self.run.name}/")
+            if copied is not None and not copied.safe:
+                print(f"{self.run.name}: Drive: {copied}", flush=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_loss": self.best_loss, "best_epoch": self.best_epoch}

@@ -39,6 +39,9 @@ class SeparationTask(L.LightningModule):
         torch.manual_seed(int(draw[0] >> 1))
 
     def _loss(self, batch: dict[str, Any]) -> Tensor:
+        if "magnitudes" in batch:  # of a stft cache: the mixture first
+            magnitudes = batch["magnitudes"]
+            return self.loss(self.model, magnitudes[:, 0], magnitudes[:, 1:][:, self.picks])
         sources = batch["sources"]
         return self.loss(self.model, sources.sum(dim=1), sources[:, self.picks])
 
@@ -49,7 +52,7 @@ class SeparationTask(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         loss = self._finite(self._loss(batch), "validation", batch, batch_idx)
-        size = batch["sources"].shape[0]
+        size = len(batch["track"])
         self.log("valid_loss", loss, on_epoch=True, batch_size=size, sync_dist=True)
 
     def _finite(self, loss: Tensor, which: str, batch: dict[str, Any], step: int) -> Tensor:

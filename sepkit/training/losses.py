@@ -42,16 +42,23 @@ def magnitude_l1(
 
     `weights`: one factor a source, for a network of several; the sum over sources is taken.
     """
-    spectrum = model.stft(mixture)
-    estimate = model.mask(spectrum.abs()).float() * spectrum.abs().unsqueeze(1)
-    return _weighted_l1(estimate, model.stft(target), alpha, weights)
+    spectrum, truth = _magnitudes(model, mixture, target)
+    estimate = model.mask(spectrum).float() * spectrum.unsqueeze(1)
+    return _weighted_l1(estimate, truth, alpha, weights)
 
 
 def magnitude_mse(model, mixture: Tensor, target: Tensor) -> Tensor:
     """Mean of (mask · |X| − |S|)²: what openunmix and its umxhq weights were trained with."""
-    spectrum = model.stft(mixture).abs()
+    spectrum, truth = _magnitudes(model, mixture, target)
     estimate = model.mask(spectrum).float() * spectrum.unsqueeze(1)
-    return (estimate - model.stft(target).abs()).square().mean()
+    return (estimate - truth).square().mean()
+
+
+def _magnitudes(model, mixture: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """(|X|, |S|) of waveforms; a stft cache gives them as they are, with one axis more."""
+    if mixture.ndim == 4:
+        return mixture, target
+    return model.stft(mixture).abs(), model.stft(target).abs()
 
 
 def magnitude_phase(

@@ -1,5 +1,6 @@
 """A root as after a short week: known scores, an unfinished run, an undefined score, a budget."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -147,15 +148,21 @@ def make_week(path: Path) -> Root:
     return root
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Root:
-    return make_week(tmp_path / "root")
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_week(tmp_path_factory.mktemp("made") / "root").path
 
 
 @pytest.fixture(scope="session")
-def week(tmp_path_factory: pytest.TempPathFactory) -> Root:
-    """The same, shared by tests that only read."""
-    return make_week(tmp_path_factory.mktemp("week") / "root")
+def week(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Root:
+    """The week, shared by tests that change nothing that was measured."""
+    return Root.open(shutil.copytree(made, tmp_path_factory.mktemp("week") / "root"), "demo")
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Root:
+    """The same for one test, which may change it."""
+    return Root.open(shutil.copytree(made, tmp_path / "root"), "demo")
 
 
 @pytest.fixture

@@ -198,3 +198,12 @@ def test_a_failed_save_leaves_the_old_file(week, tmp_path, monkeypatch):
         figures.save(figure, path)
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["figure.png"]
+
+
+def test_an_outlier_is_named_and_does_not_squeeze_the_rest(helpers):
+    values = helpers.base_db.copy()
+    values[0] = -24
+    axes = figures.score_bars(helpers.rows("Base-s0", values)).axes[0]
+    assert "▼ −24" in [text.get_text() for text in axes.texts]
+    assert -16 < axes.get_ylim()[0] < 0
+    assert max(len(points.get_offsets()) for points in axes.collections) == 11

@@ -86,7 +86,7 @@ def test_lessons_follow_from_the_numbers(week):
         line.startswith("188.0 of 480 GPU minutes are spent (39 %): 89 % train, 11 % evaluate")
         for line in said
     )
-    assert "16.0 of these minutes went into what has no row in the table: E-s0." in said
+    assert "16.0 of these minutes went into what has no row in a table: E-s0." in said
     assert any("one seed" in line for line in said)
     assert any(line.startswith("These are demo scores") for line in said)
     assert any(line.startswith("No score of:") and "A" in line for line in said)

@@ -425,3 +425,12 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path, mini_songs
     assert not (tmp_path / "root").exists()
     with pytest.raises(UsageError, match="no fold 3"):
         train("Base", data=mini_songs, root=tmp_path / "root", fold=3, device="cpu")
+
+
+def test_a_fold_trains_without_the_songs_that_it_scores(start, root, tiny):
+    run = start(root, fold=1, profile=replace(tiny, epochs=1))
+    assert run.name == "Base-s0-f1"
+    data = run.config["data"]
+    parts = [data["train"], data["valid"], data["test"]]
+    assert sorted(name for part in parts for name in part) == ["A0 - Train", "A1 - Train", "V0 - Valid"]
+    assert [len(part) for part in parts] == [1, 1, 1]

@@ -1,0 +1,149 @@
+"""One run through Lightning: network, clips and checkpoints in, a finished run out."""
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from sepkit import models
+from sepkit.data.augment import make_augment
+from sepkit.data.batches import FixedClips, TrainingClips, training_loader
+from sepkit.data.cache import Cache
+from sepkit.models.mask import magnitude_statistics
+from sepkit.storage import Run
+from sepkit.training.checkpoints import AtomicCheckpointIO, BestAndLast, newest
+from sepkit.training.devices import device_name, one_thread
+from sepkit.training.loop import Recorder, SeparationTask
+from sepkit.training.losses import make_loss
+
+
+def build_model(config: dict[str, Any], cache: Cache) -> nn.Module:
+    """The network with weights drawn from the seed and the statistics of the training songs."""
+    torch.manual_seed(config["seed"])
+    model = models.build(**config["model"])
+    if hasattr(model, "stft"):
+        clips = FixedClips(
+            cache, seconds=config["training"]["segment_s"], count=2, names=config["data"]["train"]
+        )
+        model.set_statistics(*magnitude_statistics(_mixture_magnitudes(model.stft, clips)))
+    return model
+
+
+def _mixture_magnitudes(stft: nn.Module, clips: FixedClips) -> Iterator[Tensor]:
+    """|X| (channel, freq, frame) of each clip's mixture, from either kind of cache."""
+    for index in range(len(clips)):
+        clip = clips[index]
+        yield clip["magnitudes"][0] if "magnitudes" in clip else stft(clip["sources"].sum(dim=0)).abs()
+
+
+def fit(
+    run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None
+) -> None:
+    """Trains `run` to its end, from its newest checkpoint where it has one, else from `start`.
+
+    start: weights of another run or of a published network, by the names of this network's; None
+    draws them from the seed.
+    """
+    with (
+        torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+        one_thread(device),
+        quiet_lightning(),
+    ):
+        _fit(run, config, cache, device, start)
+
+
+def _fit(
+    run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None
+) -> None:
+    training, seed = config["training"], config["seed"]
+    model = build_model(config, cache)
+    if start is not None:
+        model.load_pretrained(start, config["start_from"])
+    clips = TrainingClips(
+        cache,
+        seconds=training["segment_s"],
+        seed=seed,
+        sampling=training["sampling"],
+        remix=training["remix"],
+        augment=make_augment(training["augment"]),
+        names=config["data"]["train"],
+    )
+    fixed = FixedClips(
+        cache, seconds=training["segment_s"], count=training["valid_segments"], names=config["data"]["valid"]
+    )
+    workers = 2 if device == "cuda" else 0
+    picks = [cache.settings.sources.index(source) for source in model.sources]
+    task = SeparationTask(model, make_loss(**config["loss"]), picks, training, seed)
+    checkpoint = newest(run)
+    stopping = EarlyStopping(monitor="valid_loss", patience=training["patience"])
+    keeper = BestAndLast(run)
+    trainer = L.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
+        precision="16-mixed" if device == "cuda" else "32-true",
+        max_epochs=training["epochs"],
+        callbacks=[Recorder(run, device_name(device)), stopping, keeper],
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=run.path,
+    )
+    loader = training_loader(
+        clips, batch_size=training["batch_size"], steps=training["steps_per_epoch"], workers=workers
+    )
+    valid_loader = DataLoader(fixed, batch_size=training["batch_size"])
+    run.write_status(state="running", device=device_name(device), started=time.strftime("%Y-%m-%dT%H:%M:%S"))
+    trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    history = run.history()
+    early = stopping.stopped_epoch > 0 and len(history) < training["epochs"]
+    run.write_status(
+        state="finished",
+        epochs=len(history),
+        best_epoch=keeper.best_epoch + 1,
+        stopped=f"early, after {training['patience']} epochs without improvement"
+        if early
+        else "all epochs done",
+        last_learning_rate=float(history["learning_rate"].iloc[-1]),
+        minutes=round(float(history["seconds"].sum()) / 60, 3),
+        gpu_min=round(float(history["seconds"].sum()) / 60, 3) if torch.cuda.is_available() else 0.0,
+        vram_mib=int(history["vram_mib"].max()),
+        device=device_name(device),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+    print(
+        f"{run.name} {run.status['stopped']}: {len(history)} epochs, best {keeper.best_epoch + 1}, "
+        f"last learning rate {history['learning_rate'].iloc[-1]:.2e}, {run.status['minutes']:.1f} min",
+        flush=True,
+    )
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's advice on loaders and its banner; what matters is printed an epoch a line."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings(
+                "ignore", message=r".*(does not have many workers|isinstance\(treespec|LeafSpec).*"
+            )
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

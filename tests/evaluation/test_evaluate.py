@@ -1,0 +1,275 @@
+"""scores.csv: the same bytes whatever the workers, the kills and the order; nothing scored that should not be."""
+
+import importlib
+import shutil
+from dataclasses import replace
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from sepkit import models
+from sepkit.errors import SepkitError, UsageError
+from sepkit.evaluation.metrics import METRICS
+from sepkit.storage import Root, write_json
+from sepkit.training.train import train
+
+# the package exports a function of this name
+module = importlib.import_module("sepkit.evaluation.evaluate")
+evaluate, reference = module.evaluate, module.reference
+
+SILENT = "T1 - Test"
+
+
+class Killed(BaseException):
+    """Ends an evaluation as a kill does, as far as one process can."""
+
+
+@pytest.fixture(scope="module")
+def songs(make_mini, make_song, tmp_path_factory):
+    """Three test songs; the vocals of one are silent, and the last is 13 samples longer than 2 s."""
+    folder = make_mini(tmp_path_factory.mktemp("scored") / "songs", train=2, valid=1, test=2, seconds=2.0)
+    shutil.rmtree(folder / "test" / SILENT)
+    make_song(folder / "test" / SILENT, seconds=2.0, seed=7, rest_s=2.0)
+    make_song(folder / "test" / "T2 - Test", seconds=2 + 13 / 44100, seed=8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(songs, tiny, tmp_path_factory):
+    """A root with Base after one epoch, unscored; not to be changed."""
+    root = Root.open(tmp_path_factory.mktemp("trained"), "demo")
+    train("Base", profile=replace(tiny, epochs=1), data=songs, root=root, device="cpu")
+    module.scoring_songs(root.run("Base-s0"), songs)  # builds the cache that all tests share
+    return root
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of that run that may be scored."""
+    shutil.copytree(trained.path, tmp_path / "root")
+    return Root.open(tmp_path / "root", "demo").run("Base-s0")
+
+
+@pytest.fixture
+def score(songs):
+    return lambda run, **options: evaluate(run, **{"data": songs, "device": "cpu", "n_jobs": 1, **options})
+
+
+@pytest.fixture(scope="module")
+def scored(trained, songs, tmp_path_factory):
+    """(table, bytes of scores.csv) of an evaluation without a break."""
+    path = tmp_path_factory.mktemp("straight") / "root"
+    shutil.copytree(trained.path, path)
+    run = Root.open(path, "demo").run("Base-s0")
+    table = evaluate(run, data=songs, device="cpu", n_jobs=1)
+    return table, run.scores_path.read_bytes()
+
+
+def value(table, song, source, metric):
+    rows = table[(table["track"] == song) & (table["source"] == source) & (table["metric"] == metric)]
+    (found,) = rows["value"]
+    return found
+
+
+def read_wav(songs, song, *stems):
+    return sum(sf.read(songs / "test" / song / f"{stem}.wav")[0].T for stem in stems)
+
+
+def test_scores_have_the_contracts_columns_a_row_for_each_song_source_and_metric(scored):
+    table, _ = scored
+    assert list(table.columns) == [
+        "run", "experiment", "seed", "fold", "track", "source", "metric", "value",
+        "protocol", "frames", "frames_dropped", "status", "accompaniment",
+    ]  # fmt: skip
+    assert list(table["track"].unique()) == ["T0 - Test", SILENT, "T2 - Test"]
+    assert len(table) == 3 * 2 * len(METRICS)
+    assert not table.duplicated(["track", "source", "metric"]).any()
+    constant = {"run": "Base-s0", "experiment": "Base", "seed": 0, "protocol": "2stem"}
+    for column, expected in {**constant, "accompaniment": "residual"}.items():
+        assert set(table[column]) == {expected}
+    assert table["fold"].isna().all()
+    assert "sdr" not in set(table["metric"])
+
+
+def test_a_song_with_silent_vocals_is_undefined_and_the_others_go_on(scored):
+    """S13, S20: undefined values are empty cells with a reason, and come back so."""
+    table, data = scored
+    undefined = table[table["value"].isna()]
+    assert (undefined["track"] == SILENT).sum() >= 6
+    assert undefined["status"].str.startswith("undefined: ").all()
+    assert (table.loc[table["value"].notna(), "status"] == "ok").all()
+    rest = undefined[undefined["track"] != SILENT]
+    assert set(rest["metric"]) == {"silence_energy_db"}  # their sources are never silent
+    lines = [line.split(",") for line in data.decode().splitlines()[1:]]
+    assert sum(line[7] == "" for line in lines) == len(undefined)
+    assert np.isfinite(value(table, SILENT, "vocals", "silence_energy_db"))
+    assert np.isfinite(value(table, SILENT, "accompaniment", "sdr_global"))
+
+
+def test_a_table_read_and_written_again_is_the_same_file(scored, tmp_path):
+    _, data = scored
+    (tmp_path / "scores.csv").write_bytes(data)
+    module.read_scores(tmp_path / "scores.csv").to_csv(tmp_path / "again.csv", index=False)
+    assert (tmp_path / "again.csv").read_bytes() == data
+
+
+def test_a_scored_run_is_not_scored_again(run, score, scored, monkeypatch):
+    run.scores_path.write_bytes(scored[1])
+    monkeypatch.setattr(module, "make_estimator", None)
+    assert score(run).equals(scored[0])
+    assert run.scores_path.read_bytes() == scored[1]
+    assert "evaluate test" not in set(run.root.budget()["stage"])
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_an_evaluation_that_was_killed_goes_on_to_the_same_file(run, score, scored, monkeypatch, after):
+    once = module._score
+    calls = []
+
+    def killed(cache, song, *rest):
+        if len(calls) == after:
+            raise Killed
+        calls.append(song)
+        return once(cache, song, *rest)
+
+    monkeypatch.setattr(module, "_score", killed)
+    with pytest.raises(Killed):
+        score(run)
+    assert run.scores_path.read_bytes() == scored[1][: run.scores_path.stat().st_size]
+    spent = (run.root.budget()["stage"] == "evaluate test").sum()
+    assert spent >= after  # the minutes of songs that are done are written with them
+    monkeypatch.setattr(
+        module, "_score", lambda cache, song, *rest: calls.append(song) or once(cache, song, *rest)
+    )
+    assert score(run).equals(scored[0])
+    assert run.scores_path.read_bytes() == scored[1]
+    assert calls == ["T0 - Test", SILENT, "T2 - Test"]
+
+
+def test_two_workers_give_the_same_bytes(run, score, scored):
+    score(run, n_jobs=2)
+    assert run.scores_path.read_bytes() == scored[1]
+
+
+def test_a_dask_cluster_gives_the_same_bytes(run, score, scored):
+    distributed = pytest.importorskip("dask.distributed")
+    with (
+        distributed.LocalCluster(
+            processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        score(run, n_jobs=2)
+    assert run.scores_path.read_bytes() == scored[1]
+
+
+def test_an_excluded_song_leaves_the_scores_and_the_others_stay(run, score, scored):
+    """S10."""
+    run.scores_path.write_bytes(scored[1])
+    (run.root.path / "exclude.txt").write_text(SILENT + "\n")
+    table = score(run)
+    assert list(table["track"].unique()) == ["T0 - Test", "T2 - Test"]
+    kept = scored[0][scored[0]["track"] != SILENT].reset_index(drop=True)
+    assert table.dropna(axis=1, how="all").equals(kept.dropna(axis=1, how="all"))
+    (run.root.path / "exclude.txt").unlink()
+    score(run)
+    assert run.scores_path.read_bytes() == scored[1]
+
+
+def test_validation_songs_have_a_file_of_their_own(run, score):
+    table = score(run, split="valid")
+    assert list(table["track"].unique()) == ["V0 - Valid"]
+    assert module.scores_path(run, "valid") == run.path / "valid_scores.csv"
+    assert (run.path / "valid_scores.csv").exists()
+    assert not run.scores_path.exists()
+
+
+def test_what_can_not_be_scored_is_refused_before_any_work(run, score, songs):
+    with pytest.raises(UsageError, match="test or valid, got 'train'"):
+        score(run, split="train")
+    with pytest.raises(UsageError, match="no reference 'noise'; expected one of mixture, oracle"):
+        reference("noise", root=run.root, data=songs)
+    with pytest.raises(SepkitError, match="no run 'C-s0' under .*; train it first"):
+        score("C-s0", root=run.root)
+    run.write_status(state="running")
+    with pytest.raises(SepkitError, match="Base-s0 is running, not finished; train it to its end"):
+        score(run)
+    assert not run.scores_path.exists()
+
+
+@pytest.mark.parametrize("fault", ["nan", "short"])
+def test_a_bad_estimate_is_refused_by_the_name_of_its_song(run, score, monkeypatch, fault):
+    """S15, S17: the songs before it keep their scores."""
+
+    def make_estimator(run, device):
+        def estimate(mixture, target):
+            vocals = 0.5 * mixture
+            if mixture.shape[1] > 88200 and fault == "nan":
+                vocals[0, 100] = np.nan
+            elif mixture.shape[1] > 88200:
+                vocals = vocals[:, :-5000]
+            return {"vocals": vocals, "accompaniment": mixture - 0.5 * mixture}
+
+        return estimate
+
+    monkeypatch.setattr(module, "make_estimator", make_estimator)
+    reason = "finite" if fault == "nan" else "83213"
+    with pytest.raises(SepkitError, match=f"(?s)vocals.*T2 - Test.*{reason}"):
+        score(run)
+    assert list(module.read_scores(run.scores_path)["track"].unique()) == ["T0 - Test", SILENT]
+
+
+def test_estimates_are_as_long_as_their_song_and_add_up_to_it(run, songs):
+    clips = module.estimates(run, "T2 - Test", data=songs)
+    assert {clip.shape for clip in clips.values()} == {(2, 88213)}
+    assert np.array_equal(clips["mixture"], read_wav(songs, "T2 - Test", "mixture").astype(np.float32))
+    total = clips["vocals estimate"] + clips["accompaniment estimate"]
+    np.testing.assert_allclose(total, clips["mixture"], atol=1e-6)
+    with pytest.raises(SepkitError, match="'V0 - Valid' is not among the 3 test songs of Base-s0"):
+        module.estimates(run, "V0 - Valid", data=songs)
+
+
+def test_the_references_lie_where_they_must(run, songs):
+    mixture, oracle = (reference(name, data=songs, root=run.root, n_jobs=1) for name in module.REFERENCES)
+    low, high = mixture.scores(), oracle.scores()
+    assert mixture.finished
+    assert set(low["run"]) == {"mixture"}
+    for song in ("T0 - Test", "T2 - Test"):
+        for source, stems in (("vocals", ["vocals"]), ("accompaniment", ["drums", "bass", "other"])):
+            for metric in ("sdr_bsseval", "sdr_global", "si_sdr"):
+                assert value(high, song, source, metric) > value(low, song, source, metric) + 1
+            target, mixed = read_wav(songs, song, *stems), read_wav(songs, song, "mixture")
+            cross = np.sum(target * mixed) ** 2
+            closed = 10 * np.log10(cross / (np.sum(target**2) * np.sum(mixed**2) - cross))
+            assert value(low, song, source, "si_sdr") == pytest.approx(closed, abs=1e-4)
+            rest = mixed - target
+            plain = 10 * np.log10(np.sum(target**2) / np.sum(rest**2))
+            assert value(low, song, source, "sdr_global") == pytest.approx(plain, abs=1e-4)
+    assert value(low, SILENT, "accompaniment", "sdr_global") == np.inf  # the mixture is the accompaniment
+
+
+def test_a_reference_that_was_killed_at_its_start_goes_on(run, songs, monkeypatch):
+    write_json(run.root.run("mixture").path / "config.json", {"run": "mixture"})
+    assert reference("mixture", data=songs, root=run.root, n_jobs=1).finished
+
+
+@pytest.mark.parametrize(
+    ("name", "origin"),
+    [("openunmix-small", "residual"), ("openunmix-multitask", "modelled"), ("demucs-tiny", "modelled")],
+)
+def test_where_the_accompaniment_comes_from(name, origin):
+    size = {"channels": 4} if name == "demucs-tiny" else {"hidden_size": 8}
+    assert module.accompaniment_of(module.ModelEstimate(models.build(name, **size), "cpu")) == origin
+    assert module.accompaniment_of(module.oracle_estimate) == "residual"
+
+
+def test_numbers_as_names_stay_names(run, scored):
+    """A song that is called 007 is scored once."""
+    text = scored[1].decode().replace("T0 - Test", "007")
+    run.scores_path.write_text(text)
+    assert set(module.read_scores(run.scores_path)["track"]) == {"007", SILENT, "T2 - Test"}
+    assert pd.api.types.is_string_dtype(module.read_scores(run.scores_path)["track"])
