@@ -16,7 +16,7 @@ week: setup  ## the demo week: makes the songs, runs the seven notebooks, writes
 	$(PY) -m sepkit week --profile demo --root sepkit-root/demo
 
 test: setup lint
-	$(PY) -m pytest
+	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest
 
 lint: setup
 	$(PY) -m ruff check .

@@ -159,7 +159,7 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], kernel: str = 
     for old in (done, running, failed):
         old.unlink(missing_ok=True)
     try:
-        with rare_bars():
+        with kernel_environment():
             papermill.execute_notebook(
                 str(path), str(running), parameters=parameters, kernel_name=kernel, language="python",
                 cwd=str(path.parent), progress_bar=False, log_output=False, execution_timeout=CELL_TIMEOUT_S,
@@ -184,34 +184,33 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], kernel: str = 
 
 
 @contextmanager
-def rare_bars() -> Iterator[None]:
-    """Kernels started in here draw tqdm's bars once a minute, whoever's they are."""
-    names = ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, BAR_S))
+def kernel_environment() -> Iterator[None]:
+    """Kernels started in here import this sepkit, and draw tqdm's bars, whoever's, once a minute."""
+    before = os.environ.copy()
+    os.environ.update(dict.fromkeys(("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"), BAR_S))
+    paths = [str(Path(__file__).parents[1]), before.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _place(path: Path) -> str:
-    """The first code cell that has not finished, numbered from 1 as in the notebook as it was written.
+    """The code cell that was begun last, numbered from 1 as in the notebook as it was written.
 
     papermill adds cells: the parameters that were given, and its own marks where a cell failed.
     """
-    number = 0
+    number, place = 0, "its start"
     for cell in nbformat.read(path, as_version=4).cells:
         if {"injected-parameters", "papermill-error-cell-tag"} & set(cell.metadata.get("tags", [])):
             continue
         number += 1
-        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("status") != "completed":
+        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("status") != "pending":
             first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
-            return f"cell {number} ({first})"
-    return "?"
+            place = f"cell {number} ({first})"
+    return place
 
 
 def _saved(root: Root) -> str:

@@ -49,21 +49,22 @@ PROFILES = {
     "demo": Profile(
         name="demo",
         songs="procedural songs, 18 train / 4 validation / 12 test",
-        reduced="synthetic songs, 22.05 kHz networks of 128 hidden units, 3 s clips, 12 epochs of 24 steps",
+        reduced=(
+            "synthetic songs; networks at 22.05 kHz with 128 hidden units, 1.5 s clips, at most 8 epochs of 24 steps, "
+            "patience 8, learning rates of their own; Demucs-tiny with 8 channels; F starts from UMX instead of umxhq"
+        ),
         sample_rate=22050,
-        segment_s=3.0,
+        segment_s=1.5,
         steps_per_epoch=24,
-        valid_segments=3,
-        epochs=12,
-        learning_rate=2e-3,
+        valid_segments=4,
+        epochs=8,
+        patience=8,
+        learning_rate=3e-3,
         hidden_size=128,
-        rows={  # learning rates that 144 to 288 steps can use, tried on the validation songs
+        rows={
             "UMX": {"training": {"learning_rate": 4e-3}},
             "F": {"start_from": "UMX", "training": {"learning_rate": 2e-4}},
-            "A": {
-                "model": {"channels": 8, "resample": False},
-                "training": {"epochs": 6, "learning_rate": 2e-2},
-            },
+            "A": {"model": {"channels": 8, "resample": False}, "training": {"learning_rate": 2e-2}},
         },
     ),
     "preview": Profile(

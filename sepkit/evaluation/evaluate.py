@@ -36,6 +36,7 @@ COLUMNS = [
     "protocol", "frames", "frames_dropped", "status", "accompaniment",
 ]  # fmt: skip
 SCORE_RATE = 44100
+DECIMALS = 6  # of a dB; beyond them a sum's order decides
 REFERENCES = ("mixture", "oracle")
 # (mixture, targets) -> estimates, each {source: (channel, time)} or (channel, time), at SCORE_RATE
 Estimator = Callable[[np.ndarray, dict[str, np.ndarray]], dict[str, np.ndarray]]
@@ -99,7 +100,9 @@ def scores_path(run: Run, split: str = "test") -> Path:
 
 def read_scores(path: Path) -> pd.DataFrame:
     """scores.csv, every value as it was written; undefined ones are NaN with a reason in `status`."""
-    return pd.read_csv(path, dtype={"track": str, "run": str}, float_precision="round_trip")
+    table = pd.read_csv(path, dtype={"track": str, "run": str})
+    table["value"] = table["value"].round(DECIMALS)  # pandas before 3 reads some a bit beside
+    return table
 
 
 def _write_scores(path: Path, done: dict[str, list[dict[Any, Any]]], songs: list[str]) -> None:
@@ -243,7 +246,7 @@ def score_songs(estimator: Estimator, cache: Cache, songs: list[str], device: st
 
 
 def _score(cache: Cache, song: str, estimator: Estimator | None, estimate: dict[str, np.ndarray] | None):
-    """The rows of one song; values rounded to 1e-6 dB, below which a sum's order decides."""
+    """The rows of one song, rounded."""
     with one_thread("cpu"):
         mixture, target = song_audio(cache, song)
         if estimate is None:
@@ -253,4 +256,4 @@ def _score(cache: Cache, song: str, estimator: Estimator | None, estimate: dict[
             estimate={source: estimate[source] for source in PROTOCOLS["2stem"]},
             target=target, sample_rate=SCORE_RATE, track=song,
         )  # fmt: skip
-    return [{**row, "value": round(row["value"], 6)} for row in rows]
+    return [{**row, "value": round(row["value"], DECIMALS)} for row in rows]

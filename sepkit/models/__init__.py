@@ -9,8 +9,6 @@ import importlib
 import inspect
 from typing import Any
 
-from torch import nn
-
 from sepkit.errors import UsageError
 from sepkit.models.separation import separate
 
@@ -19,7 +17,7 @@ NAMES = ("openunmix-small", "openunmix-multitask", "demucs-tiny", "umxhq")
 __all__ = ["NAMES", "build", "separate"]
 
 
-def build(name: str, **settings: Any) -> nn.Module:
+def build(name: str, **settings: Any) -> Any:
     """The network `name`; UsageError for an unknown name or setting.
 
     >>> model = build("openunmix-small")

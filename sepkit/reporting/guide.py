@@ -119,6 +119,17 @@ def outcome(run: Run, base: Run, metric: str = "sdr_bsseval", source: str = "voc
     return text
 
 
+def outcome_of_base(base: Run) -> str:
+    """Base's medians beside what the plan and the literature expect of whole songs."""
+    figures = {metric: summary(base.scores(), metric)["median"] for metric in ("sdr_bsseval", "si_sdr")}
+    profile, entry = get_profile(base.config["profile"]), MENU["Base"]
+    return (
+        f"Base reads {figures['sdr_bsseval']:.2f} dB sdr_bsseval and {figures['si_sdr']:.2f} dB si_sdr of vocals on the "
+        f"{profile.name} profile ({profile.songs}). On whole songs the plan expects {entry.plan}; the literature "
+        f"{entry.literature}. Against the plan, this profile reduces: {profile.reduced}."
+    )
+
+
 def results(runs: Iterable[Run]) -> pd.DataFrame:
     """Medians over the test songs, dB, of runs that are scored."""
     rows = []

@@ -121,7 +121,7 @@ def load_weights(model: nn.Module, state: dict[str, torch.Tensor], where: str) -
     model.load_state_dict(state)
 
 
-def load_model(run: Run, which: str = "best") -> nn.Module:
+def load_model(run: Run, which: str = "best") -> Any:
     """The network of `run` in evaluation mode, built from config.json, with its best or last weights."""
     path = run.path / f"{which}.ckpt"
     if not path.exists():

@@ -25,7 +25,7 @@ from sepkit.training.loop import Recorder, SeparationTask
 from sepkit.training.losses import make_loss
 
 
-def build_model(config: dict[str, Any], cache: Cache) -> nn.Module:
+def build_model(config: dict[str, Any], cache: Cache) -> Any:
     """The network with weights drawn from the seed and the statistics of the training songs."""
     torch.manual_seed(config["seed"])
     model = models.build(**config["model"])
@@ -104,9 +104,13 @@ def _fit(
     )
     valid_loader = DataLoader(fixed, batch_size=training["batch_size"])
     run.write_status(state="running", device=device_name(device), started=time.strftime("%Y-%m-%dT%H:%M:%S"))
-    trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as error:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from error
+    except Exception as error:
+        run.write_status(state="failed", device=device_name(device), reason=str(error))
+        raise
     history = run.history()
     early = stopping.stopped_epoch > 0 and len(history) < training["epochs"]
     run.write_status(

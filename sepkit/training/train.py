@@ -122,6 +122,8 @@ def train_many(
             str(s): s for s in (resolve(get_experiment(row), profile) for row, _, _ in todo)
         }.values():
             training_cache(settings, profile, where.get("data"), Root.open(where.get("root"), profile))
+            for seed, fold in dict.fromkeys((seed, fold) for _, seed, fold in todo):
+                starting_weights(settings["start_from"], seed=seed, fold=fold, **where)
     runs = spread(
         (delayed(train)(row, seed=seed, fold=fold, **where) for row, seed, fold in todo),
         n_jobs=min(jobs, max(1, len(todo))),

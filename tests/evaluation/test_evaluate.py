@@ -193,7 +193,7 @@ def test_what_can_not_be_scored_is_refused_before_any_work(run, score, songs):
         score(run, split="train")
     with pytest.raises(UsageError, match="no reference 'noise'; expected one of mixture, oracle"):
         reference("noise", root=run.root, data=songs)
-    with pytest.raises(SepkitError, match="no run 'C-s0' under .*; train it first"):
+    with pytest.raises(SepkitError, match=r"no run 'C-s0' under .*; train it first"):
         score("C-s0", root=run.root)
     run.write_status(state="running")
     with pytest.raises(SepkitError, match="Base-s0 is running, not finished; train it to its end"):

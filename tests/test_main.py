@@ -1,0 +1,241 @@
+"""The command line: exit statuses, one line where it fails, and each command's work."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+import sepkit
+from sepkit.__main__ import build_parser, main
+from sepkit.storage import Root, write_csv
+from sepkit.training.train import train
+
+
+def command_names():
+    (commands,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return list(commands.choices)
+
+
+@pytest.fixture(scope="module")
+def trained(mini_songs, make_root, tiny):
+    """A root with Base after one epoch; only separate reads it."""
+    root = make_root()
+    train("Base", profile=replace(tiny, epochs=1), data=mini_songs, root=root, device="cpu")
+    return root
+
+
+@pytest.fixture
+def separate(trained, capsys):
+    """Runs `separate` with Base; (exit status, stdout, stderr)."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        status = main(["separate", *map(str, arguments), "--root", str(trained.path), "--device", "cpu"])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_the_contracts_commands_are_there():
+    contract = "doctor demo cache train evaluate separate compare scoreboard report budget plan week"
+    assert set(command_names()) == set(contract.split())
+    assert all(callable(getattr(sepkit, name)) for name in command_names())
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_each_command_has_help(name, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([name, "--help"])
+    assert exit.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: sepkit {name}")
+    assert "--root" in out
+    assert "--profile" in out
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "", "sing", "train", "train Base --sead 1", "train Base --seed one", "week --days one", "plan --hours many",
+    ],
+)  # fmt: skip
+def test_a_call_that_argparse_refuses_is_wrong(call, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(call.split())
+    assert exit.value.code == 2
+    assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ("train Zzz", "no experiment 'Zzz'; expected one of Base"),
+        ("train Base --profile tiny", "no profile 'tiny'; expected one of demo"),
+        ("train Base --device tpu", "no device 'tpu'"),
+        ("evaluate Zzz", "no experiment 'Zzz'"),
+        ("plan --pick Base,Zzz", "no experiment 'Zzz'"),
+        ("plan --profile full --hours 0", "hours above 0"),
+        ("week --days 8", "Days are numbered 1 to 7, got [8]"),
+        ("week --pick Zzz", "no experiment 'Zzz'"),
+    ],
+)
+def test_a_call_with_unknown_names_is_wrong(call, words, tmp_path, capsys):
+    assert main([*call.split(), "--root", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.startswith("sepkit: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ("train Base --data {no}", "No folder of songs at"),
+        ("cache --data {no}", "does not exist"),
+        ("cache --profile full", "needs MUSDB18-HQ"),
+        ("evaluate Base", "no run 'Base-s0' under"),
+        ("evaluate mixture --data {no}", "No folder of songs at"),
+        ("separate {no}/song.wav", "There is no file"),
+        ("compare C Base", "C-s0 is not scored yet"),
+        ("demo {file}/below", "file"),
+        ("doctor --profile full --data {no} --json", ""),
+    ],
+)
+def test_work_that_fails_says_why_in_one_line(call, words, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    call = call.format(no=tmp_path / "no", file=tmp_path / "file")
+    assert main([*call.split(), "--root", str(tmp_path / "root")]) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == (1 if words else 0)
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(KeyboardInterrupt(), "goes on where it was"), (OSError(28, "No space left on device"), "No space")],
+)
+def test_ctrl_c_and_a_full_disk_are_one_line(error, words, tmp_path, monkeypatch, capsys):
+    def stop(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("sepkit.training.train.train", stop)
+    assert main(["train", "Base", "--root", str(tmp_path)]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_the_module_runs_as_a_program(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": ".", "SEPKIT_ROOT": str(tmp_path)}
+    answer = subprocess.run(
+        [sys.executable, "-m", "sepkit", "train", "Base", "--data", str(tmp_path / "no")],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert re.fullmatch(r"sepkit: No folder of songs at .*\n", answer.stderr)
+
+
+def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sepkit.training.budget.pick_device", lambda device: "cpu")
+    root = Root.open(tmp_path, "full")
+    assert main(["budget", "--root", str(tmp_path)]) == 0
+    assert "nothing yet" in capsys.readouterr().out
+    root.add_minutes(run="Base-s0", stage="train", minutes=90.0, device="T4", gpu_attached=True)
+    write_csv(root.run("Base-s0").path / "history.csv", pd.DataFrame({"seconds": [60.0]}))
+    assert main(["budget", "--root", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["run", "stage", "minutes", "gpu_min", "vram_mib", "device"]
+    assert lines[2].split() == ["Base-s0", "train", "90.00", "90.00", "0.00", "T4"]
+    assert lines[3] == "GPU hours left: 6.50 of 8"
+    assert main(["plan", "--profile", "full", "--root", str(tmp_path), "--pick", "F, A", "--hours", "1"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["Base", "F", "A"]
+    assert "measured in Base-s0" in out
+    assert "estimate for a T4" in out
+
+
+def test_evaluating_a_reference_prints_its_medians(mini_songs, make_root, capsys):
+    root = make_root()
+    call = ["evaluate", "mixture", "--data", str(mini_songs), "--root", str(root.path), "--jobs", "1"]
+    assert main(call) == 0
+    out = capsys.readouterr().out
+    assert "score mixture 1/1 T0 - Test" in out
+    assert re.search(r"mixture: medians over songs, dB \(.*runs/mixture/scores.csv\)", out)
+    assert re.search(r"vocals +sdr_bsseval +-?\d+\.\d\d \[.*\] n 1", out)
+    assert main(["compare", "mixture", "mixture", "--root", str(root.path)]) == 0
+    assert "no differences" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "length"),
+    [
+        (44100, 2, 50001),
+        (44100, 1, 12345),
+        (48000, 2, 144000),
+        (8000, 1, 999),
+        (44100, 2, 1),
+        (22050, 2, 313),
+    ],
+)
+def test_separated_files_keep_rate_and_length(separate, tmp_path, rate, channels, length):
+    """S06, S07."""
+    time = np.arange(length) / rate
+    song = 0.3 * np.sin(2 * np.pi * 1000 * time)[:, None] * np.ones(channels)
+    sf.write(tmp_path / "song.wav", song, rate, subtype="PCM_16")
+    status, out, error = separate(tmp_path / "song.wav")
+    assert (status, error) == (0, "")
+    total = 0
+    for source in ("vocals", "accompaniment"):
+        audio, found_rate = sf.read(tmp_path / f"song.{source}.wav", always_2d=True)
+        assert (found_rate, audio.shape) == (rate, (length, 2))
+        total = total + audio
+    np.testing.assert_allclose(total, song * np.ones(2), atol=2 / 32768)
+    assert ("mono, taken as two equal channels" in out) == (channels == 1)
+    assert (f"{rate} Hz, resampled to the model's 22050 Hz and back" in out) == (rate != 22050)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "song.accompaniment.wav", "song.vocals.wav", "song.wav",
+    ]  # fmt: skip
+
+
+def test_a_tone_stays_where_it_is(separate, tmp_path):
+    time = np.arange(144000) / 48000
+    sf.write(tmp_path / "tone.wav", 0.3 * np.sin(2 * np.pi * 1000 * time), 48000)
+    assert separate(tmp_path / "tone.wav", "--out", tmp_path / "out", "--run", "Base")[0] == 0
+    stems = [sf.read(tmp_path / "out" / f"tone.{name}.wav")[0][:, 0] for name in ("vocals", "accompaniment")]
+    for stem in stems:
+        assert np.argmax(np.abs(np.fft.rfft(stem))) == 3000  # 1 kHz in 3 s
+
+
+def test_files_that_can_not_be_separated_are_refused_before_any_work(separate, tmp_path):
+    good = tmp_path / "a" / "song.wav"
+    for file in (good, tmp_path / "b" / "song.flac"):
+        file.parent.mkdir()
+        sf.write(file, np.zeros((100, 2)), 44100)
+    (tmp_path / "text.wav").write_text("no audio")
+    sf.write(tmp_path / "none.wav", np.zeros((0, 2)), 44100)
+    sf.write(tmp_path / "six.wav", np.zeros((100, 6)), 44100)
+    cases = {
+        tmp_path / "gone.wav": "There is no file",
+        tmp_path: "There is no file",
+        tmp_path / "text.wav": "is not audio that can be read here",
+        tmp_path / "none.wav": "has 0 samples",
+        tmp_path / "six.wav": "in 6 channels",
+        tmp_path / "b" / "song.flac": "would both write song.vocals.wav",
+    }
+    for bad, words in cases.items():
+        status, out, error = separate(good, bad, "--out", tmp_path / "out")
+        assert (status, out) == (1, "")
+        assert words in error
+        assert str(bad) in error
+    assert not (tmp_path / "out").exists()
+    assert separate(good, good)[0] == 0  # the same file twice is one file
+    status, _, error = separate(good, "--run", "C")
+    assert status == 1
+    assert "C-s0 has no best.ckpt yet" in error
