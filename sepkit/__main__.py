@@ -90,12 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     try:
         return _dispatch(args)
-    except UsageError as error:
-        print(f"sepkit: {error}", file=sys.stderr)
-        return 2
-    except (SepkitError, OSError) as error:  # a full disk, a folder without leave to write
-        print(f"sepkit: {error}", file=sys.stderr)
-        return 1
+    except (SepkitError, OSError) as error:  # OSError: a full disk, a folder without leave to write
+        print("sepkit:", " ".join(str(error).splitlines()), file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("sepkit: stopped; the same command goes on where it was", file=sys.stderr)
         return 1

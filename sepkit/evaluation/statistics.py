@@ -140,7 +140,11 @@ def compare_scores(
     else:
         verdict = ("better" if effect > 0 else "worse") if significant else "no significant difference"
         sentence = f"{about}: {verdict} at p < {alpha:g}: {numbers}, {shown} ({test}; {counts})."
-    if min(run.seeds, base.seeds) == 1 and p_value is not None:
+    if (
+        p_value is not None
+        and min(run.seeds, base.seeds) == 1
+        and not {run.name, base.name} & {"mixture", "oracle"}
+    ):
         sentence = (
             f"{sentence[:-1]}, and with one seed a side this compares two checkpoints, not two methods."
         )

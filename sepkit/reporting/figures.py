@@ -89,7 +89,7 @@ def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = 
     names = ordered(rows["experiment"].unique())
     facts = {name: summary(rows[rows["experiment"] == name], metric, source) for name in names}
     bars = [name for name in names if name not in REFERENCES]
-    figure = Picture(max(5.0, 1.15 * len(bars) + 2.2), 4.6)
+    figure = Picture(max(7.0, 1.15 * len(bars) + 2.2), 4.6)
     axes = figure.subplots()
     rng = np.random.default_rng(0)
     songs = {name: rows[rows["experiment"] == name].groupby("track")["value"].mean() for name in bars}
@@ -119,7 +119,9 @@ def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = 
                 va="bottom",
             )
     if np.isfinite(bottom):
-        axes.set_ylim(bottom=bottom)
+        levels = [float(facts[name]["median"]) for name in names]
+        tops = np.concatenate([*dots.values(), levels])
+        axes.set_ylim(bottom, float(tops[np.isfinite(tops)].max()) + 0.5)
     for name in filter(REFERENCES.__contains__, names):
         level = float(facts[name]["median"])
         axes.axhline(level, color="black", ls=REFERENCES[name], lw=1.2, zorder=0)

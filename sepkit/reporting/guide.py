@@ -18,7 +18,7 @@ from sepkit.evaluation.statistics import compare_scores, summary
 from sepkit.experiments import MENU
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, Run
-from sepkit.training.budget import WEEK_HOURS, hours_left, plan
+from sepkit.training.budget import WEEK_HOURS, default_week, hours_left, plan
 
 DAYS = 7
 
@@ -84,11 +84,14 @@ def begin(
     profile = get_profile(profile)
     root = Root.open(root, profile)
     back = sync.pull(root)
+    if pick is None and profile.name == "full":
+        pick = default_week()
+        print(f"the default week of {WEEK_HOURS:g} GPU hours: {', '.join(pick)}; give `pick` for other rows")
     chosen = tuple(row for row in rows if pick is None or row in set(pick))
     day = Day(number, profile, root, data, seed, chosen)
     print(day)
-    if back is not None and back.copied:
-        print(f"brought back from Drive: {len(back.copied)} files")
+    if back is not None and (back.copied or not back.safe):
+        print(f"from Drive: {back}")
     if rows and not chosen:
         print(f"none of this day's rows ({', '.join(rows)}) is in the week's pick: nothing is trained")
     return day

@@ -42,6 +42,11 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+def kept(run: Run) -> tuple[str, str]:
+    """What of a root belongs to one run and goes to Drive after each epoch."""
+    return f"runs/{run.name}", "budget.csv"
+
+
 class BestAndLast(Checkpoint):
     """Saves last.ckpt after each epoch, and before it best.ckpt where the validation loss fell.
 
@@ -58,7 +63,7 @@ class BestAndLast(Checkpoint):
             trainer.save_checkpoint(self.run.best)
         trainer.save_checkpoint(self.run.last)
         if trainer.is_global_zero:
-            copied = sync.push(self.run.root, only=f"runs/{self.run.name}/")
+            copied = sync.push(self.run.root, only=kept(self.run))
             if copied is not None and not copied.safe:
                 print(f"{self.run.name}: Drive: {copied}", flush=True)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from joblib import delayed
 
+from sepkit import sync
 from sepkit.data.cache import Cache, CacheSettings, build_cache
 from sepkit.data.check import require_headers
 from sepkit.data.folds import split_songs
@@ -23,7 +24,7 @@ from sepkit.parallel import spread
 from sepkit.profiles import Profile, get_profile
 from sepkit.progress import progress
 from sepkit.storage import Root, Run, write_json
-from sepkit.training.checkpoints import load_model
+from sepkit.training.checkpoints import kept, load_model
 from sepkit.training.devices import pick_device
 from sepkit.training.fit import fit
 
@@ -54,6 +55,7 @@ def train(
     root = Root.open(root, profile)
     settings = resolve(experiment, profile)
     run = root.run(run_name(experiment.name, seed, fold))
+    sync.pull(root, only=kept(run))  # a fresh machine goes on from the copy on Drive
     if run.finished:
         _same_settings(run, settings)
         return run
@@ -147,11 +149,14 @@ def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
     """SepkitError where a run under this name was made with other settings."""
     have = run.config
     flat_have, flat_wanted = _flatten(have), _flatten(wanted)
-    different = [key for key in flat_wanted if flat_have.get(key) != flat_wanted[key]]
+    settings = (key for key in flat_have if key.startswith(("model.", "loss.", "training.")))
+    different = [
+        key for key in dict.fromkeys([*flat_wanted, *settings]) if flat_have.get(key) != flat_wanted.get(key)
+    ]
     if different:
         key = different[0]
         raise SepkitError(
-            f"{run.name} under {run.root.path} was made with {key} = {flat_have.get(key)!r}, but {flat_wanted[key]!r} is "
+            f"{run.name} under {run.root.path} was made with {key} = {flat_have.get(key)!r}, but {flat_wanted.get(key)!r} is "
             f"asked for now ({len(different)} differences); give another --root, or delete {run.path}."
         )
 
