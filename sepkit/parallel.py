@@ -17,6 +17,7 @@ def spread(calls: Iterable[Any], *, n_jobs: int | None = -1, ahead: str = "2*n_j
     ahead: how many calls are handed out before their turn, for those that carry much.
     """
     with warnings.catch_warnings():
-        # joblib renews a worker whose memory grew; that is its business, not the reader's
+        # joblib renews a worker whose memory grew (importing torch is enough); that is its business,
+        # and under "warnings are errors" the warning would end the thread that all results wait for
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
         yield from Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=ahead)(calls)

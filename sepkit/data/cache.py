@@ -21,12 +21,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
 from sepkit.data.resampling import resample
 from sepkit.data.songs import STEMS, SongFolder, Track, accompaniment, import_musdb, read_song
 from sepkit.errors import SepkitError, UsageError
+from sepkit.parallel import spread
 from sepkit.progress import progress
 from sepkit.storage import Root, read_json, remove_leftovers, write_json, writing
 
@@ -185,7 +186,7 @@ def build_cache(
         remove_leftovers(path)
         order = {track.name: number for number, track in enumerate((*folder.tracks, *folder.excluded))}
         jobs = (delayed(_cache_track)(track, path, settings) for track in todo)
-        results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+        results = spread(jobs, n_jobs=n_jobs)
         problems: list[Problem] = []
         for track, (song, found) in progress(
             zip(todo, results, strict=True), doing="cache", total=len(todo), name=lambda pair: pair[0].name

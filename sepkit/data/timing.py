@@ -52,12 +52,12 @@ def compare_caches(folder: SongFolder, root: Root, profile: Profile) -> pd.DataF
             row["GB an hour"] = stored / 1e9 / (seconds / 3600)
             rows.append(row)
             cache.close()
-    read = {row["cache"]: row["read, ms a clip"] for row in rows}
-    whole = {row["cache"]: row["read, ms a clip"] + row["STFT, ms a clip"] for row in rows}
+    reading = {row["cache"]: row["read, ms a clip"] for row in rows}
+    overall = {row["cache"]: row["read, ms a clip"] + row["STFT, ms a clip"] for row in rows}
     print(
-        f"Reading alone, {min(read, key=lambda kind: read[kind])} is faster here (wave {read['wave']:.1f}, stft "
-        f"{read['stft']:.1f} ms a clip); with the STFT on this CPU, {min(whole, key=lambda kind: whole[kind])} (wave "
-        f"{whole['wave']:.1f}, stft {whole['stft']:.1f} ms). The {profile.name} profile "
+        f"Reading alone, {min(reading, key=lambda kind: reading[kind])} is faster here (wave {reading['wave']:.1f}, stft "
+        f"{reading['stft']:.1f} ms a clip); with the STFT on this CPU, {min(overall, key=lambda kind: overall[kind])} (wave "
+        f"{overall['wave']:.1f}, stft {overall['stft']:.1f} ms). The {profile.name} profile "
         f"reads {profile.cache_kind}: training transforms a batch on its own device in any case"
         + (", and clips of magnitudes can't be remixed." if profile.remix else ".")
     )

@@ -4,6 +4,8 @@ A run is resumed where it was and a finished one is returned as it is.  All rand
 (seed, epoch); the caller's random state is put back.
 """
 
+import contextlib
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -127,11 +129,17 @@ def train_many(
             for seed, fold in dict.fromkeys((seed, fold) for _, seed, fold in todo):
                 starting_weights(settings["start_from"], seed=seed, fold=fold, **where)
     runs = spread(
-        (delayed(train)(row, seed=seed, fold=fold, **where) for row, seed, fold in todo),
+        (delayed(_train_quietly)(row, seed=seed, fold=fold, **where) for row, seed, fold in todo),
         n_jobs=min(jobs, max(1, len(todo))),
     )
     name = lambda run: f"{run.name} {run.status['stopped']}, {run.status['minutes']:.1f} min"  # noqa: E731
     return list(progress(runs, doing="train", total=len(todo), name=name))
+
+
+def _train_quietly(row: str | Experiment, **where: Any) -> Run:
+    """`train` in a worker, whose lines would come out of order, past the notebook that asked for them."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return train(row, **where)
 
 
 def run_name(experiment: str, seed: int, fold: int | None = None) -> str:
