@@ -164,7 +164,7 @@ def what_now(day: Day) -> str:
         minutes = float(cost.loc[cost["experiment"] == name, "minutes"].iloc[0])
         basis = cost.loc[cost["experiment"] == name, "basis"].iloc[0]
         lines.append(
-            f"Best next run: {name}, {MENU[name].title} (day {MENU[name].day}), about {minutes:.0f} minutes "
+            f"Best next run: {name}, {MENU[name].title} (day {MENU[name].day}), about {minutes:.1f} minutes "
             f"({basis}). Expect: {MENU[name].literature}."
         )
     else:
