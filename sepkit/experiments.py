@@ -5,7 +5,7 @@ the plan and the literature expect, and the settings in which it differs.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from sepkit.errors import UsageError
@@ -255,7 +255,3 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
             **narrower.get("training", {}),
         },
     }
-
-
-def describe(experiment: Experiment) -> dict[str, Any]:
-    return asdict(experiment)
