@@ -4,7 +4,7 @@
     python benchmarks/bench_bss_eval.py --duration 240           # a full song; museval takes minutes
     python benchmarks/bench_bss_eval.py --duration 240 --skip-museval
 
-Prints seconds, the largest difference between the two in dB, what a second estimate of the same track
+museval needs ffmpeg to be imported.  Prints seconds, the largest difference between the two in dB, what a second estimate of the same track
 costs, and the process's peak memory before and after sepkit's part.
 """
 
