@@ -82,7 +82,7 @@ def test_each_row_differs_from_base_in_its_one_change():
     assert differences("D-pitch") == differences("D-time") == {"training.augment"}
     assert differences("C+D") == {"loss.name", "training.augment"}
     assert differences("B") == {"model.name", "loss.weights"}
-    assert differences("A") == {"model.name", "loss.name", "training.epochs"}
+    assert differences("A") == {"model.name", "loss.name", "loss.alpha", "training.epochs"}
 
 
 def test_c_plus_d_is_c_and_both_arms_of_d():
@@ -108,7 +108,7 @@ def test_learning_rates_and_epochs_where_profile_and_row_meet():
         return resolve(MENU[name], PROFILES[profile])["training"]
 
     assert training("Base", "full")["learning_rate"] == 3e-4
-    assert training("Base", "preview")["learning_rate"] == 1e-3
+    assert training("Base", "preview")["learning_rate"] == 3e-3
     assert [training("F", profile)["learning_rate"] for profile in ("full", "preview")] == [1e-5, 1e-5]
     assert [training("UMX", profile)["learning_rate"] for profile in ("full", "preview")] == [1e-3, 1e-3]
     assert training("F", "demo")["learning_rate"] < training("UMX", "demo")["learning_rate"]
