@@ -108,5 +108,6 @@ def tiny():
         steps_per_epoch=2,
         valid_segments=1,
         epochs=4,
+        patience=None,
         hidden_size=16,
     )
