@@ -19,6 +19,7 @@ from sepkit.experiments import MENU
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, Run
 from sepkit.training.budget import WEEK_HOURS, default_week, hours_left, plan
+from sepkit.training.train import run_name
 
 DAYS = 7
 
@@ -40,7 +41,7 @@ class Day:
         return {"profile": self.profile, "data": self.data, "root": self.root}
 
     def run(self, experiment: str, fold: int | None = None) -> Run:
-        return self.root.run(f"{experiment}-s{self.seed}" + (f"-f{fold}" if fold is not None else ""))
+        return self.root.run(run_name(experiment, self.seed, fold))
 
     def easy_and_hard(self) -> tuple[str, str]:
         """Base's best and worst validation song, the same two for all runs."""
