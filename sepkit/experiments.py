@@ -138,6 +138,22 @@ _add(
 )
 _add(
     Experiment(
+        name="C2",
+        day=3,
+        title="Complex mask, waveform loss",
+        hypothesis="A mask that can turn the phase, trained on what is heard, does what C's loss alone can't.",
+        change="a complex mask, not bounded, the spectrum's real and imaginary part as input besides, waveform L1",
+        plan="not in the plan; the fair test of C's hypothesis, higher SAR",
+        literature="+0.2 dB (waveform or complex L1 with complex masks: magronp/bsrnn, arXiv 2603.09187)",
+        domain="STFT complex mask",
+        extras="waveform L1",
+        model="openunmix-complex",
+        loss="waveform_l1",
+        t4_step_s=0.25,
+    )
+)
+_add(
+    Experiment(
         name="D-pitch",
         day=3,
         title="Augmentation: pitch",
@@ -202,6 +218,26 @@ _add(
 )
 _add(
     Experiment(
+        name="G",
+        day=4,
+        title="Band-split recurrent network",
+        hypothesis="Recurrence over narrow bands shares what it learns across pitch and level, where Base's layers see all bins at once.",
+        change="a band-split BiLSTM network at STFT 4096/1024 with a complex mask, L1 on spectrum and waveform",
+        plan="not in the plan",
+        literature=(
+            "+1.5 dB and more after long training (magronp/bsrnn, arXiv 2603.09187: 7.7 to 8.6 dB uSDR on validation; "
+            "the full BSRNN 10.01, arXiv 2209.15174); unknown at 20 epochs"
+        ),
+        backbone="Band-split RNN, small",
+        domain="STFT complex mask",
+        extras="spectrum and waveform L1",
+        model="band-split",
+        loss="spectrum_waveform_l1",
+        t4_step_s=0.5,
+    )
+)
+_add(
+    Experiment(
         name="B",
         day=5,
         title="Two heads, vocals and accompaniment",
@@ -230,7 +266,7 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
     """Every setting of a run as plain data, for config.json: the entry, then what the profile changes."""
     narrower = profile.rows.get(experiment.name, {})
     model = {"name": experiment.model, "sample_rate": profile.sample_rate}
-    if profile.hidden_size and experiment.model != "demucs-tiny":
+    if profile.hidden_size and experiment.model not in ("demucs-tiny", "band-split"):
         model["hidden_size"] = profile.hidden_size
     segment_s = min(profile.segment_s, experiment.max_segment_s or profile.segment_s)
     return {

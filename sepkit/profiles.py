@@ -45,6 +45,16 @@ class Profile:
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+# the band-split network narrow enough for the demo's minutes
+DEMO_BANDS = {
+    "n_fft": 2048,
+    "hop_length": 512,
+    "features": 24,
+    "hidden_size": 24,
+    "layers": 2,
+    "mask_hidden_size": 48,
+}
+
 PROFILES = {
     "demo": Profile(
         name="demo",
@@ -65,6 +75,7 @@ PROFILES = {
             "UMX": {"training": {"learning_rate": 4e-3}},
             "F": {"start_from": "UMX", "training": {"learning_rate": 2e-4}},
             "A": {"model": {"channels": 8, "resample": False}, "training": {"learning_rate": 2e-2}},
+            "G": {"model": DEMO_BANDS, "training": {"learning_rate": 5e-3}},
         },
     ),
     "preview": Profile(

@@ -12,7 +12,9 @@ from sepkit.experiments import MENU, get_experiment, resolve
 from sepkit.profiles import PROFILES
 from sepkit.training.losses import make_loss
 
-DAYS = {"Base": 1, "UMX": 2, "F": 2, "C": 3, "D-pitch": 3, "D-time": 3, "C+D": 3, "A": 4, "B": 5}
+DAYS = {
+    "Base": 1, "UMX": 2, "F": 2, "C": 3, "C2": 3, "D-pitch": 3, "D-time": 3, "C+D": 3, "A": 4, "G": 4, "B": 5,
+}  # fmt: skip
 
 
 def test_the_rows_stand_in_the_order_of_their_days():

@@ -12,7 +12,9 @@ from typing import Any
 from sepkit.errors import UsageError
 from sepkit.models.separation import separate
 
-NAMES = ("openunmix-small", "openunmix-multitask", "demucs-tiny", "umxhq")
+NAMES = (
+    "openunmix-small", "openunmix-complex", "openunmix-multitask", "umxhq", "demucs-tiny", "band-split",
+)  # fmt: skip
 
 __all__ = ["NAMES", "build", "separate"]
 

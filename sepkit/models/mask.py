@@ -6,15 +6,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from sepkit.errors import UsageError
 from sepkit.models.stft import STFT
 
 
 class MaskModel(nn.Module):
-    """A network that estimates one magnitude mask a source.
+    """A network that estimates one mask a source.
 
-    Subclasses give `mask(magnitude)`: (batch, channel, freq, frame) -> (batch, source, channel,
-    freq, frame).  `forward` takes a waveform (batch, channel, time) and gives the sources'
-    waveforms (batch, source, channel, time).
+    Subclasses give `mask(magnitude)`, of magnitudes: (batch, channel, freq, frame) -> (batch,
+    source, channel, freq, frame); or, where the mask is complex, `spectra(spectrum)`, the sources'
+    complex spectra in these shapes.  `forward` takes a waveform (batch, channel, time) and gives
+    the sources' waveforms (batch, source, channel, time).
     """
 
     channels: ClassVar[int] = 2
@@ -25,12 +27,16 @@ class MaskModel(nn.Module):
         self.stft = STFT(n_fft, hop_length)
 
     def mask(self, magnitude: Tensor) -> Tensor:
-        raise TypeError(f"{type(self).__name__} does not say how it computes its mask")
+        raise UsageError(
+            f"{type(self).__module__} has no mask of magnitudes; train it with a loss on waveforms or spectra."
+        )
+
+    def spectra(self, spectrum: Tensor) -> Tensor:
+        mask = self.mask(spectrum.abs()).to(spectrum.real.dtype)
+        return mask * spectrum.unsqueeze(1)
 
     def forward(self, mixture: Tensor) -> Tensor:
-        spectrum = self.stft(mixture)
-        mask = self.mask(spectrum.abs()).to(spectrum.real.dtype)
-        return self.stft.inverse(mask * spectrum.unsqueeze(1), mixture.shape[-1])
+        return self.stft.inverse(self.spectra(self.stft(mixture)), mixture.shape[-1])
 
     def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
         """Takes the training songs' mean and standard deviation of |X| a bin, both (freq,)."""

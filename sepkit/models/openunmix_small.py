@@ -70,12 +70,15 @@ class Model(MaskModel):
             self.core.input_mean.copy_(-mean)
             self.core.input_scale.copy_(1 / scale)
 
+    def scaled(self, magnitude: Tensor) -> Tensor:
+        """(batch, channel, freq, frame) -> (frame, batch, channel, freq), of mean 0 and deviation 1 a bin."""
+        return (magnitude.permute(3, 0, 1, 2) + self.core.input_mean) * self.core.input_scale
+
     def trunk(self, magnitude: Tensor) -> Tensor:
         """(batch, channel, freq, frame) -> features (frame · batch, hidden)."""
         core = self.core
-        x = magnitude.permute(3, 0, 1, 2)  # (frame, batch, channel, freq)
+        x = self.scaled(magnitude)
         frames, batch = x.shape[:2]
-        x = (x + core.input_mean) * core.input_scale
         x = core.bn1(core.fc1(x.reshape(frames * batch, -1)))
         x = torch.tanh(x).reshape(frames, batch, -1)
         x = torch.cat([x, core.lstm(x)[0]], dim=-1)

@@ -94,6 +94,18 @@ def waveform_l1(model, mixture: Tensor, target: Tensor) -> Tensor:
     return (model(mixture).float() - target.float()).abs().mean()
 
 
+def spectrum_waveform_l1(model, mixture: Tensor, target: Tensor) -> Tensor:
+    """Mean of |Re Ŝ − Re S| + |Im Ŝ − Im S| over the bins, over √n_fft, + mean of |ŝ − s|.
+
+    The terms of Luo & Yu (IEEE/ACM TASLP 2023), means instead of sums.  Over √n_fft, as in a
+    normalised STFT, both are of one size; else the spectrum, some fifty times the waveform, rules.
+    """
+    spectra = model.spectra(model.stft(mixture))
+    waveform = model.stft.inverse(spectra, mixture.shape[-1])
+    error = torch.view_as_real(spectra - model.stft(target)).abs().sum(dim=-1).mean()
+    return error / model.stft.n_fft**0.5 + (waveform - target.float()).abs().mean()
+
+
 def phase_loss(
     *,
     estimate: Tensor,
@@ -167,7 +179,10 @@ def _weighted_l1(estimate: Tensor, spectrum: Tensor, alpha: str, weights: Sequen
     return (per_source * per_source.new_tensor(weights or [1.0] * len(per_source))).sum()
 
 
-LOSSES = {loss.__name__: loss for loss in (magnitude_l1, magnitude_mse, magnitude_phase, waveform_l1)}
+LOSSES = {
+    loss.__name__: loss
+    for loss in (magnitude_l1, magnitude_mse, magnitude_phase, spectrum_waveform_l1, waveform_l1)
+}
 
 
 def make_loss(name: str, **settings: Any) -> Loss:

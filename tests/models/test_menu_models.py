@@ -3,6 +3,7 @@
 import builtins
 import copy
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,13 +12,15 @@ from openunmix.utils import bandwidth_to_max_bin
 
 from sepkit import models
 from sepkit.errors import SepkitError, UsageError
-from sepkit.models import umxhq
+from sepkit.models import band_split, umxhq
 
 NARROW = {
     "openunmix-small": {"hidden_size": 16},
     "openunmix-multitask": {"hidden_size": 16},
     "demucs-tiny": {"channels": 4},
     "umxhq": {"hidden_size": 16},
+    "openunmix-complex": {"hidden_size": 16},
+    "band-split": {"features": 8, "hidden_size": 8, "layers": 1, "mask_hidden_size": 8},
 }
 
 
@@ -36,6 +39,8 @@ def count(model, trainable=False):
         ("demucs-tiny", {}, 4_331_940),
         ("demucs-tiny", {"lstm_layers": 0}, 1_570_980),
         ("umxhq", {}, 8_893_348),
+        ("openunmix-complex", {}, 4_271_118),
+        ("band-split", {}, 3_597_896),
     ],
 )
 def test_parameters(name, settings, parameters):
@@ -96,6 +101,48 @@ def test_a_head_computes_what_open_unmix_small_does_with_the_same_weights():
     magnitude = noise(2, 2, 513, 20).abs()
     with torch.inference_mode():
         torch.testing.assert_close(two.eval().mask(magnitude)[:, 1:], one.eval().mask(magnitude))
+
+
+@pytest.mark.parametrize("name", ["openunmix-complex", "band-split"])
+def test_a_complex_mask_turns_the_phase(name):
+    torch.manual_seed(0)
+    model = models.build(name, **NARROW[name]).eval()
+    spectrum = model.stft(noise(1, 2, 20000))
+    turned = model.spectra(spectrum)[:, 0] / spectrum
+    assert turned.angle().abs().max() > 0.01
+    assert model.spectra(spectrum).shape == (1, 1, *spectrum.shape[1:])
+    # the network sees the phase: the same magnitudes with other phases give another mask
+    other = torch.polar(spectrum.abs(), spectrum.angle() + 1)
+    assert not torch.allclose(model.spectra(other)[:, 0] / other, turned, atol=1e-4)
+
+
+def test_a_complex_mask_begins_near_the_half_of_the_mixture():
+    torch.manual_seed(0)
+    model = models.build("openunmix-complex", **NARROW["openunmix-complex"]).train()
+    mixture = noise(2, 2, 20000)
+    assert (model(mixture)[:, 0] - 0.5 * mixture).std() < 0.25 * mixture.std()
+
+
+@pytest.mark.parametrize("rate", [44100, 32000, 22050, 8000])
+@pytest.mark.parametrize("n_fft", [1024, 2048, 4096])
+def test_bands_cover_every_bin_once(rate, n_fft):
+    edges = band_split.band_edges(n_fft // 2 + 1, rate / n_fft)
+    assert edges[0] == 0
+    assert edges[-1] == n_fft // 2 + 1
+    assert all(start < stop for start, stop in pairwise(edges))
+
+
+def test_bands_lie_where_their_frequencies_are_and_hear_each_other():
+    torch.manual_seed(0)
+    model = models.build("band-split", **NARROW["band-split"]).eval()
+    assert len(model.edges) == 30
+    bin_hz = 44100 / 4096
+    for frequency in (100, 1000, 4000, 8000, 16000):
+        assert min(abs(edge * bin_hz - frequency) for edge in model.edges) < bin_hz
+    spectrum = model.stft(noise(1, 2, 60000)).requires_grad_()
+    gradient = torch.autograd.grad(model.spectra(spectrum)[0, 0, 0, 50, 20].abs(), spectrum)[0].abs()
+    assert (gradient[0].amax(dim=(0, 2)) > 0).all()  # of every bin
+    assert (gradient[0].amax(dim=(0, 1)) > 0).all()  # and every frame
 
 
 def test_demucs_tiny_normalises_inside():

@@ -16,8 +16,13 @@ SMALL = {
     "openunmix-multitask": {"hidden_size": 16},
     "umxhq": {"hidden_size": 16, "n_fft": 1024, "hop_length": 256},
     "demucs-tiny": {"channels": 4, "resample": False},
+    "openunmix-complex": {"hidden_size": 16},
+    "band-split": {"features": 8, "hidden_size": 8, "layers": 1, "mask_hidden_size": 8},
 }
-PAIRS = [(name, loss) for name in SMALL for loss in LOSSES if name != "demucs-tiny" or loss == "waveform_l1"]
+HEARD = ("waveform_l1",)  # what a model on waveforms can be trained with
+COMPLEX = ("waveform_l1", "spectrum_waveform_l1")
+TRAINED_WITH = {"demucs-tiny": HEARD, "openunmix-complex": COMPLEX, "band-split": COMPLEX}
+PAIRS = [(name, loss) for name in SMALL for loss in TRAINED_WITH.get(name, LOSSES)]
 
 
 def tone(frequency_hz: float, phase: float = 0.0, seconds: float = 1.0) -> torch.Tensor:
@@ -204,19 +209,26 @@ class Fixed(torch.nn.Module):
     def mask(self, magnitude):
         return torch.stack([mask * torch.ones_like(magnitude) for mask in self.masks], dim=1)
 
+    def spectra(self, spectrum):
+        return torch.stack([mask * spectrum for mask in self.masks], dim=1)
+
     def forward(self, mixture):
         return torch.stack([mask * mixture for mask in self.masks], dim=1)
 
 
 def test_magnitude_losses_and_waveform_loss_of_known_masks(stft):
     mixture = noise(4, batch=2)
-    magnitude = stft(mixture).abs()
+    spectrum = stft(mixture)
+    magnitude = spectrum.abs()
     target = torch.stack([mixture, 0 * mixture], dim=1)  # the second source is silent
     model = Fixed(stft, 0.5, 0.25)
     expected = {
         "magnitude_l1": (0.5 + 0.25) * magnitude.mean(),
         "magnitude_mse": (0.5**2 + 0.25**2) / 2 * magnitude.square().mean(),
         "waveform_l1": (0.5 + 0.25) / 2 * mixture.abs().mean(),
+        "spectrum_waveform_l1": (0.5 + 0.25)
+        / 2
+        * (mixture.abs().mean() + (spectrum.real.abs() + spectrum.imag.abs()).mean() / 32),
     }
     for name, value in expected.items():
         assert float(make_loss(name)(model, mixture, target)) == pytest.approx(float(value), rel=1e-5), name
@@ -250,6 +262,13 @@ def test_training_draws_the_bins_anew_and_validation_keeps_to_one_half(stft):
         values[mode] = {float(loss(model, mixture, target)) for _ in range(3)}
     assert len(values[True]) == 3
     assert len(values[False]) == 1
+
+
+@pytest.mark.parametrize("name", ["openunmix-complex", "band-split"])
+def test_a_loss_on_magnitudes_is_refused_where_there_is_no_mask_of_magnitudes(name):
+    model, target = models.build(name, **SMALL[name]), torch.zeros(1, 1, 2, 8192)
+    with pytest.raises(UsageError, match=f"{name.replace('-', '_')}.*waveforms"):
+        make_loss("magnitude_l1")(model, target[:, 0], target)
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["vocals", "accompaniment"])
