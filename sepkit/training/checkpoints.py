@@ -1,7 +1,7 @@
 """Checkpoints that are complete or absent, and that load with weights_only=True.
 
 `last.ckpt` holds all that a restart needs, `previous.ckpt` the epoch before, `best.ckpt` the epoch
-of the lowest validation loss.  Each is written aside, flushed and renamed: Lightning's own writes
+of the highest `valid_sdr`.  Each is written aside, flushed and renamed: Lightning's own writes
 are not atomic on a mounted Drive.
 """
 
@@ -48,18 +48,18 @@ def kept(run: Run) -> tuple[str, str]:
 
 
 class BestAndLast(Checkpoint):
-    """Saves last.ckpt after each epoch, and before it best.ckpt where the validation loss fell.
+    """Saves last.ckpt after each epoch, and before it best.ckpt where `valid_sdr` rose.
 
     Then what is new of the run goes to the synced copy on Drive, where there is one.
     """
 
     def __init__(self, run: Run) -> None:
-        self.run, self.best_loss, self.best_epoch = run, float("inf"), -1
+        self.run, self.best_sdr, self.best_epoch = run, float("-inf"), -1
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
-        loss = float(trainer.callback_metrics["valid_loss"])
-        if loss < self.best_loss:
-            self.best_loss, self.best_epoch = loss, trainer.current_epoch
+        sdr = float(trainer.callback_metrics["valid_sdr"])
+        if sdr > self.best_sdr:
+            self.best_sdr, self.best_epoch = sdr, trainer.current_epoch
             trainer.save_checkpoint(self.run.best)
         trainer.save_checkpoint(self.run.last)
         if trainer.is_global_zero:
@@ -68,10 +68,15 @@ class BestAndLast(Checkpoint):
                 print(f"{self.run.name}: Drive: {copied}", flush=True)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch}
+        return {"best_sdr": self.best_sdr, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_loss, self.best_epoch = state_dict["best_loss"], state_dict["best_epoch"]
+        if "best_sdr" not in state_dict:
+            raise SepkitError(
+                f"{self.run.name} was begun when the lowest validation loss made the best epoch; expected valid_sdr in "
+                f"its checkpoint: delete {self.run.path} and train it again."
+            )
+        self.best_sdr, self.best_epoch = state_dict["best_sdr"], state_dict["best_epoch"]
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _fit(
     picks = [cache.settings.sources.index(source) for source in model.sources]
     task = SeparationTask(model, make_loss(**config["loss"]), picks, training, seed)
     checkpoint = newest(run)
-    stopping = EarlyStopping(monitor="valid_loss", patience=training["patience"])
+    stopping = EarlyStopping(monitor="valid_sdr", mode="max", patience=training["patience"])
     keeper = BestAndLast(run)
     trainer = L.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
@@ -121,14 +121,16 @@ def _fit(
         if early
         else "all epochs done",
         last_learning_rate=float(history["learning_rate"].iloc[-1]),
+        best_sdr=round(keeper.best_sdr, 3),
         minutes=round(float(history["seconds"].sum()) / 60, 3),
+        cpu_min=round(float(history["cpu_seconds"].sum()) / 60, 3),
         gpu_min=round(float(history["seconds"].sum()) / 60, 3) if torch.cuda.is_available() else 0.0,
         vram_mib=int(history["vram_mib"].max()),
         device=device_name(device),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
     print(
-        f"{run.name} {run.status['stopped']}: {len(history)} epochs, best {keeper.best_epoch + 1}, "
+        f"{run.name} {run.status['stopped']}: {len(history)} epochs, best {keeper.best_epoch + 1} ({keeper.best_sdr:.2f} dB), "
         f"last learning rate {history['learning_rate'].iloc[-1]:.2e}, {run.status['minutes']:.1f} min",
         flush=True,
     )

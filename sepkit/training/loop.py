@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
 
 from sepkit.errors import SepkitError
 from sepkit.storage import Run, write_csv
@@ -19,15 +19,17 @@ class SeparationTask(L.LightningModule):
     """A model, its loss and its optimiser; batches are {"sources": (batch, source, channel, time)}.
 
     The mixture is the sum over all sources of the batch; `picks` are the positions of the model's
-    sources among them.
+    sources among them.  A validation logs `valid_loss` and `valid_sdr`, the mean of `clip_sdr` over
+    the vocals of all clips, or over all of the model's sources where it does not estimate vocals.
     """
 
-    def __init__(
-        self, model: nn.Module, loss: Loss, picks: list[int], settings: dict[str, Any], seed: int
-    ) -> None:
+    def __init__(self, model: Any, loss: Loss, picks: list[int], settings: dict[str, Any], seed: int) -> None:
         super().__init__()
         self.model, self.loss, self.picks, self.settings, self.seed = model, loss, picks, settings, seed
         self.train_losses: list[Tensor] = []
+        self.valid_sdrs: list[Tensor] = []
+        sources = list(model.sources)
+        self.judged = [sources.index("vocals")] if "vocals" in sources else list(range(len(sources)))
 
     def on_train_epoch_start(self) -> None:
         self.train_losses.clear()
@@ -38,12 +40,14 @@ class SeparationTask(L.LightningModule):
         draw = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx]).generate_state(1, np.uint64)
         torch.manual_seed(int(draw[0] >> 1))
 
+    def _pair(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """(mixture, target) as waveforms, or as the magnitudes of a stft cache."""
+        if "magnitudes" in batch:  # the mixture first
+            return batch["magnitudes"][:, 0], batch["magnitudes"][:, 1:][:, self.picks]
+        return batch["sources"].sum(dim=1), batch["sources"][:, self.picks]
+
     def _loss(self, batch: dict[str, Any]) -> Tensor:
-        if "magnitudes" in batch:  # of a stft cache: the mixture first
-            magnitudes = batch["magnitudes"]
-            return self.loss(self.model, magnitudes[:, 0], magnitudes[:, 1:][:, self.picks])
-        sources = batch["sources"]
-        return self.loss(self.model, sources.sum(dim=1), sources[:, self.picks])
+        return self.loss(self.model, *self._pair(batch))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         loss = self._finite(self._loss(batch), "training", batch, batch_idx)
@@ -53,7 +57,25 @@ class SeparationTask(L.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         loss = self._finite(self._loss(batch), "validation", batch, batch_idx)
         size = len(batch["track"])
-        self.log("valid_loss", loss, on_epoch=True, batch_size=size, sync_dist=True)
+        self.log("valid_loss", loss, on_epoch=True, batch_size=size)
+        mixture, target = self._pair(batch)
+        waveform = "sources" in batch
+        estimate = self.model(mixture) if waveform else self.model.mask(mixture) * mixture.unsqueeze(1)
+        self.valid_sdrs.append(
+            clip_sdr(estimate=estimate[:, self.judged], target=target[:, self.judged], mixture=mixture)
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        self.valid_sdrs.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        sdrs = torch.cat(self.valid_sdrs)
+        if not len(sdrs):
+            raise SepkitError(
+                "No validation clip has a target that can be heard, so no epoch can be called the best: "
+                "name validation songs with vocals in validation.txt."
+            )
+        self.log("valid_sdr", sdrs.mean())
 
     def _finite(self, loss: Tensor, which: str, batch: dict[str, Any], step: int) -> Tensor:
         if not torch.isfinite(loss):
@@ -71,6 +93,26 @@ class SeparationTask(L.LightningModule):
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.settings["epochs"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+
+def clip_sdr(*, estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
+    """The criterion of all rows: sdr_global of every clip and source whose target is heard, (n,), dB.
+
+    10·log10(Σs² / Σ(s − ŝ)²) over channels and time, bounded to −10 … 100 dB: a clip with hardly any
+    vocals would rule the mean.  A target 60 dB below its mixture, or silent, is left out.
+
+    estimate, target: (batch, source, channel, time); mixture: (batch, channel, time).  Of a stft
+    cache, which holds no phase, all are magnitudes (…, freq, frame): the SDR of magnitudes reads
+    higher, and compares with that of other runs on such a cache alone.
+
+    >>> target = torch.ones(2, 1, 2, 100) * torch.tensor([1.0, 0.0])[:, None, None, None]
+    >>> clip_sdr(estimate=0.5 * target, target=target, mixture=torch.ones(2, 2, 100))
+    tensor([6.0206])
+    """
+    energy = lambda x: x.float().square().flatten(2).sum(dim=-1)  # noqa: E731
+    signal, error = energy(target), energy(target.float() - estimate.float())
+    heard = signal > 1e-6 * energy(mixture.unsqueeze(1))
+    return (10 * torch.log10(signal / error)[heard]).clamp(-10, 100)
 
 
 class Recorder(Callback):
@@ -94,7 +136,7 @@ class Recorder(Callback):
             trainer.should_stop |= stopper.wait_count >= stopper.patience
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
-        self.start = time.perf_counter()
+        self.start, self.cpu_start = time.perf_counter(), time.process_time()
         self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -102,20 +144,23 @@ class Recorder(Callback):
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         if not trainer.is_global_zero:
             return
+        cpu_seconds = time.process_time() - self.cpu_start
         seconds, vram_mib = self._spend(trainer.current_epoch + 1)
         row = {
             "epoch": trainer.current_epoch + 1,
             "train_loss": float(torch.stack(pl_module.train_losses).mean()),
             "valid_loss": float(trainer.callback_metrics["valid_loss"]),
+            "valid_sdr": float(trainer.callback_metrics["valid_sdr"]),
             "learning_rate": self.learning_rate,
             "seconds": round(seconds, 3),
+            "cpu_seconds": round(cpu_seconds, 3),
             "vram_mib": vram_mib,
         }
         self.rows.append(row)
         write_csv(self.run.path / "history.csv", pd.DataFrame(self.rows))
         print(
             f"{self.run.name} epoch {row['epoch']}/{trainer.max_epochs} train {row['train_loss']:.4f} "
-            f"valid {row['valid_loss']:.4f} lr {row['learning_rate']:.2e} {seconds:.1f} s",
+            f"valid {row['valid_loss']:.4f} sdr {row['valid_sdr']:.2f} dB lr {row['learning_rate']:.2e} {seconds:.1f} s",
             flush=True,
         )
 

@@ -16,10 +16,12 @@ import soundfile as sf
 import torch
 
 from sepkit import models
+from sepkit.data.batches import FixedClips
 from sepkit.errors import SepkitError, UsageError
+from sepkit.evaluation.metrics import sdr_global
 from sepkit.experiments import MENU
 from sepkit.training.checkpoints import AtomicCheckpointIO, load_model
-from sepkit.training.loop import SeparationTask
+from sepkit.training.loop import SeparationTask, clip_sdr
 from sepkit.training.losses import make_loss
 
 train_module = importlib.import_module("sepkit.training.train")  # the package may export a function so named
@@ -74,7 +76,7 @@ def assert_same_run(run, other):
         one, two = load(run.path / name), load(other.path / name)
         for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
             assert same(one[part], two[part]), (name, part)
-    columns = ["epoch", "train_loss", "valid_loss", "learning_rate"]
+    columns = ["epoch", "train_loss", "valid_loss", "valid_sdr", "learning_rate"]
     assert run.history()[columns].equals(other.history()[columns])
     assert run.status["best_epoch"] == other.status["best_epoch"]
     assert run.finished
@@ -92,11 +94,13 @@ def end_in_epoch(monkeypatch, epoch, error=Killed):
     monkeypatch.setattr(SeparationTask, "training_step", training_step)
 
 
-def scripted_validation(monkeypatch, losses):
-    """The validation loss of each epoch, whatever the network does."""
+def scripted_validation(monkeypatch, sdrs):
+    """The criterion of each epoch, whatever the network does; the loss says the opposite."""
 
     def validation_step(self, batch, batch_idx):
-        self.log("valid_loss", torch.tensor(losses[self.current_epoch]), batch_size=1)
+        value = torch.tensor([sdrs[self.current_epoch]])
+        self.log("valid_loss", value[0], batch_size=1)
+        self.valid_sdrs.append(value)
 
     monkeypatch.setattr(SeparationTask, "validation_step", validation_step)
 
@@ -112,12 +116,14 @@ def test_a_run_leaves_what_the_contract_says(straight, tiny):
     ]
     history = straight.history()
     assert list(history["epoch"]) == [1, 2, 3, 4]
-    assert np.isfinite(history[["train_loss", "valid_loss"]]).all(axis=None)
+    assert np.isfinite(history[["train_loss", "valid_loss", "valid_sdr"]]).all(axis=None)
     cosine = tiny.learning_rate * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
     np.testing.assert_allclose(history["learning_rate"], cosine)
     status = straight.status
     assert (status["state"], status["epochs"], status["stopped"]) == ("finished", 4, "all epochs done")
-    assert status["best_epoch"] == int(history["valid_loss"].argmin()) + 1
+    assert status["best_epoch"] == int(history["valid_sdr"].argmax()) + 1
+    assert status["best_sdr"] == pytest.approx(history["valid_sdr"].max(), abs=1e-3)
+    assert 0 < history["cpu_seconds"].sum() / 60 == pytest.approx(status["cpu_min"], abs=1e-3)
     assert status["device"] == "cpu"
     assert status["gpu_min"] == 0 or torch.cuda.is_available()
     assert status["last_learning_rate"] == pytest.approx(cosine[-1])
@@ -148,12 +154,49 @@ def test_checkpoints_hold_tensors_and_plain_values_alone(straight):
     assert load(straight.path / "previous.ckpt")["epoch"] == 2
 
 
-def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(start, root, tiny, monkeypatch):
-    scripted_validation(monkeypatch, [0.5, 0.3, 0.4, 0.3])
+def test_the_best_checkpoint_is_that_of_the_highest_sdr(start, root, tiny, monkeypatch):
+    scripted_validation(monkeypatch, [0.5, 0.7, 0.6, 0.7])
     run = start(root)
     assert load(run.best)["epoch"] == 1
     assert run.status["best_epoch"] == 2
     assert not load_model(run).training
+
+
+def test_the_criterion_is_the_mean_sdr_of_the_vocals_over_clips(cache, straight, tiny):
+    """The last epoch's figure, by another way: the model's own waveform and sepkit's metric."""
+    model, sdrs = load_model(straight, "last"), []
+    for clip in FixedClips(cache, seconds=tiny.segment_s, count=1, names=["V0 - Valid"]):
+        with torch.no_grad():
+            estimate = model(clip["sources"].sum(dim=0)[None])[0, 0]
+        sdrs.append(sdr_global(estimate=estimate.numpy(), target=clip["sources"][0].numpy()))
+    assert straight.history()["valid_sdr"].iloc[-1] == pytest.approx(np.mean(sdrs), abs=1e-4)
+
+
+def test_the_sdr_of_clips_is_bounded_and_skips_what_is_not_heard():
+    tone = torch.sin(torch.arange(4000) / 10).expand(1, 2, -1)
+    target = torch.stack([tone, 1e-2 * tone, 1e-4 * tone, 0 * tone, tone, tone])
+    estimate = torch.stack([0.9 * tone, tone, tone, tone, tone, 0 * tone])
+    sdr = clip_sdr(estimate=estimate, target=target, mixture=torch.stack([tone[0]] * 6))
+    torch.testing.assert_close(sdr, torch.tensor([20.0, -10.0, 100.0, 0.0]))
+
+
+def test_validation_songs_without_a_voice_are_refused(start, root, tiny, monkeypatch):
+    monkeypatch.setattr("sepkit.training.fit.FixedClips.__getitem__", lambda self, index: {
+        "sources": torch.stack([torch.zeros(2, 11025), torch.ones(2, 11025)]), "track": "calm"
+    })  # fmt: skip
+    with pytest.raises(SepkitError, match="No validation clip has a target that can be heard"):
+        start(root)
+
+
+def test_a_checkpoint_that_knows_another_criterion_is_refused(start, straight, root):
+    run = root.run("Base-s0")
+    shutil.copytree(straight.path, run.path)
+    run.write_status(state="running")
+    content = load(run.last)
+    content["callbacks"]["BestAndLast"] = {"best_loss": 0.1, "best_epoch": 1}
+    torch.save(content, run.last)
+    with pytest.raises(SepkitError, match="begun when the lowest validation loss"):
+        start(root)
 
 
 def test_the_same_seed_gives_the_same_bits(start, straight, root):
@@ -290,7 +333,7 @@ def test_a_cut_off_checkpoint_falls_back_to_the_one_before(start, straight, root
 
 
 def test_early_stopping_waits_for_its_patience_and_says_so(start, root, tiny, monkeypatch):
-    scripted_validation(monkeypatch, [1.0, 0.5, 0.6, 0.5, 0.4, 0.3])
+    scripted_validation(monkeypatch, [-1.0, 0.5, 0.4, 0.5, 0.6, 0.7])
     run = start(root, replace(MENU["Base"], patience=2), profile=replace(tiny, epochs=6))
     assert len(run.history()) == 4  # the best in the second, then two without improvement
     status = run.status
@@ -307,7 +350,7 @@ def test_early_stopping_waits_for_its_patience_and_says_so(start, root, tiny, mo
 
 
 def test_patience_survives_a_restart(start, root, tiny, monkeypatch):
-    scripted_validation(monkeypatch, [1.0, 0.5, 0.6, 0.7, 0.4, 0.3])
+    scripted_validation(monkeypatch, [-1.0, 0.5, 0.4, 0.3, 0.6, 0.7])
     row, profile = replace(MENU["Base"], patience=2), replace(tiny, epochs=6)
     with monkeypatch.context() as patch:
         end_in_epoch(patch, 4)
