@@ -28,6 +28,10 @@ class Experiment:
         published ones, otherwise those of this menu row, of the same seed and fold.
     learning_rate: None leaves it to the profile, then to `LEARNING_RATE`.
     max_segment_s: clips are no longer than this, whatever the profile says.
+    remix: share of the clips whose stems come from several songs; None leaves it to the profile.
+    curriculum: shorter clips at first, as (share of the epochs, share of the usual length) in turn;
+        the batch grows by as much as the clips shrink.
+    ema: decay of the average of the weights that is validated and kept; None keeps the last ones.
     default_week: whether a week of 8 GPU-hours holds it where nobody picks.
     t4_step_s: seconds of a step of the full profile on a T4, estimated from its operations.
     """
@@ -53,6 +57,9 @@ class Experiment:
     learning_rate: float | None = None
     weight_decay: float = 0.01
     max_segment_s: float | None = None
+    remix: float | None = None
+    curriculum: tuple[tuple[float, float], ...] = ()
+    ema: float | None = None
     sampling: str = "balanced"
     default_week: bool = False
     t4_step_s: float = 0.2
@@ -268,26 +275,31 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
     model = {"name": experiment.model, "sample_rate": profile.sample_rate}
     if profile.hidden_size and experiment.model not in ("demucs-tiny", "band-split"):
         model["hidden_size"] = profile.hidden_size
-    segment_s = min(profile.segment_s, experiment.max_segment_s or profile.segment_s)
+    training = {
+        "epochs": min(experiment.epochs, profile.epochs or experiment.epochs),
+        "patience": profile.patience or experiment.patience,
+        "learning_rate": experiment.learning_rate or profile.learning_rate or LEARNING_RATE,
+        "weight_decay": experiment.weight_decay,
+        "batch_size": profile.batch_size,
+        "steps_per_epoch": profile.steps_per_epoch,
+        "segment_s": min(profile.segment_s, experiment.max_segment_s or profile.segment_s),
+        "valid_segments": profile.valid_segments,
+        "sampling": experiment.sampling,
+        "remix": profile.remix if experiment.remix is None else experiment.remix,
+        "augment": dict(experiment.augment),
+        "ema": experiment.ema,
+        "cache_kind": profile.cache_kind,
+        **narrower.get("training", {}),
+    }
+    shorter = [  # [[epochs, seconds], …]
+        [round(share * training["epochs"]), length * training["segment_s"]]
+        for share, length in experiment.curriculum
+    ]
     return {
         "experiment": experiment.name,
         "profile": profile.name,
         "model": {**model, **experiment.model_settings, **narrower.get("model", {})},
         "loss": {"name": experiment.loss, **experiment.loss_settings},
         "start_from": narrower.get("start_from", experiment.start_from),
-        "training": {
-            "epochs": min(experiment.epochs, profile.epochs or experiment.epochs),
-            "patience": profile.patience or experiment.patience,
-            "learning_rate": experiment.learning_rate or profile.learning_rate or LEARNING_RATE,
-            "weight_decay": experiment.weight_decay,
-            "batch_size": profile.batch_size,
-            "steps_per_epoch": profile.steps_per_epoch,
-            "segment_s": segment_s,
-            "valid_segments": profile.valid_segments,
-            "sampling": experiment.sampling,
-            "remix": profile.remix,
-            "augment": dict(experiment.augment),
-            "cache_kind": profile.cache_kind,
-            **narrower.get("training", {}),
-        },
+        "training": {**training, "curriculum": shorter or None},
     }
