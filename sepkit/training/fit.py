@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -85,12 +85,13 @@ def _fit(
     checkpoint = newest(run)
     stopping = EarlyStopping(monitor="valid_sdr", mode="max", patience=training["patience"])
     keeper = BestAndLast(run)
+    averaging: list[Callback] = [averaged(training["ema"])] if training["ema"] else []
     trainer = L.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,
         precision="16-mixed" if device == "cuda" else "32-true",
         max_epochs=training["epochs"],
-        callbacks=[Recorder(run, device_name(device)), stopping, keeper],
+        callbacks=[*averaging, Recorder(run, device_name(device)), stopping, keeper],
         plugins=[AtomicCheckpointIO()],
         logger=False,
         enable_progress_bar=False,
@@ -134,6 +135,20 @@ def _fit(
         f"last learning rate {history['learning_rate'].iloc[-1]:.2e}, {run.status['minutes']:.1f} min",
         flush=True,
     )
+
+
+def averaged(decay: float) -> WeightAveraging:
+    """An exponential average of the weights, a step at a time; what is validated and kept is the average.
+
+    After n steps the average moves by 1 − min(decay, (1 + n) / (10 + n)) towards the weights, so that
+    a short run does not keep its first ones (the warm-up of TensorFlow's ExponentialMovingAverage).
+    """
+
+    def average(kept: Tensor, new: Tensor, steps: Any) -> Tensor:
+        share = 1 - min(decay, (1 + int(steps)) / (10 + int(steps)))
+        return kept + share * (new - kept)  # exact where they are the same: frozen weights, windows
+
+    return WeightAveraging(avg_fn=average)
 
 
 @contextmanager

@@ -281,6 +281,42 @@ def test_two_epochs_a_kill_and_two_more_are_four(start, straight, root, tiny, mi
     assert list(root.budget()["epoch"]) == [1, 2, 3, 4]
 
 
+def test_averaged_weights_are_validated_kept_and_resumed(start, root, make_root, tiny, cache, monkeypatch):
+    row = replace(MENU["Base"], ema=0.9)
+    whole = start(make_root(), row)
+    with monkeypatch.context() as patch:
+        end_in_epoch(patch, 3)
+        with pytest.raises(Killed):
+            start(root, row)
+    run = start(root, row)
+    assert_same_run(run, whole)
+    one, two = load(run.last), load(whole.last)
+    for part in ("current_model_state", "averaging_state"):
+        assert same(one[part], two[part])
+    assert not same(one["current_model_state"], one["state_dict"])
+    model = load_model(run, "last")
+    (clip,) = FixedClips(cache, seconds=tiny.segment_s, count=1, names=["V0 - Valid"])
+    with torch.no_grad():
+        estimate = model(clip["sources"].sum(dim=0)[None])[0, 0]
+    sdr = sdr_global(estimate=estimate.numpy(), target=clip["sources"][0].numpy())
+    assert run.history()["valid_sdr"].iloc[-1] == pytest.approx(sdr, abs=1e-4)
+
+
+def test_the_average_of_two_steps(start, root, tiny, monkeypatch):
+    """The first step's weights, then (after one step) 1 − 2/11 of the way to the second's."""
+    weights, step = [], SeparationTask.training_step
+
+    def training_step(self, batch, batch_idx):
+        weights.append(self.model.core.fc1.weight.detach().clone())
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SeparationTask, "training_step", training_step)
+    run = start(root, replace(MENU["Base"], ema=0.9), profile=replace(tiny, epochs=1))
+    name, last = "model.core.fc1.weight", load(run.last)
+    first, second = weights[1], last["current_model_state"][name]
+    torch.testing.assert_close(last["state_dict"][name], first + 9 / 11 * (second - first))
+
+
 def test_a_run_that_dies_before_its_first_checkpoint_starts_again(start, straight, root, monkeypatch):
     with monkeypatch.context() as patch:
         end_in_epoch(patch, 1)
