@@ -2,17 +2,19 @@
 
 Every draw is a function of (seed, epoch, index) alone, so the clips do not depend on the number of
 workers, on what was drawn before, or on a restart.  A sampler hands (epoch, index) to the data
-set, so workers keep no state between epochs.  A clip of a wave cache is {"sources": float32
-(source, channel, time)}, and the mixture is their sum; one of a stft cache is {"magnitudes":
-float32 (1 + source, channel, freq, frame)}, the mixture first.  Both have {"track": name}.
+set, which knows from the epoch how long a clip is, so workers keep no state between epochs.
+
+A clip of a wave cache is {"sources": float32 (source, channel, time)}, and the mixture is their sum;
+one of a stft cache is {"magnitudes": float32 (1 + source, channel, freq, frame)}, the mixture first.
+Both have {"track": name}.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from sepkit.data.cache import ACTIVITY_S, Cache
 from sepkit.errors import SepkitError, UsageError
@@ -71,8 +73,10 @@ class TrainingClips(Dataset):
     """Clips keyed by (epoch, index).
 
     sampling: "balanced" (even indices with vocals, odd ones without, where there are any) or
-    "uniform".  remix: share of the clips whose accompaniment comes from another draw.  augment: a
-    callable (sources, rng, sample_rate) -> sources of the same shape, or None.
+    "uniform".  remix: share of the clips whose other stems come from other draws, every stem from its
+    own: with two stems the accompaniment, with four each of drums, bass and other.  augment: a
+    callable (sources, rng, sample_rate) -> sources of the same shape, or None.  curriculum:
+    [(epochs, seconds), …], clips of other lengths in the first epochs, in turn; then `seconds`.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class TrainingClips(Dataset):
         sampling: str = "balanced",
         remix: float = 0.0,
         augment: Any = None,
+        curriculum: Sequence[Sequence[float]] | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
         self.cache, self.seed, self.sampling, self.remix, self.augment = cache, seed, sampling, remix, augment
@@ -97,19 +102,27 @@ class TrainingClips(Dataset):
             raise UsageError(
                 "A stft cache holds magnitudes, which can be neither remixed nor augmented; use cache_kind wave."
             )
-        self.starts = Starts(cache, self.names, self.length)
+        lengths = [(epochs, clip_length(shorter, cache.sample_rate)) for epochs, shorter in curriculum or ()]
+        self.lengths = [length for epochs, length in lengths for _ in range(int(epochs))]
+        self.starts = {length: Starts(cache, self.names, length) for length in {self.length, *self.lengths}}
+
+    def length_in(self, epoch: int) -> int:
+        """Samples of a clip in `epoch`, from 0."""
+        return self.lengths[epoch] if epoch < len(self.lengths) else self.length
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
         rng = clip_seeds(self.seed, epoch, index)
         vocals = index % 2 == 0 if self.sampling == "balanced" else None
-        name, start = self.starts.draw(rng, vocals)
-        sources = read_clip(self.cache, name, start, self.length)
+        length = self.length_in(epoch)
+        starts = self.starts[length]
+        name, start = starts.draw(rng, vocals)
+        sources = read_clip(self.cache, name, start, length)
         if rng.random() < self.remix:
-            other, other_start = self.starts.draw(rng, None)
-            others = read_clip(self.cache, other, other_start, self.length)
-            sources[1:] = others[1:]  # sources[0] is the vocals
-            name = f"{name} + {other}"
+            for number in range(1, len(sources)):  # sources[0] is the vocals
+                other, other_start = starts.draw(rng, None)
+                sources[number] = read_clip(self.cache, other, other_start, length)[number]
+                name = f"{name} + {other}"
         if self.augment is not None:
             sources = self.augment(sources, rng, self.cache.sample_rate)
         return _item(self.cache, sources, name)
@@ -165,30 +178,59 @@ def _item(cache: Cache, clip: np.ndarray, name: str) -> dict[str, Any]:
 
 
 class EpochSampler(Sampler):
-    """Yields (epoch, index) for every index of this process; Lightning calls `set_epoch`."""
+    """Yields (epoch, index) for every index of this process; Lightning calls `set_epoch`.
 
-    def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
+    length: indices an epoch of all processes together, or a function of the epoch.
+    """
+
+    def __init__(self, length: int | Callable[[int], int], rank: int = 0, world_size: int = 1) -> None:
         self.length, self.rank, self.world_size, self.epoch = length, rank, world_size, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def _indices(self) -> range:
+        length = self.length(self.epoch) if callable(self.length) else self.length
+        return range(self.rank, length, self.world_size)
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter((self.epoch, index) for index in range(self.rank, self.length, self.world_size))
+        return iter((self.epoch, index) for index in self._indices())
 
     def __len__(self) -> int:
-        return len(range(self.rank, self.length, self.world_size))
+        return len(self._indices())
+
+
+class EpochBatches(Sampler):
+    """Lists of (epoch, index), `steps` an epoch; clips half as long come in batches twice as large.
+
+    So every epoch sees the same seconds in the same number of updates, up to rounding to whole clips.
+    """
+
+    def __init__(
+        self, clips: TrainingClips, batch_size: int, steps: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.clips, self.batch_size, self.steps = clips, batch_size, steps
+        self.sampler = EpochSampler(lambda epoch: self.size(epoch) * steps * world_size, rank, world_size)
+
+    def size(self, epoch: int) -> int:
+        """Clips of a batch in `epoch`."""
+        return max(1, round(self.batch_size * self.clips.length / self.clips.length_in(epoch)))
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        batches: Any = BatchSampler(self.sampler, self.size(self.sampler.epoch), drop_last=False)
+        return iter(batches)
+
+    def __len__(self) -> int:
+        return self.steps
 
 
 def training_loader(
     clips: TrainingClips, *, batch_size: int, steps: int, workers: int = 0, rank: int = 0, world_size: int = 1
 ) -> DataLoader:
     """`steps` batches an epoch and process; the clips are the same for any number of workers."""
-    sampler = EpochSampler(batch_size * steps * world_size, rank, world_size)
     return DataLoader(
         clips,
-        batch_size=batch_size,
-        sampler=sampler,
+        batch_sampler=EpochBatches(clips, batch_size, steps, rank, world_size),
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),

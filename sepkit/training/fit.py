@@ -19,7 +19,7 @@ from sepkit.data.batches import FixedClips, TrainingClips, training_loader
 from sepkit.data.cache import Cache
 from sepkit.models.mask import magnitude_statistics
 from sepkit.storage import Run
-from sepkit.training.checkpoints import AtomicCheckpointIO, BestAndLast, newest
+from sepkit.training.checkpoints import AtomicCheckpointIO, BestAndLast, load_checkpoint, newest
 from sepkit.training.devices import device_name, one_thread
 from sepkit.training.loop import Recorder, SeparationTask
 from sepkit.training.losses import make_loss
@@ -60,9 +60,10 @@ def fit(
         _fit(run, config, cache, device, start)
 
 
-def _fit(
-    run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None
-) -> None:
+def prepare(
+    config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None
+) -> tuple[SeparationTask, DataLoader, DataLoader]:
+    """(the task, batches of training clips, batches of validation clips) of a run's configuration."""
     training, seed = config["training"], config["seed"]
     model = build_model(config, cache)
     if start is not None:
@@ -74,15 +75,32 @@ def _fit(
         sampling=training["sampling"],
         remix=training["remix"],
         augment=make_augment(training["augment"]),
+        curriculum=training["curriculum"],
         names=config["data"]["train"],
     )
     fixed = FixedClips(
         cache, seconds=training["segment_s"], count=training["valid_segments"], names=config["data"]["valid"]
     )
-    workers = 2 if device == "cuda" else 0
+    loader = training_loader(
+        clips,
+        batch_size=training["batch_size"],
+        steps=training["steps_per_epoch"],
+        workers=2 if device == "cuda" else 0,
+    )
     picks = [cache.settings.sources.index(source) for source in model.sources]
     task = SeparationTask(model, make_loss(**config["loss"]), picks, training, seed)
+    return task, loader, DataLoader(fixed, batch_size=training["batch_size"])
+
+
+def _fit(
+    run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None
+) -> None:
+    training = config["training"]
+    task, loader, valid_loader = prepare(config, cache, device, start)
     checkpoint = newest(run)
+    if checkpoint is not None:  # Lightning says it too late, when workers have drawn their first batches
+        batches: Any = loader.batch_sampler
+        batches.sampler.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
     stopping = EarlyStopping(monitor="valid_sdr", mode="max", patience=training["patience"])
     keeper = BestAndLast(run)
     averaging: list[Callback] = [averaged(training["ema"])] if training["ema"] else []
@@ -100,10 +118,6 @@ def _fit(
         use_distributed_sampler=False,
         default_root_dir=run.path,
     )
-    loader = training_loader(
-        clips, batch_size=training["batch_size"], steps=training["steps_per_epoch"], workers=workers
-    )
-    valid_loader = DataLoader(fixed, batch_size=training["batch_size"])
     run.write_status(state="running", device=device_name(device), started=time.strftime("%Y-%m-%dT%H:%M:%S"))
     try:
         trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
@@ -128,7 +142,7 @@ def _fit(
         gpu_min=round(float(history["seconds"].sum()) / 60, 3) if torch.cuda.is_available() else 0.0,
         vram_mib=int(history["vram_mib"].max()),
         device=device_name(device),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=sum(parameter.numel() for parameter in task.parameters()),
     )
     print(
         f"{run.name} {run.status['stopped']}: {len(history)} epochs, best {keeper.best_epoch + 1} ({keeper.best_sdr:.2f} dB), "

@@ -111,8 +111,32 @@ def test_the_training_loader_gives_the_steps_asked_for(cache):
     batches = list(loader)
     assert [batch["sources"].shape for batch in batches] == [(3, 2, 2, RATE // 2)] * 2
     assert len(loader) == 2
-    loader.sampler.set_epoch(1)
+    loader.batch_sampler.sampler.set_epoch(1)
     assert not torch.equal(next(iter(loader))["sources"], batches[0]["sources"])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_curriculum_shows_equal_seconds_in_equal_steps_wherever_it_is_resumed(cache, workers):
+    """Two epochs of 0.25 s, one of 0.3 s, then 0.5 s; persistent workers that live through all of them."""
+    clips = make_clips(cache, curriculum=[[2, 0.25], [1, 0.3]])
+    loader = training_loader(clips, batch_size=3, steps=2, workers=workers)
+    shapes = {0: (6, 2, 2, 5512), 1: (6, 2, 2, 5512), 2: (5, 2, 2, 6615), 3: (3, 2, 2, 11025)}
+    for epoch in (0, 1, 2, 3, 4, 1):
+        loader.batch_sampler.sampler.set_epoch(epoch)
+        batches = list(loader)
+        assert [tuple(batch["sources"].shape) for batch in batches] == [shapes.get(epoch, shapes[3])] * 2
+        size = len(batches[0]["track"])
+        for step, batch in enumerate(batches):
+            for number, sources in enumerate(batch["sources"]):
+                assert torch.equal(sources, clips[epoch, step * size + number]["sources"])
+    assert len(loader) == 2
+    assert torch.equal(clips[3, 0]["sources"], make_clips(cache)[3, 0]["sources"])  # as without, from then on
+
+
+def test_a_curriculum_of_too_short_clips_is_refused(cache):
+    with pytest.raises(SepkitError, match=r"at least 0\.1 s"):
+        make_clips(cache, curriculum=[[1, 0.05]])
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -210,6 +234,26 @@ def test_remixing_takes_the_accompaniment_from_another_draw(cache):
         assert second in cache.names("train")
     names = [make_clips(cache, remix=0.5)[0, index]["track"] for index in range(60)]
     assert 15 < sum(" + " in name for name in names) < 45
+
+
+def test_four_stems_are_remixed_each_from_its_own_draw(mini_songs, tmp_path):
+    settings = CacheSettings(sample_rate=RATE, sources=("vocals", "drums", "bass", "other"))
+    four = build_cache(find_songs(mini_songs), Root.open(tmp_path, "demo"), settings, n_jobs=1)
+    plain, mixed = make_clips(four), make_clips(four, remix=1.0)
+    songs = {name: four.sources(name) for name in four.names("train")}
+    drawn = []
+    for index in range(12):
+        clip = mixed[0, index]
+        names = clip["track"].split(" + ")
+        assert torch.equal(clip["sources"][0], plain[0, index]["sources"][0])
+        for number, name in enumerate(names):
+            piece = clip["sources"][number].numpy()
+            starts = range(0, songs[name].shape[-1] - piece.shape[-1] + 1, RATE // 10)
+            places = [s for s in starts if (songs[name][number, :, s : s + piece.shape[-1]] == piece).all()]
+            assert places, (index, number)
+        drawn.append(names)
+    assert len({tuple(names) for names in drawn}) > 6
+    assert any(len(set(names[1:])) == 2 for names in drawn)
 
 
 def test_only_the_names_given_are_drawn_and_an_empty_set_is_refused(cache):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import soundfile as sf
 import torch
 
 from sepkit import models
-from sepkit.data.batches import FixedClips
+from sepkit.data.batches import FixedClips, training_loader
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.metrics import sdr_global
 from sepkit.experiments import MENU
@@ -279,6 +280,41 @@ def test_two_epochs_a_kill_and_two_more_are_four(start, straight, root, tiny, mi
     assert list(root.budget()["epoch"]) == [1, 2]
     assert_same_run(start(root), straight)
     assert list(root.budget()["epoch"]) == [1, 2, 3, 4]
+
+
+def test_a_curriculum_goes_on_from_any_epoch(start, make_root, tiny, monkeypatch):
+    row = replace(MENU["Base"], curriculum=((0.5, 0.5),))
+    whole = start(make_root(), row)
+    assert whole.config["training"]["curriculum"] == [[2, 0.25]]
+    for epoch in (2, 3, 4):
+        root = make_root()
+        with monkeypatch.context() as patch:
+            end_in_epoch(patch, epoch)
+            with pytest.raises(Killed):
+                start(root, row)
+        assert_same_run(start(root, row), whole)
+    short = replace(tiny, segment_s=0.25, batch_size=4)  # what its first two epochs are
+    first = start(make_root(), profile=short).history()["train_loss"][0]
+    assert first == pytest.approx(whole.history()["train_loss"][0], rel=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("curriculum", [(), ((0.5, 0.5),)])
+def test_workers_draw_a_resumed_epochs_clips_from_its_first_batch_on(
+    start, make_root, tiny, monkeypatch, curriculum
+):
+    """Workers start drawing when the loader is opened, before Lightning tells it the epoch."""
+    row = replace(MENU["Base"], curriculum=curriculum)
+    whole, root = start(make_root(), row), make_root()
+    loader = partial(training_loader, workers=2)
+    monkeypatch.setattr(
+        "sepkit.training.fit.training_loader", lambda clips, workers, **of: loader(clips, **of)
+    )
+    with monkeypatch.context() as patch:
+        end_in_epoch(patch, 4)
+        with pytest.raises(Killed):
+            start(root, row)
+    assert_same_run(start(root, row), whole)
 
 
 def test_averaged_weights_are_validated_kept_and_resumed(start, root, make_root, tiny, cache, monkeypatch):
