@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sepkit.ablations import variants
 from sepkit.errors import UsageError
 from sepkit.profiles import Profile
 
@@ -26,13 +27,16 @@ class Experiment:
     augment: settings of `sepkit.data.augment`; empty for none.
     start_from: what the weights are before training: None drawn from the seed, "umxhq" the
         published ones, otherwise those of this menu row, of the same seed and fold.
+    weights_of: the row whose weights it takes as they are, of the same seed and fold; nothing is trained.
     learning_rate: None leaves it to the profile, then to `LEARNING_RATE`.
     max_segment_s: clips are no longer than this, whatever the profile says.
     remix: share of the clips whose stems come from several songs; None leaves it to the profile.
+    sample_rate: Hz, of training and network; None leaves it to the profile.
     curriculum: shorter clips at first, as (share of the epochs, share of the usual length) in turn;
         the batch grows by as much as the clips shrink.
     ema: decay of the average of the weights that is validated and kept; None keeps the last ones.
     default_week: whether a week of 8 GPU-hours holds it where nobody picks.
+    ablation: a row that no week asks for; `train` runs it by its name.
     t4_step_s: seconds of a step of the full profile on a T4, estimated from its operations.
     """
 
@@ -52,16 +56,19 @@ class Experiment:
     loss_settings: Mapping[str, Any] = field(default_factory=dict)
     augment: Mapping[str, Any] = field(default_factory=dict)
     start_from: str | None = None
+    weights_of: str | None = None
     epochs: int = 20
     patience: int = 3
     learning_rate: float | None = None
     weight_decay: float = 0.01
     max_segment_s: float | None = None
     remix: float | None = None
+    sample_rate: int | None = None
     curriculum: tuple[tuple[float, float], ...] = ()
     ema: float | None = None
     sampling: str = "balanced"
     default_week: bool = False
+    ablation: bool = False
     t4_step_s: float = 0.2
 
 
@@ -258,6 +265,49 @@ _add(
         t4_step_s=0.22,
     )
 )
+_add(
+    Experiment(
+        name="E",
+        day=5,
+        title="Length curriculum",
+        hypothesis="Many short clips at first show more songs a second of sound, so the network settles sooner.",
+        change="clips half as long in batches twice as large for the first quarter of the epochs",
+        plan="the same SDR in less time",
+        literature="0 ± 0.2 dB; no study of a clip-length curriculum for separation was found",
+        extras="curriculum",
+        loss_settings={"alpha": ALPHA},
+        curriculum=((0.25, 0.5),),
+    )
+)
+
+
+# To be filled from the measurements of the other rows: change these settings, and nothing else.
+_add(
+    Experiment(
+        name="Best",
+        day=6,
+        title="The best settings of the week",
+        hypothesis="What helped one at a time helps together.",
+        change="G's network and loss, D-pitch's and D-time's stems, clips of several songs",
+        plan="the best of the rows before",
+        literature="G's, and +0.3 dB for pitch and tempo after long training (Demucs v2)",
+        backbone="Band-split RNN, small",
+        domain="STFT complex mask",
+        extras="spectrum and waveform L1, pitch ±2, tempo ±10 %, remixing",
+        model="band-split",
+        loss="spectrum_waveform_l1",
+        augment={**PITCH, **TEMPO, "probability": 0.5},
+        remix=0.5,
+        t4_step_s=0.5,
+    )
+)
+
+MENU.update({row.name: row for row in variants(MENU)})
+
+
+def week_rows() -> list[str]:
+    """The rows that a week can run: all but the ablations."""
+    return [name for name, experiment in MENU.items() if not experiment.ablation]
 
 
 def get_experiment(name: "str | Experiment") -> Experiment:
@@ -272,7 +322,7 @@ def get_experiment(name: "str | Experiment") -> Experiment:
 def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
     """Every setting of a run as plain data, for config.json: the entry, then what the profile changes."""
     narrower = profile.rows.get(experiment.name, {})
-    model = {"name": experiment.model, "sample_rate": profile.sample_rate}
+    model = {"name": experiment.model, "sample_rate": experiment.sample_rate or profile.sample_rate}
     if profile.hidden_size and experiment.model not in ("demucs-tiny", "band-split"):
         model["hidden_size"] = profile.hidden_size
     training = {
@@ -301,5 +351,6 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
         "model": {**model, **experiment.model_settings, **narrower.get("model", {})},
         "loss": {"name": experiment.loss, **experiment.loss_settings},
         "start_from": narrower.get("start_from", experiment.start_from),
+        "weights_of": experiment.weights_of,
         "training": {**training, "curriculum": shorter or None},
     }

@@ -45,15 +45,15 @@ class Profile:
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-# the band-split network narrow enough for the demo's minutes
-DEMO_BANDS = {
-    "n_fft": 2048,
-    "hop_length": 512,
-    "features": 24,
-    "hidden_size": 24,
-    "layers": 2,
-    "mask_hidden_size": 48,
-}
+# networks narrow enough for the demo's minutes, and what they learn well with there
+DEMO_F = {"start_from": "UMX", "training": {"learning_rate": 2e-4}}
+DEMO_A = {"model": {"channels": 8, "resample": False}, "training": {"learning_rate": 2e-2}}
+DEMO_G = {
+    "model": {
+        "n_fft": 2048, "hop_length": 512, "features": 24, "hidden_size": 24, "layers": 2, "mask_hidden_size": 48,
+    },
+    "training": {"learning_rate": 5e-3},
+}  # fmt: skip
 
 PROFILES = {
     "demo": Profile(
@@ -61,7 +61,7 @@ PROFILES = {
         songs="procedural songs, 18 train / 4 validation / 12 test",
         reduced=(
             "synthetic songs; networks at 22.05 kHz with 128 hidden units, 1.5 s clips, at most 8 epochs of 24 steps, "
-            "patience 8, learning rates of their own; Demucs-tiny with 8 channels; F starts from UMX instead of umxhq"
+            "patience 8, learning rates of their own; Demucs-tiny with 8 channels and a narrow G; F starts from UMX instead of umxhq"
         ),
         sample_rate=22050,
         segment_s=1.5,
@@ -73,9 +73,9 @@ PROFILES = {
         hidden_size=128,
         rows={
             "UMX": {"training": {"learning_rate": 4e-3}},
-            "F": {"start_from": "UMX", "training": {"learning_rate": 2e-4}},
-            "A": {"model": {"channels": 8, "resample": False}, "training": {"learning_rate": 2e-2}},
-            "G": {"model": DEMO_BANDS, "training": {"learning_rate": 5e-3}},
+            **dict.fromkeys(("F", "F-all"), DEMO_F),
+            **dict.fromkeys(("A", "A-4", "A-nolstm"), DEMO_A),
+            **dict.fromkeys(("G", "Best"), DEMO_G),
         },
     ),
     "preview": Profile(

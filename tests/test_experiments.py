@@ -8,17 +8,33 @@ import torch
 from sepkit import models
 from sepkit.data.augment import make_augment
 from sepkit.errors import UsageError
-from sepkit.experiments import MENU, get_experiment, resolve
+from sepkit.experiments import MENU, get_experiment, resolve, week_rows
 from sepkit.profiles import PROFILES
 from sepkit.training.losses import make_loss
 
+STEMS = ("vocals", "drums", "bass", "other")
+NARROW = {
+    "demucs-tiny": {"channels": 4},
+    "band-split": {"features": 8, "hidden_size": 8, "layers": 1, "mask_hidden_size": 8},
+}
 DAYS = {
     "Base": 1, "UMX": 2, "F": 2, "C": 3, "C2": 3, "D-pitch": 3, "D-time": 3, "C+D": 3, "A": 4, "G": 4, "B": 5,
+    "E": 5, "Best": 6,
 }  # fmt: skip
 
 
+def test_the_curriculum_scales_with_the_profile():
+    """The plan's: 3-second clips for 5 of 20 epochs, then 6 s."""
+    training = {name: resolve(MENU["E"], profile)["training"] for name, profile in PROFILES.items()}
+    assert {name: of["curriculum"] for name, of in training.items()} == {
+        "demo": [[2, 0.75]], "preview": [[5, 3.0]], "full": [[5, 3.0]]
+    }  # fmt: skip
+    base = resolve(MENU["Base"], PROFILES["full"])["training"]
+    assert {key for key in base if base[key] != training["full"][key]} == {"curriculum"}
+
+
 def test_the_rows_stand_in_the_order_of_their_days():
-    assert {name: row.day for name, row in MENU.items()} == DAYS
+    assert {name: MENU[name].day for name in week_rows()} == DAYS
     assert list(DAYS.values()) == sorted(DAYS.values())
     assert [name for name, row in MENU.items() if row.default_week] == ["Base", "F", "C+D", "A"]
 
@@ -44,7 +60,7 @@ def test_a_row_resolves_to_plain_data_that_builds(row, profile):
     settings = resolve(row, profile)
     assert json.loads(json.dumps(settings, allow_nan=False))["training"] == settings["training"]
     model = models.build(**settings["model"])
-    assert model.sample_rate == profile.sample_rate
+    assert model.sample_rate == (row.sample_rate or profile.sample_rate)
     assert model.sources[0] == "vocals"
     make_loss(**settings["loss"])
     make_augment(settings["training"]["augment"])
@@ -85,6 +101,69 @@ def test_each_row_differs_from_base_in_its_one_change():
     assert differences("C+D") == {"loss.name", "training.augment"}
     assert differences("B") == {"model.name", "loss.weights"}
     assert differences("A") == {"model.name", "loss.name", "loss.alpha", "training.epochs"}
+    assert differences("C-wave") == {"loss.name", "loss.alpha"}
+    assert differences("C2") == differences("C-wave") | {"model.name"}
+    assert differences("G") == {"model.name", "loss.name", "loss.alpha"}
+
+
+ABLATIONS = {  # name: (row that it changes, settings in which it differs)
+    "Base-2048": ("Base", {"model.n_fft": 2048, "model.hop_length": 512}),
+    "Base-4096": ("Base", {"model.n_fft": 4096, "model.hop_length": 1024}),
+    "Base-uniform": ("Base", {"training.sampling": "uniform"}),
+    "Base-flat": ("Base", {"loss.alpha": "flat"}),
+    "Base-sqrt": ("Base", {"loss.alpha": "sqrt"}),
+    "Base-relu": ("Base", {"model.mask_bound": "relu"}),
+    "Base-clamp": ("Base", {"model.mask_bound": "clamp"}),
+    "Base-32k": ("Base", {"model.sample_rate": 32000}),
+    "Base-remix0": ("Base", {"training.remix": 0.0}),
+    "Base-remix1": ("Base", {"training.remix": 1.0}),
+    "D-gain": ("Base", {"training.augment": {"gain_db": 6.0}}),
+    "D-swap": ("Base", {"training.augment": {"swap_channels": 0.5}}),
+    "C-wave": ("Base", {"loss.name": "waveform_l1", "loss.alpha": None}),
+    "F-all": ("F", {"model.trainable": "all"}),
+    "A-nolstm": ("A", {"model.lstm_layers": 0}),
+    "Base-4": ("Base", {"model.name": "openunmix-multitask", "model.sources": STEMS}),
+    "A-4": ("A", {"model.sources": STEMS}),
+    "B-wiener": ("B", {"model.wiener": True, "weights_of.": "B"}),
+}
+
+
+def test_every_ablation_is_one_change_of_its_row():
+    assert [name for name, row in MENU.items() if row.ablation] == list(ABLATIONS)
+
+    def flat(name):
+        own = resolve(MENU[name], PROFILES["preview"])
+        parts = {part: own[part] for part in ("model", "loss", "training")}
+        parts["weights_of"] = {"": own["weights_of"]}
+        return {f"{part}.{key}": value for part, settings in parts.items() for key, value in settings.items()}
+
+    for name, (row, changes) in ABLATIONS.items():
+        own, base = flat(name), flat(row)
+        keys = own.keys() | base.keys()
+        assert {key: own.get(key) for key in keys if own.get(key) != base.get(key)} == changes, name
+        assert MENU[name].change != MENU[row].change
+        assert MENU[name].hypothesis != MENU["Base"].hypothesis
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "autocast"])
+@pytest.mark.parametrize("name", MENU)
+def test_every_row_is_finite_on_silence_and_at_full_scale(name, autocast):
+    settings = resolve(MENU[name], PROFILES["demo"])
+    own = NARROW.get(settings["model"]["name"], {"hidden_size": 8})
+    model, loss = models.build(**{**settings["model"], **own}).train(), make_loss(**settings["loss"])
+    shape = (2, len(model.sources), 2, 8192)
+    for level in (0.0, 1.0):
+        target = level * torch.randn(shape, generator=torch.Generator().manual_seed(0)).sign()
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            value = loss(model, target.sum(dim=1), target)
+        value.backward()
+        assert torch.isfinite(value)
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+        if level:
+            assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+            with torch.inference_mode():
+                assert torch.isfinite(model.eval()(target.sum(dim=1))).all()
 
 
 def test_c_plus_d_is_c_and_both_arms_of_d():

@@ -22,6 +22,7 @@ from sepkit.data.check import require_headers
 from sepkit.data.locate import locate_songs
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.metrics import PROTOCOLS, score_track
+from sepkit.models import refuse_contaminated
 from sepkit.models.separation import separate
 from sepkit.models.stft import STFT
 from sepkit.parallel import spread
@@ -130,6 +131,7 @@ def reference(
     n_jobs: int | None = None,
 ) -> Run:
     """The run `mixture` or `oracle`, scored: what any system should lie between."""
+    refuse_contaminated(name)
     if name not in REFERENCES:
         raise UsageError(f"There is no reference {name!r}; expected one of {', '.join(REFERENCES)}.")
     profile = get_profile(profile)

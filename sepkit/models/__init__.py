@@ -19,6 +19,18 @@ NAMES = (
 __all__ = ["NAMES", "build", "separate"]
 
 
+# trained on MUSDB18's test songs besides
+CONTAMINATED = ("mdx_extra", "mdx_extra_q", "HDEMUCS_HIGH_MUSDB_PLUS")
+
+
+def refuse_contaminated(name: str) -> None:
+    """UsageError where `name` is a published model whose scores on the test songs mean nothing."""
+    if name in CONTAMINATED:
+        raise UsageError(
+            f"{name} was trained on MUSDB18's test songs, on which it would be scored; take umxhq as the reference."
+        )
+
+
 def build(name: str, **settings: Any) -> Any:
     """The network `name`; UsageError for an unknown name or setting.
 
@@ -26,6 +38,7 @@ def build(name: str, **settings: Any) -> Any:
     >>> sum(parameter.numel() for parameter in model.parameters())
     3086088
     """
+    refuse_contaminated(name)
     if name not in NAMES:
         raise UsageError(f"There is no model {name!r}; expected one of {', '.join(NAMES)}.")
     model = importlib.import_module(f"sepkit.models.{name.replace('-', '_')}").Model

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sepkit.errors import SepkitError, UsageError
 from sepkit.models import openunmix_small
+from sepkit.models.weights import load_weights
 
 # of openunmix.umxhq_spec, which keeps its addresses to itself; the file's name ends in its SHA-256
 URL = "https://zenodo.org/records/3370489/files/{}.pth"
@@ -87,30 +88,19 @@ class Model(openunmix_small.Model):
         """
         if state is None:
             state, where = fetch(self.sources[0])
-            state = {f"core.{key}": value for key, value in state.items()}
-        own = self.state_dict()
         first = state.get("core.lstm.weight_ih_l0")
         if first is not None and first.shape[0] == 3 * first.shape[1] // 2:  # three gates, not four
             raise SepkitError(
                 f"Expected the weights of a BiLSTM in {where}, found a GRU's; start from umxhq, or from a run of UMX."
             )
-        different = [
-            f"{key} {tuple(value.shape)} (found {tuple(state[key].shape) if key in state else 'none'})"
-            for key, value in own.items()
-            if key not in state or state[key].shape != value.shape
-        ]
-        if different:
-            raise SepkitError(
-                f"Expected the weights of a network of the same sizes in {where}, but {len(different)} differ: "
-                f"{', '.join(different[:2])}; give sample_rate, n_fft, hidden_size and layers as they were."
-            )
         # the published files hold their window and rate besides
-        self.load_state_dict({key: state[key] for key in own})
+        load_weights(self, {key: state[key] for key in self.state_dict() if key in state}, where)
 
 
 def fetch(source: str) -> tuple[dict[str, Tensor], str]:
     """(weights, file) of the published umxhq for `source`, from torch's folder of downloads or the net.
 
+    The weights bear the names that `Model` gives them; TORCH_HOME says where torch's folder is.
     Raises SepkitError with the address, the folder, and how to put the file there by hand.
     """
     if source not in FILES:
@@ -118,12 +108,10 @@ def fetch(source: str) -> tuple[dict[str, Tensor], str]:
     url = URL.format(FILES[source])
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     try:
-        return (
-            torch.hub.load_state_dict_from_url(
-                url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-            ),
-            str(file),
+        state = torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", progress=False, check_hash=True, weights_only=True
         )
+        return {f"core.{key}": value for key, value in state.items()}, str(file)
     except Exception as error:  # urllib, ssl, sockets, the hash, a cut-off file: each with errors of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         what = f"{file} can't be read" if file.exists() else f"{url} can't be fetched"

@@ -15,7 +15,7 @@ from sepkit.checkup import environment
 from sepkit.errors import SepkitError
 from sepkit.evaluation.evaluate import evaluate
 from sepkit.evaluation.statistics import compare_scores, summary
-from sepkit.experiments import MENU
+from sepkit.experiments import MENU, week_rows
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, Run
 from sepkit.training.budget import WEEK_HOURS, default_week, hours_left, plan
@@ -158,7 +158,7 @@ def what_now(day: Day) -> str:
     finished = {run.config["experiment"] for run in day.root.runs() if run.finished}
     left = hours_left(day.root)
     lines = [f"GPU hours left: {left:.2f} of {WEEK_HOURS:g}."]
-    open_rows = [name for name in MENU if name not in finished]
+    open_rows = [name for name in week_rows() if name not in finished]
     if open_rows:
         name = open_rows[0]
         cost = plan(profile=day.profile, pick=[name], root=day.root)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.statistics import Comparison, compare_scores
-from sepkit.experiments import MENU
+from sepkit.experiments import MENU, week_rows
 from sepkit.profiles import Profile
 from sepkit.reporting.rows import ALPHA, BASE, LEADING, MAIN, REFERENCES, Board, Section
 from sepkit.reporting.scoreboard import collect
@@ -145,7 +145,7 @@ def money(budget: pd.DataFrame, shown: Collection[str] = ()) -> list[str]:
 def missing(board: Board) -> list[str]:
     """Rows of the menu that did not run, runs that are not in the table, and what the profile leaves out."""
     ran = {str(name) for section in board.sections for name in section.table["Exp"]}
-    absent = [name for name in (*MENU, *REFERENCES) if name not in ran]
+    absent = [name for name in (*week_rows(), *REFERENCES) if name not in ran]
     said = [f"{run} is not in the table: {reason}." for run, reason in board.unfinished.items()]
     if absent:
         said.append(f"No score of: {', '.join(absent)}.")

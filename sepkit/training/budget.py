@@ -52,7 +52,7 @@ def step_seconds(experiment: Experiment, profile: Profile, device: str | None = 
         torch.manual_seed(0)
         model: Any = models.build(**settings["model"]).to(device).train()
         loss = make_loss(**settings["loss"])
-        length = round(training["segment_s"] * profile.sample_rate)
+        length = round(training["segment_s"] * model.sample_rate)
         target = 0.1 * torch.randn(
             training["batch_size"], len(model.sources), model.channels, length, device=device
         )
@@ -92,7 +92,7 @@ def plan(
     for name in default_week() if pick is None else dict.fromkeys(["Base", *pick]):
         experiment = get_experiment(name)
         training = resolve(experiment, profile)["training"]
-        steps = training["epochs"] * training["steps_per_epoch"]
+        steps = 0 if experiment.weights_of else training["epochs"] * training["steps_per_epoch"]
         seconds, basis = _step_cost(experiment, profile, root, device)
         minutes = steps * seconds / 60
         within = total + minutes / 60 <= limit

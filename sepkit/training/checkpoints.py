@@ -6,6 +6,7 @@ are not atomic on a mounted Drive.
 """
 
 import pickle
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
-from torch import nn
 
 from sepkit import models, sync
 from sepkit.errors import SepkitError
+from sepkit.models.weights import load_weights
 from sepkit.storage import Run, writing
 
 # what torch and pickle raise on a file that is cut short, overwritten or something else
@@ -113,24 +114,6 @@ def newest(run: Run) -> Path | None:
     return None
 
 
-def load_weights(model: nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
-    """Puts `state` into `model`; SepkitError that lists what differs, instead of a wall of keys."""
-    own = model.state_dict()
-    differences = [
-        f"{key} is {tuple(own[key].shape)} in the configuration and {tuple(state[key].shape)} in the file"
-        for key in own.keys() & state.keys()
-        if own[key].shape != state[key].shape
-    ]
-    differences += [f"{key} is not in the file" for key in own.keys() - state.keys()]
-    differences += [f"{key} is not in the network" for key in state.keys() - own.keys()]
-    if differences:
-        shown = "; ".join(sorted(differences)[:3])
-        raise SepkitError(
-            f"The weights in {where} do not fit the network: {shown} ({len(differences)} differences in all)."
-        )
-    model.load_state_dict(state)
-
-
 def load_model(run: Run, which: str = "best") -> Any:
     """The network of `run` in evaluation mode, built from config.json, with its best or last weights."""
     path = run.path / f"{which}.ckpt"
@@ -140,3 +123,14 @@ def load_model(run: Run, which: str = "best") -> Any:
     state = load_checkpoint(path)["state_dict"]
     load_weights(model, {key.removeprefix("model."): value for key, value in state.items()}, str(path))
     return model.eval()
+
+
+def take_weights(run: Run, other: Run) -> None:
+    """Finishes `run` with the best weights of `other`, a finished one; no minute is spent on it."""
+    load_model(other)  # whole, or a sentence
+    for name in ("best.ckpt", "history.csv"):
+        with writing(run.path / name) as part:
+            shutil.copyfile(other.path / name, part)
+    nothing = {"minutes": 0.0, "gpu_min": 0.0, "vram_mib": 0}
+    run.write_status(**{**other.status, **nothing, "stopped": f"the weights of {other.name}"})
+    sync.push(run.root, only=kept(run))

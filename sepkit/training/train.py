@@ -26,7 +26,7 @@ from sepkit.parallel import spread
 from sepkit.profiles import Profile, get_profile
 from sepkit.progress import progress
 from sepkit.storage import Root, Run, write_json
-from sepkit.training.checkpoints import kept, load_model
+from sepkit.training.checkpoints import kept, load_model, take_weights
 from sepkit.training.devices import pick_device
 from sepkit.training.fit import fit
 
@@ -77,7 +77,13 @@ def train(
         _same_settings(run, config)
     else:
         write_json(run.path / "config.json", config)
-    fit(run, config, cache, device, start)
+    if settings["weights_of"]:
+        other = train(
+            settings["weights_of"], profile=profile, data=data, root=root, seed=seed, fold=fold, device=device
+        )
+        take_weights(run, other)
+    else:
+        fit(run, config, cache, device, start)
     return run
 
 
@@ -86,8 +92,7 @@ def starting_weights(row: str | None, **where: Any) -> dict[str, torch.Tensor] |
     if row is None:
         return None
     if row == "umxhq":
-        state, _ = umxhq.fetch("vocals")
-        return {f"core.{key}": value for key, value in state.items()}
+        return umxhq.fetch("vocals")[0]
     return load_model(train(row, **where)).state_dict()
 
 
@@ -102,7 +107,7 @@ def training_cache(
         raise UsageError(
             f"The loss {loss} needs waveforms, which a stft cache does not hold; use cache_kind wave."
         )
-    wanted = CacheSettings(kind=kind, sample_rate=profile.sample_rate, sources=cache_sources(settings))
+    wanted = CacheSettings(kind=kind, sample_rate=settings["model"]["sample_rate"], sources=cache_sources(settings))
     return build_cache(folder, root, wanted, splits=("train", "valid")), folder.layout
 
 
@@ -127,7 +132,7 @@ def train_many(
         }.values():
             training_cache(settings, profile, where.get("data"), Root.open(where.get("root"), profile))
             for seed, fold in dict.fromkeys((seed, fold) for _, seed, fold in todo):
-                starting_weights(settings["start_from"], seed=seed, fold=fold, **where)
+                starting_weights(settings["start_from"] or settings["weights_of"], seed=seed, fold=fold, **where)
     runs = spread(
         (delayed(_train_quietly)(row, seed=seed, fold=fold, **where) for row, seed, fold in todo),
         n_jobs=min(jobs, max(1, len(todo))),

@@ -2,9 +2,11 @@
 
 import builtins
 import copy
+import inspect
 import sys
 from itertools import pairwise
 
+import openunmix
 import pytest
 import torch
 from openunmix.model import OpenUnmix, Separator
@@ -12,7 +14,8 @@ from openunmix.utils import bandwidth_to_max_bin
 
 from sepkit import models
 from sepkit.errors import SepkitError, UsageError
-from sepkit.models import band_split, umxhq
+from sepkit.evaluation.evaluate import reference
+from sepkit.models import band_split, openunmix_multitask, umxhq
 
 NARROW = {
     "openunmix-small": {"hidden_size": 16},
@@ -251,8 +254,7 @@ def no_network(tmp_path, monkeypatch):
 
 
 def test_without_network_only_the_published_weights_are_missing_and_the_error_says_where_they_go(no_network):
-    for name in models.NAMES:
-        models.build(name, **NARROW[name])
+    models.build("umxhq", **NARROW["umxhq"])
     with pytest.raises(SepkitError) as caught:
         models.build("umxhq", pretrained=True)
     message = str(caught.value)
@@ -278,9 +280,9 @@ def test_weights_of_a_gru_or_of_other_sizes_are_refused():
     with pytest.raises(SepkitError, match=r"BiLSTM in run\.ckpt, found a GRU"):
         model.load_pretrained(gru, "run.ckpt")
     wide = models.build("umxhq", hidden_size=32).state_dict()
-    with pytest.raises(SepkitError, match=r"same sizes in run\.ckpt.*\(16,.*\(32,"):
+    with pytest.raises(SepkitError, match=r"in run\.ckpt do not fit.*\(16,.*\(32,"):
         model.load_pretrained(wide, "run.ckpt")
-    with pytest.raises(SepkitError, match=r"core\.fc1\.weight.*none"):
+    with pytest.raises(SepkitError, match=r"core\.fc1\.weight is not in the file"):
         model.load_pretrained({k: v for k, v in model.state_dict().items() if "fc1" not in k}, "run.ckpt")
 
 
@@ -299,3 +301,90 @@ def test_unknown_settings_of_umxhq_are_refused():
         models.build("umxhq", trainable="first_layer")
     with pytest.raises(UsageError, match=r"accompaniment.*vocals"):
         umxhq.fetch("accompaniment")
+
+
+def test_addresses_are_those_that_openunmix_itself_reads():
+    source = inspect.getsource(openunmix.umxhq_spec)
+    assert all(umxhq.URL.format(file) in source for file in umxhq.FILES.values())
+
+
+def test_weights_are_found_where_openunmix_finds_them(published, tmp_path, monkeypatch):
+    _, state = published
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(state, folder / "vocals-b62c91ce.pth")
+    own = models.build("umxhq", pretrained=True).core.state_dict()
+    theirs = openunmix.umxhq_spec(targets=["vocals"], device="cpu")["vocals"].state_dict()
+    assert own.keys() == theirs.keys()
+    assert all(torch.equal(own[key], theirs[key]) for key in own)
+
+
+@pytest.mark.parametrize("name", models.CONTAMINATED)
+def test_models_that_know_the_test_songs_are_refused(name):
+    with pytest.raises(UsageError, match=f"{name} was trained on MUSDB18's test songs"):
+        models.build(name)
+    with pytest.raises(UsageError, match=f"{name} was trained"):
+        reference(name)
+
+
+def two_tones(seconds=2.0):
+    """(vocals, accompaniment), (1, 2, time): in the same bins, one in the middle, one on the left."""
+    voice = noise(1, 1, round(seconds * 44100), seed=1).expand(1, 2, -1)
+    other = torch.stack(
+        [noise(1, round(seconds * 44100), seed=2), torch.zeros(1, round(seconds * 44100))], dim=1
+    )
+    return voice, other
+
+
+def test_the_wiener_filter_uses_where_the_sources_stand():
+    """Both sources in every bin with the same power: masks alone can't tell them apart, their places can."""
+    voice, other = two_tones()
+    model = models.build("openunmix-multitask", hidden_size=16)
+    sources = torch.stack([voice, other], dim=1)
+    truth = model.stft(sources)
+    mixture = truth.sum(dim=1)
+    masked = truth.abs() / truth.abs().sum(dim=1, keepdim=True).clamp_min(1e-10) * mixture.unsqueeze(1)
+    filtered = openunmix_multitask.wiener(masked, mixture)
+    error = [float((estimate - truth).abs().square().sum()) for estimate in (masked, filtered)]
+    assert error[1] < 0.5 * error[0]
+
+
+def test_the_wiener_filter_works_at_inference_alone_and_bears_silence():
+    torch.manual_seed(0)
+    model = models.build("openunmix-multitask", hidden_size=16, wiener=True)
+    plain = models.build("openunmix-multitask", hidden_size=16)
+    plain.load_state_dict(model.state_dict())
+    mixture = noise(2, 2, 9000)
+    with torch.inference_mode():
+        torch.manual_seed(1)
+        training = model.train()(mixture)
+        torch.manual_seed(1)
+        torch.testing.assert_close(training, plain.train()(mixture), atol=0, rtol=0)
+        plain.load_state_dict(model.state_dict())
+        filtered = model.eval()(mixture)
+        assert not torch.allclose(filtered, plain.eval()(mixture), atol=1e-4)
+        torch.testing.assert_close(
+            filtered.sum(dim=1), mixture, atol=2e-3, rtol=0
+        )  # it hands out the mixture
+        assert model(0 * mixture).abs().max() == 0
+
+
+@pytest.mark.parametrize("samples", [4410, 7 * 44100 + 300])
+def test_windows_of_the_wiener_filter_join(samples):
+    torch.manual_seed(0)
+    model = models.build("openunmix-multitask", hidden_size=16, wiener=True).eval()
+    with torch.inference_mode():
+        output = model(noise(1, 2, samples))
+    assert output.shape == (1, 2, 2, samples)
+    assert torch.isfinite(output).all()
+
+
+@pytest.mark.parametrize("samples", [1, 100, 1023, 44100, 44101])
+@pytest.mark.parametrize(
+    "settings", [{}, {"lstm_layers": 0}, {"sources": ("vocals", "drums", "bass", "other")}]
+)
+def test_demucs_tiny_is_as_long_as_its_input(settings, samples):
+    model = models.build("demucs-tiny", channels=4, **settings).eval()
+    with torch.inference_mode():
+        assert model(noise(1, 2, samples)).shape == (1, len(model.sources), 2, samples)

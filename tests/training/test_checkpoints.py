@@ -6,12 +6,12 @@ import torch
 
 from sepkit import models
 from sepkit.errors import SepkitError
+from sepkit.models.weights import load_weights
 from sepkit.storage import Root, write_json
 from sepkit.training.checkpoints import (
     AtomicCheckpointIO,
     load_checkpoint,
     load_model,
-    load_weights,
     newest,
 )
 

@@ -1,0 +1,208 @@
+"""Rows that change one setting of a row of the menu; `train NAME` runs them, no week does."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sepkit.experiments import Experiment
+
+STEMS = ("vocals", "drums", "bass", "other")
+UNKNOWN = "no figure found"
+
+
+def variants(menu: "Mapping[str, Experiment]") -> "list[Experiment]":
+    """The ablations of `menu`'s rows, in their order."""
+
+    def of(row: str, name: str, **changes: Any) -> "Experiment":
+        facts = {"plan": "not in the plan", "literature": UNKNOWN, "ablation": True, "default_week": False}
+        return replace(menu[row], name=name, **{**facts, **changes})
+
+    return [
+        of(
+            "Base",
+            "Base-2048",
+            title="STFT 2048/512",
+            hypothesis="Bins of 22 Hz tell voices from other instruments better than bins of 43 Hz.",
+            change="STFT 2048/512",
+            extras="STFT 2048/512",
+            model_settings={"n_fft": 2048, "hop_length": 512},
+        ),
+        of(
+            "Base",
+            "Base-4096",
+            title="STFT 4096/1024",
+            hypothesis="Bins of 11 Hz, as umxhq's, resolve the harmonics of a voice; frames of 23 ms suffice.",
+            change="STFT 4096/1024",
+            literature="openunmix's own choice (Stöter et al., JOSS 2019), without a comparison",
+            extras="STFT 4096/1024",
+            model_settings={"n_fft": 4096, "hop_length": 1024},
+            t4_step_s=0.15,
+        ),
+        of(
+            "Base",
+            "Base-uniform",
+            title="Uniform sampling",
+            hypothesis="Clips with vocals in every place of a batch teach more than songs as they are.",
+            change="clips are drawn uniformly over the songs' time, silent passages as often as they occur",
+            literature="removing silence entirely cost 0.5 dB (magronp/bsrnn, arXiv 2603.09187)",
+            extras="uniform sampling",
+            sampling="uniform",
+        ),
+        of(
+            "Base",
+            "Base-flat",
+            title="α flat",
+            hypothesis="Weighing the low bins, where the energy is, gives more than weighing all alike.",
+            change="α(f) = 1",
+            extras="α flat",
+            loss_settings={"alpha": "flat"},
+        ),
+        of(
+            "Base",
+            "Base-sqrt",
+            title="α rising",
+            hypothesis="The plan's √f, which weighs 10 kHz ten times 100 Hz, loses where the energy is.",
+            change="α(f) = √f",
+            plan="more weight on low frequencies, which √f does not give",
+            extras="α √f",
+            loss_settings={"alpha": "sqrt"},
+        ),
+        of(
+            "Base",
+            "Base-relu",
+            title="Mask without an upper bound",
+            hypothesis="Bins that ask for more than 1 are worth the freedom.",
+            change="a ReLU mask, as openunmix's",
+            literature="22 % of bins have an ideal mask above 1 (Kong et al., arXiv 2109.05418)",
+            extras="ReLU mask",
+            model_settings={"mask_bound": "relu"},
+        ),
+        of(
+            "Base",
+            "Base-clamp",
+            title="Clamped mask",
+            hypothesis="A clamp has no gradient where the mask is below 0 or above 1, so it learns more slowly.",
+            change="a mask cut off at 0 and 1",
+            extras="clamped mask",
+            model_settings={"mask_bound": "clamp"},
+        ),
+        of(
+            "Base",
+            "Base-32k",
+            title="Training at 32 kHz",
+            hypothesis="Nothing above 16 kHz is worth the time that it takes.",
+            change="songs at 32 kHz; scores stay at 44.1 kHz",
+            literature="within 0.1 dB expected: umxhq itself looks no higher than 16 kHz",
+            extras="32 kHz",
+            sample_rate=32000,
+            t4_step_s=0.15,
+        ),
+        of(
+            "Base",
+            "Base-remix0",
+            title="Songs as they are",
+            hypothesis="Vocals over other songs' accompaniments are what small sets of songs lack.",
+            change="no clip's stems come from several songs",
+            literature="random remixing is the default in openunmix and Demucs; its size is not known",
+            extras="no remixing",
+            remix=0.0,
+        ),
+        of(
+            "Base",
+            "Base-remix1",
+            title="All clips remixed",
+            hypothesis="Vocals over other songs' accompaniments are what small sets of songs lack.",
+            change="the stems of every clip come from several songs",
+            literature="random remixing is the default in openunmix and Demucs; its size is not known",
+            extras="remixing",
+            remix=1.0,
+        ),
+        of(
+            "Base",
+            "D-gain",
+            title="Augmentation: gains",
+            hypothesis="Stems at other levels stand in for other mixes.",
+            change="each stem of a training clip moves by up to ±6 dB",
+            literature="gains of 0.25 to 1.25 are the default in openunmix and Demucs; their size is not known",
+            extras="gains ±6 dB",
+            augment={"gain_db": 6.0},
+        ),
+        of(
+            "Base",
+            "D-swap",
+            title="Augmentation: channels swapped",
+            hypothesis="Which side an instrument stands on says nothing about what it is.",
+            change="each stem of a training clip has its channels swapped half of the time",
+            literature="the default in openunmix and Demucs; its size is not known",
+            extras="channels swapped",
+            augment={"swap_channels": 0.5},
+        ),
+        of(
+            "Base",
+            "C-wave",
+            title="Waveform loss",
+            hypothesis="A loss on what is heard suits a real mask as well; what C2 gains beyond comes from its mask.",
+            change="waveform L1 instead of the loss on magnitudes",
+            literature="+0.2 dB with complex masks (magronp/bsrnn, arXiv 2603.09187)",
+            extras="waveform L1",
+            loss="waveform_l1",
+            loss_settings={},
+        ),
+        of(
+            "F",
+            "F-all",
+            title="umxhq, all layers fine-tuned",
+            hypothesis="What the last layer can learn is bounded by what the layers below hand up.",
+            change="starts from umxhq's weights; all layers learn, batch-norm statistics stay frozen",
+            literature="0 ± 0.1 dB against umxhq itself; per-stem fine-tuning of htdemucs +0.14 to +0.66 with 800 more songs",
+            extras="fine-tuned, all layers",
+            model_settings={"trainable": "all"},
+            t4_step_s=0.15,
+        ),
+        of(
+            "A",
+            "A-nolstm",
+            title="Demucs-tiny without its BiLSTM",
+            hypothesis="Without its BiLSTM the network hears 9 ms, too little to tell instruments apart.",
+            change="Demucs with three layers and 64 channels, as the package builds it: no BiLSTM",
+            literature="drums −0.80, bass −1.21 dB for full Demucs v2 without its BiLSTM (facebookresearch/demucs, results)",
+            extras="no BiLSTM",
+            model_settings={"lstm_layers": 0},
+            t4_step_s=0.9,
+        ),
+        of(
+            "Base",
+            "Base-4",
+            title="Four sources, STFT masks",
+            hypothesis="The reference for A-4: the same four sources from masks on the mixture's phase.",
+            change="four heads on the trunk, with equal weights",
+            literature="below umxhq's 6.25, 6.04, 5.07 and 4.28 dB for vocals, drums, bass, other (sigsep/open-unmix-pytorch)",
+            extras="four heads",
+            model="openunmix-multitask",
+            model_settings={"sources": STEMS},
+            t4_step_s=0.25,
+        ),
+        of(
+            "A",
+            "A-4",
+            title="Demucs-tiny on four sources",
+            hypothesis=menu["A"].hypothesis,
+            change="A on vocals, drums, bass and other; Base-4 is what it is compared with",
+            plan=menu["A"].plan,
+            literature="full Demucs v2 against UMX: drums +0.99 [0.60, 1.39], bass +1.41 [0.94, 1.90], after 257 GPU-hours",
+            extras="four sources",
+            model_settings={"sources": STEMS},
+        ),
+        of(
+            "B",
+            "B-wiener",
+            title="Two heads and a Wiener filter",
+            hypothesis="With estimates of both sources, a Wiener filter can use where they stand in the stereo image.",
+            change="B's weights, not trained again; its two estimates go through one step of openunmix's Wiener filter",
+            literature="+0.3 dB with four targets, +2.1 for the accompaniment in residual mode (sigsep/open-unmix-pytorch #7, #34)",
+            extras="two heads, Wiener",
+            model_settings={"wiener": True},
+            weights_of="B",
+        ),
+    ]

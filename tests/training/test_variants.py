@@ -1,0 +1,61 @@
+"""Rows that need more than other settings: another row's weights, another sample rate, four sources."""
+
+import pytest
+import torch
+
+from sepkit import models
+from sepkit.experiments import MENU, resolve
+from sepkit.profiles import PROFILES
+from sepkit.storage import Root, write_json
+from sepkit.training.checkpoints import AtomicCheckpointIO, load_checkpoint, load_model
+from sepkit.training.train import cache_sources, train, training_cache
+
+NARROW = {
+    "demucs-tiny": {"channels": 4},
+    "band-split": {"features": 8, "hidden_size": 8, "layers": 1, "mask_hidden_size": 8},
+}
+
+
+def test_b_wiener_takes_the_weights_of_b_and_trains_nothing(mini_songs, tiny, make_root):
+    root = make_root()
+    where = {"profile": tiny, "data": mini_songs, "device": "cpu", "root": root}
+    wiener, b = train("B-wiener", **where), train("B", **where)
+    one, two = load_model(wiener), load_model(b)
+    assert (one.wiener, two.wiener) == (True, False)
+    assert all(torch.equal(value, two.state_dict()[key]) for key, value in one.state_dict().items())
+    assert wiener.finished
+    assert wiener.status["minutes"] == 0
+    assert "B-s0" in wiener.status["stopped"]
+    spent = Root.open(root, tiny).budget()
+    assert "B-wiener-s0" not in set(spent["run"])
+    again = train("B-wiener", **where)
+    assert again.status == wiener.status
+
+
+def test_base_32k_trains_on_songs_at_32_khz(mini_songs, tiny, make_root):
+    root = Root.open(make_root(), tiny)
+    run = train("Base-32k", profile=tiny, data=mini_songs, device="cpu", root=root)
+    assert load_model(run).sample_rate == 32000
+    cache, _ = training_cache(resolve(MENU["Base-32k"], tiny), tiny, mini_songs, root)
+    assert cache.sample_rate == 32000
+    assert run.config["data"]["cache"] == cache.fingerprint
+
+
+@pytest.mark.parametrize("name", ["A-4", "Base-4"])
+def test_four_sources_come_from_the_cache_of_four_stems(name):
+    assert cache_sources(resolve(MENU[name], PROFILES["full"])) == ("vocals", "drums", "bass", "other")
+
+
+@pytest.mark.parametrize("name", MENU)
+def test_checkpoints_of_every_row_load_with_weights_only(name, tmp_path):
+    settings = resolve(MENU[name], PROFILES["demo"])
+    narrow = NARROW.get(settings["model"]["name"], {"hidden_size": 8})
+    settings["model"] = {**settings["model"], **narrow}
+    run = Root.open(tmp_path, "demo").run(f"{name}-s0")
+    write_json(run.path / "config.json", settings)
+    model = models.build(**settings["model"])
+    state = {f"model.{key}": value for key, value in model.state_dict().items()}
+    AtomicCheckpointIO().save_checkpoint({"state_dict": state, "epoch": 1}, run.best)
+    assert load_checkpoint(run.best)["state_dict"].keys() == state.keys()
+    loaded = load_model(run).state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in model.state_dict().items())
