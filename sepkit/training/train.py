@@ -5,9 +5,12 @@ A run is resumed where it was and a finished one is returned as it is.  All rand
 """
 
 import contextlib
+import fcntl
 import io
 import os
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +80,35 @@ def train(
         _same_settings(run, config)
     else:
         write_json(run.path / "config.json", config)
-    if settings["weights_of"]:
-        other = train(
-            settings["weights_of"], profile=profile, data=data, root=root, seed=seed, fold=fold, device=device
-        )
-        take_weights(run, other)
-    else:
-        fit(run, config, cache, device, start)
+    with alone(run):
+        if run.finished:  # by another process, meanwhile
+            return run
+        if settings["weights_of"]:
+            other = train(
+                settings["weights_of"],
+                profile=profile,
+                data=data,
+                root=root,
+                seed=seed,
+                fold=fold,
+                device=device,
+            )
+            take_weights(run, other)
+        else:
+            fit(run, config, cache, device, start)
     return run
+
+
+@contextlib.contextmanager
+def alone(run: Run) -> Iterator[None]:
+    """Waits, saying so, while another process trains `run`; a lock on its config.json, gone with its holder."""
+    with (run.path / "config.json").open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{run.name} is being trained by another process; waiting for it", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def starting_weights(row: str | None, **where: Any) -> dict[str, torch.Tensor] | None:
@@ -107,7 +131,9 @@ def training_cache(
         raise UsageError(
             f"The loss {loss} needs waveforms, which a stft cache does not hold; use cache_kind wave."
         )
-    wanted = CacheSettings(kind=kind, sample_rate=settings["model"]["sample_rate"], sources=cache_sources(settings))
+    wanted = CacheSettings(
+        kind=kind, sample_rate=settings["model"]["sample_rate"], sources=cache_sources(settings)
+    )
     return build_cache(folder, root, wanted, splits=("train", "valid")), folder.layout
 
 
@@ -123,28 +149,44 @@ def train_many(
 
     n_jobs: runs at a time, None for one a core without a GPU and one with it; `where` as for `train`.
     """
-    todo = [(row, seed, fold) for row in experiments for seed in seeds for fold in folds]
+    rows, seeds, folds = list(experiments), list(seeds), list(folds)
+    todo = [(row, seed, fold) for row in rows for seed in seeds for fold in folds]
     jobs = n_jobs or (1 if pick_device(where.get("device")) == "cuda" else os.cpu_count() or 1)
-    if jobs > 1 and len(todo) > 1:  # runs side by side find their caches built
+    jobs = min(jobs, max(1, len(todo)))
+    if jobs > 1:  # runs side by side find their caches built, and the runs that they start from
         profile = get_profile(where.get("profile"))
-        for settings in {
-            str(s): s for s in (resolve(get_experiment(row), profile) for row, _, _ in todo)
-        }.values():
-            training_cache(settings, profile, where.get("data"), Root.open(where.get("root"), profile))
-            for seed, fold in dict.fromkeys((seed, fold) for _, seed, fold in todo):
-                starting_weights(settings["start_from"] or settings["weights_of"], seed=seed, fold=fold, **where)
+        settings = [resolve(get_experiment(row), profile) for row in rows]
+        for one in {str((s["model"], s["training"]["cache_kind"])): s for s in settings}.values():
+            training_cache(one, profile, where.get("data"), Root.open(where.get("root"), profile))
+        starts = dict.fromkeys(s["start_from"] or s["weights_of"] for s in settings)
+        if "umxhq" in starts:
+            starting_weights("umxhq")
+        before = [row for row in starts if row not in (None, "umxhq")]
+        if before:
+            train_many(before, seeds=seeds, folds=folds, n_jobs=n_jobs, **where)
     runs = spread(
-        (delayed(_train_quietly)(row, seed=seed, fold=fold, **where) for row, seed, fold in todo),
-        n_jobs=min(jobs, max(1, len(todo))),
+        (
+            delayed(_train_quietly)(os.getpid(), row, seed=seed, fold=fold, **where)
+            for row, seed, fold in todo
+        ),
+        n_jobs=jobs,
     )
     name = lambda run: f"{run.name} {run.status['stopped']}, {run.status['minutes']:.1f} min"  # noqa: E731
     return list(progress(runs, doing="train", total=len(todo), name=name))
 
 
-def _train_quietly(row: str | Experiment, **where: Any) -> Run:
+def _train_quietly(caller: int, row: str | Experiment, **where: Any) -> Run:
     """`train` in a worker, whose lines would come out of order, past the notebook that asked for them."""
+    if os.getppid() == caller:  # joblib's worker: it would train on after its caller was killed
+        threading.Thread(target=_end_with, args=(caller,), daemon=True).start()
     with contextlib.redirect_stdout(io.StringIO()):
         return train(row, **where)
+
+
+def _end_with(caller: int) -> None:
+    while os.getppid() == caller:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def run_name(experiment: str, seed: int, fold: int | None = None) -> str:
