@@ -25,6 +25,7 @@ from sepkit.errors import SepkitError
 from sepkit.profiles import Profile, get_profile
 
 BUDGET_COLUMNS = ("time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib")
+SCORE_DECIMALS = 6  # of a dB in scores.csv; beyond them a sum's order decides
 VERSIONED = ("torch", "lightning", "openunmix", "numpy", "scipy")
 
 
@@ -76,6 +77,14 @@ def read_json(path: Path, what: str) -> Any:
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     with writing(path) as part:
         table.to_csv(part, index=False)
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """scores.csv, every value as it was written; undefined ones are NaN with a reason in `status`."""
+    empty = {name: [""] for name in ("value", "fold", "accompaniment")}  # a song may be called "NA"
+    kinds: Any = {"track": str, "run": str, "accompaniment": object, "value": float}
+    table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
+    return table.round({"value": SCORE_DECIMALS})  # pandas before 3 reads some a bit beside
 
 
 def default_root(profile: Profile) -> Path:
@@ -215,12 +224,12 @@ class Run:
         return self.path / "scores.csv"
 
     def scores(self) -> pd.DataFrame:
-        """scores.csv as a table; undefined values are NaN with a reason in `status`."""
+        """scores.csv as a table; see `read_scores`."""
         if not self.scores_path.exists():
             raise SepkitError(
                 f"{self.name} is not scored yet ({self.scores_path} is absent); evaluate it first."
             )
-        return pd.read_csv(self.scores_path, dtype={"track": str, "run": str}, keep_default_na=True)
+        return read_scores(self.scores_path)
 
 
 def versions() -> dict[str, str]:

@@ -1,14 +1,20 @@
-"""A run and its songs -> estimates -> scores.csv, song by song.
+"""A run and its songs -> estimates -> scores.csv and frames.csv, song by song.
 
 Songs are spread over joblib's workers (a dask cluster under `joblib.parallel_config`) and written as
 they come, so a kill loses at most the songs in work, and the next call goes on with the rest.  The
-result does not depend on the number of workers.  `mixture` and `oracle` are runs without training:
-the mixture as the estimate of every source, and the ideal ratio mask.
+result does not depend on the number of workers.  A song whose estimate can't be scored becomes rows
+that are undefined with the reason, and the others go on.  `mixture` and `oracle` are runs without
+training: the mixture as the estimate of every source, and the ideal ratio mask.
+
+frames.csv holds what the medians of scores.csv are taken from: track, source, frame (the second that it
+begins at) and the four BSS Eval scores in dB, empty where undefined.  It is written first, so that a song
+in scores.csv is complete.
 """
 
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +27,31 @@ from sepkit.data.cache import Cache, CacheSettings, build_cache
 from sepkit.data.check import require_headers
 from sepkit.data.locate import locate_songs
 from sepkit.errors import SepkitError, UsageError
-from sepkit.evaluation.metrics import PROTOCOLS, score_track
+from sepkit.evaluation.bss_eval import References
+from sepkit.evaluation.estimators import (
+    SCORE_RATE,
+    Estimator,
+    ModelEstimate,
+    accompaniment_of,
+    make_estimator,
+)
+from sepkit.evaluation.filters import Array
+from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS, PROTOCOLS, score_track
+from sepkit.evaluation.sides import REFERENCES
 from sepkit.models import refuse_contaminated
-from sepkit.models.separation import separate
-from sepkit.models.stft import STFT
 from sepkit.parallel import spread
 from sepkit.profiles import Profile, get_profile
 from sepkit.progress import progress
-from sepkit.storage import Root, Run, write_csv, write_json
-from sepkit.training.checkpoints import load_model
+from sepkit.storage import SCORE_DECIMALS, Root, Run, read_scores, write_csv, write_json
 from sepkit.training.devices import device_name, one_thread, pick_device
 
 COLUMNS = [
     "run", "experiment", "seed", "fold", "track", "source", "metric", "value",
     "protocol", "frames", "frames_dropped", "status", "accompaniment",
 ]  # fmt: skip
-SCORE_RATE = 44100
-DECIMALS = 6  # of a dB; beyond them a sum's order decides
-REFERENCES = ("mixture", "oracle")
-# (mixture, targets) -> estimates, each {source: (channel, time)} or (channel, time), at SCORE_RATE
-Estimator = Callable[[np.ndarray, dict[str, np.ndarray]], dict[str, np.ndarray]]
+FRAME_METRICS = BSS_EVAL_METRICS
+FRAME_COLUMNS = ["track", "source", "frame", *FRAME_METRICS]
+Rows = list[dict[Any, Any]]
 
 
 def evaluate(
@@ -69,10 +80,7 @@ def evaluate(
         raise UsageError(f"Expected split test or valid, got {split!r}.")
     path = scores_path(run, split)
     cache, songs = scoring_songs(run, data, split)
-    done: dict[str, list[dict[Any, Any]]] = {}
-    if path.exists():
-        rows = read_scores(path).groupby("track", sort=False)
-        done = {str(song): scores.to_dict("records") for song, scores in rows}
+    done = _done(run, split)
     todo = [song for song in songs if song not in done]
     if todo:
         device = pick_device(device)
@@ -81,17 +89,20 @@ def evaluate(
         facts["accompaniment"] = accompaniment_of(estimator)
         start = time.perf_counter()
         try:
-            for song, scores in progress(
+            for song, (scores, frames) in progress(
                 score_songs(estimator, cache, todo, device, n_jobs),
                 doing=f"score {run.name}", total=len(todo), name=lambda item: item[0],
             ):  # fmt: skip
-                done[song] = [{**facts, "track": song, **score} for score in scores]
-                _write_scores(path, done, songs)
+                done[song] = (
+                    [{**facts, "track": song, **score} for score in scores],
+                    [{"track": song, **frame} for frame in frames],
+                )
+                _write(run, split, done, songs)
                 start = _spend(run, split, device, start)
         finally:
             _spend(run, split, device, start)
     elif done.keys() != set(songs):  # a song was excluded since then
-        _write_scores(path, done, songs)
+        _write(run, split, done, songs)
     return read_scores(path)
 
 
@@ -99,16 +110,39 @@ def scores_path(run: Run, split: str = "test") -> Path:
     return run.scores_path if split == "test" else run.path / "valid_scores.csv"
 
 
-def read_scores(path: Path) -> pd.DataFrame:
-    """scores.csv, every value as it was written; undefined ones are NaN with a reason in `status`."""
-    table = pd.read_csv(path, dtype={"track": str, "run": str})
-    table["value"] = table["value"].round(DECIMALS)  # pandas before 3 reads some a bit beside
-    return table
+def frames_path(run: Run, split: str = "test") -> Path:
+    path = scores_path(run, split)
+    return path.with_name(path.name.replace("scores", "frames"))
 
 
-def _write_scores(path: Path, done: dict[str, list[dict[Any, Any]]], songs: list[str]) -> None:
+def read_frames(path: Path) -> pd.DataFrame:
+    """frames.csv as a table, undefined scores NaN; columns as above."""
+    kinds: Any = {"track": str, **dict.fromkeys(FRAME_METRICS, float)}
+    empty = {name: [""] for name in FRAME_METRICS}
+    table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
+    return table.round(dict.fromkeys(FRAME_METRICS, SCORE_DECIMALS))  # as in `read_scores`
+
+
+def _done(run: Run, split: str) -> dict[str, tuple[Rows, Rows]]:
+    """{song: (its scores, its frames)} of what is scored already."""
+    path, frames = scores_path(run, split), frames_path(run, split)
+    if not path.exists():
+        return {}
+    tables = [read_scores(path), read_frames(frames) if frames.exists() else pd.DataFrame({"track": []})]
+    rows, windows = (
+        {str(song): part.to_dict("records") for song, part in table.groupby("track", sort=False)}
+        for table in tables
+    )
+    return {song: (scores, windows.get(song, [])) for song, scores in rows.items()}
+
+
+def _write(run: Run, split: str, done: dict[str, tuple[Rows, Rows]], songs: list[str]) -> None:
     """The rows of the songs that are done, in the order of `songs`."""
-    write_csv(path, pd.DataFrame([row for song in songs for row in done.get(song, [])], columns=COLUMNS))
+    kept = [done[song] for song in songs if song in done]
+    frames = pd.DataFrame([row for _, rows in kept for row in rows], columns=FRAME_COLUMNS)
+    scores = pd.DataFrame([row for rows, _ in kept for row in rows], columns=COLUMNS)
+    write_csv(frames_path(run, split), frames)
+    write_csv(scores_path(run, split), scores)
 
 
 def _spend(run: Run, split: str, device: str, start: float) -> float:
@@ -162,53 +196,6 @@ def scoring_songs(run: Run, data: Path | str | None, split: str = "test") -> tup
     return cache, config["data"]["valid"] if config.get("fold") is not None else cache.names(split)
 
 
-def make_estimator(run: Run, device: str = "cpu") -> Estimator:
-    """What turns a mixture into estimates: the run's best weights, or a reference."""
-    experiment = run.config["experiment"]
-    if experiment == "mixture":
-        return mixture_estimate
-    if experiment == "oracle":
-        return oracle_estimate
-    return ModelEstimate(load_model(run), device)
-
-
-class ModelEstimate:
-    """The estimates of a network; a class and not a closure, so that it travels to workers."""
-
-    def __init__(self, model: torch.nn.Module, device: str) -> None:
-        self.model, self.device = model, device
-
-    def __call__(self, mixture: np.ndarray, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return separate(self.model, mixture, SCORE_RATE, device=self.device)
-
-
-def accompaniment_of(estimator: Estimator) -> str:
-    """How the accompaniment comes about: modelled, or residual, the mixture minus the vocals."""
-    sources: Any = estimator.model.sources if isinstance(estimator, ModelEstimate) else ("vocals",)
-    return "residual" if tuple(sources) == ("vocals",) else "modelled"
-
-
-def mixture_estimate(mixture: np.ndarray, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The mixture as the estimate of every source."""
-    return dict.fromkeys(target, mixture)
-
-
-def oracle_estimate(
-    mixture: np.ndarray, target: dict[str, np.ndarray], n_fft: int = 1024, hop_length: int = 256
-) -> dict[str, np.ndarray]:
-    """Ideal ratio mask |V| / (|V| + |A|) times the mixture's spectrum; accompaniment is the rest.
-
-    |A| is the magnitude of the spectrum of the summed other stems; Hann window.
-    """
-    stft = STFT(n_fft, hop_length)
-    vocals, accompaniment, whole = (
-        stft(torch.from_numpy(audio)) for audio in (target["vocals"], target["accompaniment"], mixture)
-    )
-    mask = vocals.abs() / (vocals.abs() + accompaniment.abs()).clamp_min(1e-10)
-    estimate = stft.inverse(mask * whole, mixture.shape[-1]).numpy()
-    return {"vocals": estimate, "accompaniment": mixture - estimate}
-
-
 def song_audio(cache: Cache, song: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(mixture (channel, time), {source: (channel, time)}) of a whole song."""
     sources = cache.sources(song)
@@ -231,15 +218,17 @@ def estimates(
     return clips
 
 
-def score_songs(estimator: Estimator, cache: Cache, songs: list[str], device: str, n_jobs: int | None):
-    """Yields (song, rows) in order.  On a GPU the parent separates while workers score."""
+def score_songs(
+    estimator: Estimator, cache: Cache, songs: list[str], device: str, n_jobs: int | None
+) -> Iterator[tuple[str, tuple[Rows, Rows]]]:
+    """Yields (song, (scores, frames)) in order.  On a GPU the parent separates while workers score."""
     n_jobs = n_jobs or os.cpu_count() or 1
     on_gpu = device == "cuda" and isinstance(estimator, ModelEstimate)
 
     def jobs():
         for song in songs:
             if on_gpu:
-                yield delayed(_score)(cache, song, None, estimator(*song_audio(cache, song)))
+                yield delayed(_score)(cache, song, None, _estimate(estimator, *song_audio(cache, song)))
             else:
                 yield delayed(_score)(cache, song, estimator, None)
 
@@ -247,15 +236,66 @@ def score_songs(estimator: Estimator, cache: Cache, songs: list[str], device: st
     return zip(songs, results, strict=True)
 
 
-def _score(cache: Cache, song: str, estimator: Estimator | None, estimate: dict[str, np.ndarray] | None):
-    """The rows of one song, rounded."""
+class Windows(References):
+    """Keeps every window's scores of the last estimate, of which `score_track` takes the medians."""
+
+    last: dict[str, Array] | None = None
+
+    def score(self, estimate: Any) -> dict[str, Array]:
+        self.last = super().score(estimate)
+        return self.last
+
+
+def _estimate(
+    estimator: Estimator, mixture: np.ndarray, target: dict[str, np.ndarray]
+) -> dict[str, np.ndarray] | SepkitError:
+    """The estimates, or why there are none."""
+    try:
+        return estimator(mixture, target)
+    except SepkitError as error:
+        return error
+
+
+def _score(
+    cache: Cache,
+    song: str,
+    estimator: Estimator | None,
+    estimate: dict[str, np.ndarray] | SepkitError | None,
+) -> tuple[Rows, Rows]:
+    """(scores, frames) of one song, rounded."""
+    sources = PROTOCOLS["2stem"]
     with one_thread("cpu"):
         mixture, target = song_audio(cache, song)
+        windows = Windows(np.stack([target[source] for source in sources]), SCORE_RATE)
         if estimate is None:
             assert estimator is not None
-            estimate = estimator(mixture, target)
-        rows = score_track(
-            estimate={source: estimate[source] for source in PROTOCOLS["2stem"]},
-            target=target, sample_rate=SCORE_RATE, track=song,
-        )  # fmt: skip
-    return [{**row, "value": round(row["value"], DECIMALS)} for row in rows]
+            estimate = _estimate(estimator, mixture, target)
+        try:
+            if isinstance(estimate, SepkitError):
+                raise estimate
+            rows = score_track(
+                estimate={source: estimate[source] for source in sources},
+                target=target, sample_rate=SCORE_RATE, references=windows, track=song,
+            )  # fmt: skip
+        except SepkitError as error:  # the song is lost, the others are not
+            rows = _undefined(f"undefined: {' '.join(str(error).split())}", windows.windows)
+    scores = windows.last or dict.fromkeys(
+        ("sdr", "isr", "sir", "sar"), np.full((len(sources), windows.windows), np.nan)
+    )
+    frames = [
+        {"source": source, "frame": frame}
+        | {name: round(float(scores[name.split("_")[0]][i, frame]), SCORE_DECIMALS) for name in FRAME_METRICS}
+        for i, source in enumerate(sources)
+        for frame in range(windows.windows)
+    ]
+    return [{**row, "value": round(row["value"], SCORE_DECIMALS)} for row in rows], frames
+
+
+def _undefined(status: str, windows: int) -> Rows:
+    """The rows of a song whose estimate can't be scored."""
+    return [
+        {"source": source, "metric": metric, "value": math.nan, "protocol": "2stem",
+         "frames": 0, "frames_dropped": windows, "status": status}
+        for source in PROTOCOLS["2stem"]
+        for metric in METRICS
+    ]  # fmt: skip

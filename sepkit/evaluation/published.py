@@ -37,7 +37,7 @@ def umxhq_check(
     device = pick_device(device)
     rows = [
         {"run": "umxhq", "experiment": "umxhq", "seed": 0, "fold": None, "track": song, **row}
-        for song, scored in score_songs(ModelEstimate(network, device), cache, songs, device, None)
+        for song, (scored, _) in score_songs(ModelEstimate(network, device), cache, songs, device, None)
         for row in scored
     ]
     figures = summary(pd.DataFrame(rows))

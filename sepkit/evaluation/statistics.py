@@ -1,31 +1,39 @@
-"""Is the difference real? Paired comparison of two runs over the same songs.
+"""Is the difference real? Paired comparison of two runs, or two methods, over the same songs.
 
 Conventions: scores are DataFrames with the columns of scores.csv, one row for each song, source and
 metric; differences are run − base, in dB. A song's scores are averaged over seeds (and folds) first.
-Silence or any other undefined score (NaN) takes the song out of both sides and is counted. Only
-equal metric names and equal protocols are ever compared.
+Silence or any other undefined score (NaN) takes the song out of both sides and is counted. Only equal
+metric names, protocols and, for the accompaniment, equal origins are ever compared.
 
-The test is Wilcoxon's signed-rank test, two-sided, zero differences dropped (`zero_method="wilcox"`):
-exact up to 50 pairs without ties, else the normal approximation. It asks whether these two sets of
-checkpoints differ over songs; it can't see how another training seed would have turned out.
+Two questions, two answers. Wilcoxon's signed-rank test over songs, two-sided, zero differences dropped
+(`zero_method="wilcox"`; exact up to 50 pairs without ties, else the normal approximation) asks whether
+these checkpoints differ; it can't see how another seed would have turned out. `method_interval` asks
+whether the methods differ (`sepkit.evaluation.methods`), and needs two seeds a side.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
-from sepkit.errors import SepkitError
 from sepkit.evaluation.filters import Array
+from sepkit.evaluation.methods import components
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, LOWER_IS_BETTER
+from sepkit.evaluation.paired import (
+    artist,
+    artist_bootstrap,
+    artist_interval,
+    hodges_lehmann,
+    rank_biserial,
+    wilcoxon,
+)
+from sepkit.evaluation.sides import COLUMNS, Side, refuse_mixing
 
-COLUMNS = ("run", "experiment", "seed", "fold", "track", "source", "metric", "value", "protocol", "status")
-ZERO_DB = 1e-9  # smaller differences are rounding
-EXACT_UP_TO = 50  # pairs
+__all__ = ["COLUMNS", "Comparison", "compare_scores", "holm", "summary"]
+# Scores are written with 6 decimals and museval's with 5, so that equal scores may differ by 1e-5.
+ZERO_DB = 2e-5
 # Test songs whose artists also sing in the training songs.
 ARTIST_OVERLAP = ("Hollow Ground - Ill Fate", "Skelpolu - Resurrection", "The Long Wait - Dark Horses")
 # Nearly silent vocals: −15 to −24 dB for good systems, which rules any mean.
@@ -34,7 +42,11 @@ OUTLIERS = ("PR - Happy Daze", "PR - Oh No")
 
 @dataclass(frozen=True)
 class Comparison:
-    """A run against a base on one metric of one source; `sentence` says it all in words."""
+    """A run against a base on one metric of one source.
+
+    `sentence` says in words what the test over songs found, `method_sentence` what can be said of the
+    methods.
+    """
 
     run: str
     base: str
@@ -47,7 +59,9 @@ class Comparison:
     p_value: float | None  # None where the test does not apply
     alpha: float
     median_difference: float  # Hodges–Lehmann pseudo-median, dB
-    interval: tuple[float, float]  # 95 %; infinite with fewer than 6 pairs
+    interval: tuple[float, float]  # 95 %, songs independent; infinite with fewer than 6 pairs
+    artists: int
+    artist_interval: tuple[float, float]  # 95 %, artists resampled; infinite with fewer than 6
     share_improved: float  # of the n pairs
     rank_biserial: float  # −1 … 1, positive where the run is better
     method: str  # "exact", "normal approximation" or "none"
@@ -56,6 +70,9 @@ class Comparison:
     better: bool  # significantly better
     enough: bool  # pairs enough for p < alpha to be possible
     sentence: str
+    seeds: tuple[int, int]  # of the run and of the base
+    method_interval: tuple[float, float] | None  # 95 %, over songs and seeds; None with one seed a side
+    method_sentence: str
     dropped: dict[str, str] = field(default_factory=dict)  # song: reason
 
     @property
@@ -76,13 +93,13 @@ def compare_scores(
 ) -> Comparison:
     """Paired comparison over songs, run − base.
 
-    The estimate is the Hodges–Lehmann pseudo-median (median of all pairwise means of differences) with
-    the interval that inverts the signed-rank test (Hollander, Wolfe, Chicken 2014, ch. 3); the effect
-    size is the matched-pairs rank-biserial correlation (Kerby 2014).
+    A side holds one run, or several seeds of one experiment. Differences below 2e-5 dB are rounding and
+    count as zero. Every number is explained at `Comparison`, and where it is computed:
+    `sepkit.evaluation.paired` and `.methods`.
 
     Raises:
-        SepkitError: a column, the metric or the source is missing; protocols differ; the two sides hold
-        different songs, or one song twice.
+        SepkitError: a column, the metric or the source is missing; protocols, or origins of the
+        accompaniment, differ; the two sides hold different songs, or one song twice.
 
     >>> run, base = (pd.DataFrame({
     ...     "run": name, "experiment": name, "seed": 0, "fold": None, "track": list("abcdefghij"),
@@ -91,42 +108,37 @@ def compare_scores(
     >>> result = compare_scores(run, base)
     >>> result.n, round(result.median_difference, 2), result.p_value, result.mark
     (10, 0.45, 0.00390625, '✓')
+    >>> result.method_interval, result.method_sentence
+    (None, 'C against Base: one seed: no claim about the method (seeds: 1 of C, 1 of Base).')
     """
-    run, base = _Side(scores, metric, source, "run"), _Side(base_scores, metric, source, "base")
-    if run.protocol != base.protocol:
-        raise SepkitError(
-            f"{run.name} was scored as {run.protocol} and {base.name} as {base.protocol}: they count different "
-            "windows, so score both with one protocol before comparing."
-        )
-    only = (("run", run.songs - base.songs), ("base", base.songs - run.songs))
-    listed = "; ".join(f"only in the {side}: {', '.join(sorted(songs))}" for side, songs in only if songs)
-    if listed:
-        raise SepkitError(f"both sides must hold the same songs; {listed}: score what is missing.")
-
+    run, base = Side(scores, metric, source, "run"), Side(base_scores, metric, source, "base")
+    refuse_mixing(run, base)
     dropped = {song: why for side in (base, run) for song, why in side.undefined.items()}
     songs = sorted(run.songs - set(dropped))
     raw = run.means[songs].to_numpy() - base.means[songs].to_numpy()
     differences = np.where(np.abs(raw) < ZERO_DB, 0.0, np.round(raw, 9))  # what rounding split is tied
     gains = -differences if metric in LOWER_IS_BETTER else differences
     moved = gains[gains != 0]
-    ranks = scipy.stats.rankdata(np.abs(moved))
     fewest = 2 + math.floor(-math.log2(alpha))  # the least two-sided p is 2 · 2⁻ⁿ
-    p_value, method = _wilcoxon(moved) if len(moved) else (None, "none")
-    effect = float((ranks * np.sign(moved)).sum() / ranks.sum()) if len(moved) else 0.0
+    p_value, how = wilcoxon(moved) if len(moved) else (None, "none")
+    effect = rank_biserial(moved)
     significant = len(moved) >= fewest and p_value is not None and p_value < alpha
     middle, interval = hodges_lehmann(differences)
+    artists = len({artist(song) for song in songs})
+    draws = artist_bootstrap(differences, songs) if songs else np.array([math.nan])
+    over_artists = artist_interval(draws, artists)
     improved = int((gains > 0).sum())
 
     counts = f"n = {len(songs)} songs, {len(dropped)} dropped as undefined, {len(songs) - len(moved)} without change"
     uneven = int((run.frames[songs] != base.frames[songs]).sum())
     if uneven:
         counts += f", {uneven} with medians over unlike numbers of windows"
-    about = f"{run.name} against {base.name}, {metric} of {source} ({run.protocol})"
+    about = f"{run.name} against {base.name}, {metric} of {source} ({run.protocol}{_origin(run)})"
     numbers = (
-        f"{middle:+.2f} dB (95 % interval {interval[0]:+.2f} to {interval[1]:+.2f}), {improved} of {len(songs)} "
-        f"songs better, rank-biserial {effect:+.2f}"
+        f"{middle:+.2f} dB (95 % interval {_span(interval)}; {_span(over_artists)} with {artists} artists "
+        f"resampled), {improved} of {len(songs)} songs better, rank-biserial {effect:+.2f}"
     )
-    test = f"Wilcoxon two-sided, {method}, zeros dropped"
+    test = f"Wilcoxon two-sided, {how}, zeros dropped"
     shown = "" if p_value is None else "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.4f}"
     if not songs:
         sentence = f"{about}: no song is defined on both sides; the test does not apply ({counts})."
@@ -140,43 +152,56 @@ def compare_scores(
     else:
         verdict = ("better" if effect > 0 else "worse") if significant else "no significant difference"
         sentence = f"{about}: {verdict} at p < {alpha:g}: {numbers}, {shown} ({test}; {counts})."
-    if (
-        p_value is not None
-        and min(run.seeds, base.seeds) == 1
-        and not {run.name, base.name} & {"mixture", "oracle"}
-    ):
+    if p_value is not None and not _seeds_vary(run, base) and not (run.reference and base.reference):
         sentence = (
             f"{sentence[:-1]}, and with one seed a side this compares two checkpoints, not two methods."
         )
+    method_interval, method_sentence = _methods(run, base, songs, draws, artists, metric, len(moved))
     return Comparison(
         run=run.name, base=base.name, metric=metric, source=source, protocol=run.protocol,
         n=len(songs), n_dropped=len(dropped), n_zero=len(songs) - len(moved),
         p_value=p_value, alpha=alpha, median_difference=middle, interval=interval,
+        artists=artists, artist_interval=over_artists,
         share_improved=improved / len(songs) if songs else math.nan, rank_biserial=effect,
-        method=method, zero_method="wilcox", significant=significant, better=significant and effect > 0,
-        enough=len(moved) >= fewest, sentence=sentence, dropped=dropped,
+        method=how, zero_method="wilcox", significant=significant, better=significant and effect > 0,
+        enough=len(moved) >= fewest, sentence=sentence, seeds=(run.seeds, base.seeds),
+        method_interval=method_interval, method_sentence=method_sentence, dropped=dropped,
     )  # fmt: skip
 
 
-def hodges_lehmann(differences: Array, level: float = 0.95) -> tuple[float, tuple[float, float]]:
-    """Pseudo-median of paired differences and its distribution-free interval.
+def _seeds_vary(run: Side, base: Side) -> bool:
+    """Whether each side has two seeds, or is a reference, which has none."""
+    return all(side.seeds > 1 or side.reference for side in (run, base))
 
-    The k-th smallest and largest pairwise means, k the largest with P(T < k) ≤ (1 − level) / 2 for the
-    signed-rank statistic T under its null. Infinite where n is too small for the level; NaN for n = 0.
 
-    >>> hodges_lehmann(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
-    (3.5, (1.0, 6.0))
-    """
-    n = len(differences)
-    if n == 0:
-        return math.nan, (math.nan, math.nan)
-    means = np.sort(np.add.outer(differences, differences)[np.triu_indices(n)] / 2)
-    null = np.ones(1)  # distribution of T: a sum of ranks, each there or not with probability 1/2
-    for rank in range(1, n + 1):
-        null = (np.pad(null, (0, rank)) + np.pad(null, (rank, 0))) / 2
-    k = int(np.searchsorted(np.cumsum(null), (1 - level) / 2, side="right"))
-    interval = (float(means[k - 1]), float(means[-k])) if k else (-math.inf, math.inf)
-    return float(np.median(means)), interval
+def _methods(
+    run: Side, base: Side, songs: list[str], draws: Array, artists: int, metric: str, moved: int
+) -> tuple[tuple[float, float] | None, str]:
+    """The interval over songs and seeds, and what it says."""
+    about = f"{run.name} against {base.name}"
+    seeds = f"seeds: {run.seeds} of {run.name}, {base.seeds} of {base.name}"
+    if not songs or not moved:
+        return None, f"{about}: no differences, so there is nothing to claim about the method ({seeds})."
+    if not _seeds_vary(run, base):
+        return None, f"{about}: one seed: no claim about the method ({seeds})."
+    parts = components(run.table[songs].to_numpy(), base.table[songs].to_numpy(), draws, artists)
+    if parts is None:
+        return None, f"{about}: one artist only: no claim about the method ({seeds})."
+    low, high = parts.interval
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    verdict = "can't be told apart" if low <= 0 <= high else "better" if sign * low > 0 else "worse"
+    return (low, high), (
+        f"{about} as methods: {verdict}: {parts.estimate:+.2f} dB, 95 % interval {_span((low, high))} over "
+        f"{len(songs)} songs of {artists} artists and over seeds ({seeds}; {parts.degrees:.1f} degrees of freedom)."
+    )
+
+
+def _origin(side: Side) -> str:
+    return f", {side.origin}" if side.origin else ""
+
+
+def _span(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:+.2f} to {interval[1]:+.2f}"
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -202,7 +227,7 @@ def summary(
     and were dropped (where the columns are there), means and medians without the outlier songs and
     without the artist-overlap songs, the protocol and the two aggregation steps in words. In dB.
     """
-    side = _Side(scores, metric, source, "run")
+    side = Side(scores, metric, source, "run")
     values = side.means.drop(index=list(side.undefined))
     plain = values[~values.index.isin(OUTLIERS)]
     unrelated = values[~values.index.isin(ARTIST_OVERLAP)]
@@ -224,59 +249,3 @@ def summary(
         "n_without_overlap": len(unrelated),
         **{name: int(side.rows[name].sum()) for name in ("frames", "frames_dropped") if name in side.rows},
     }
-
-
-class _Side:
-    """The rows of one side for a metric and source: seed-averaged score by song, what is undefined."""
-
-    def __init__(self, scores: pd.DataFrame, metric: str, source: str, side: str) -> None:
-        missing = [name for name in COLUMNS if name not in scores]
-        if missing:
-            raise SepkitError(f"the {side}'s scores lack the columns {', '.join(missing)} of scores.csv.")
-        for column, wanted in (("metric", metric), ("source", source)):
-            there = sorted(map(str, scores[column].unique()))
-            if wanted not in there:
-                raise SepkitError(
-                    f"the {side} has no scores of {column} {wanted!r}, only {', '.join(there) or 'none at all'}; "
-                    "scores with different definitions are never compared."
-                )
-        rows = scores[(scores["metric"] == metric) & (scores["source"] == source)]
-        self.rows = rows = rows.astype({"value": np.float64})
-        if rows.empty:
-            raise SepkitError(f"the {side} has no scores of metric {metric!r} for source {source!r}.")
-        for column in ("protocol", "experiment"):
-            if rows[column].nunique() != 1:
-                kinds = ", ".join(sorted(map(str, rows[column].unique())))
-                raise SepkitError(f"the {side} must hold scores of one {column}; got {kinds}.")
-        twice = rows[rows.duplicated(["seed", "fold", "track"])]
-        if len(twice):
-            raise SepkitError(
-                f"the {side} holds two {metric} scores of {twice['track'].iloc[0]!r} for one seed."
-            )
-        self.protocol = str(rows["protocol"].iloc[0])
-        runs = rows["run"].unique()
-        self.name = str(runs[0] if len(runs) == 1 else rows["experiment"].iloc[0])
-        self.seeds = int(rows["seed"].nunique())
-        # A song with one undefined seed is undefined: a mean over other seeds is another quantity.
-        self.means: pd.Series = rows.groupby("track")["value"].agg(lambda v: v.mean(skipna=False))
-        self.songs = set(self.means.index)
-        frames = rows["frames"] if "frames" in rows else pd.Series(0, index=rows.index)
-        self.frames: pd.Series = frames.groupby(rows["track"]).mean()
-        bad = rows[~np.isfinite(rows["value"])].drop_duplicates("track")
-        reasons = bad["status"].where(bad["status"] != "ok", "no finite score")
-        self.undefined = {
-            song: f"{why} ({self.name})" for song, why in zip(bad["track"], reasons, strict=True)
-        }
-
-
-def _wilcoxon(moved: Array) -> tuple[float, str]:
-    """Two-sided p of non-zero differences, and how it was found."""
-    if len(moved) <= EXACT_UP_TO and len(np.unique(np.abs(moved))) == len(moved):
-        return float(scipy.stats.wilcoxon(moved, zero_method="wilcox", method="exact").pvalue), "exact"
-    method: Any = "asymptotic"
-    try:
-        result = scipy.stats.wilcoxon(moved, zero_method="wilcox", method=method)
-    except ValueError:
-        method = "approx"  # what older scipy calls it
-        result = scipy.stats.wilcoxon(moved, zero_method="wilcox", method=method)
-    return float(result.pvalue), "normal approximation"

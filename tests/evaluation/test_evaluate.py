@@ -13,7 +13,7 @@ import soundfile as sf
 from sepkit import models
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.metrics import METRICS
-from sepkit.storage import Root, write_json
+from sepkit.storage import Root, read_scores, write_json
 from sepkit.training.train import train
 
 # the package exports a function of this name
@@ -60,12 +60,16 @@ def score(songs):
 
 @pytest.fixture(scope="module")
 def scored(trained, songs, tmp_path_factory):
-    """(table, bytes of scores.csv) of an evaluation without a break."""
+    """(table, bytes of scores.csv, bytes of frames.csv) of an evaluation without a break."""
     path = tmp_path_factory.mktemp("straight") / "root"
     shutil.copytree(trained.path, path)
     run = Root.open(path, "demo").run("Base-s0")
     table = evaluate(run, data=songs, device="cpu", n_jobs=1)
-    return table, run.scores_path.read_bytes()
+    return table, *written(run)
+
+
+def written(run):
+    return run.scores_path.read_bytes(), module.frames_path(run).read_bytes()
 
 
 def value(table, song, source, metric):
@@ -79,7 +83,7 @@ def read_wav(songs, song, *stems):
 
 
 def test_scores_have_the_contracts_columns_a_row_for_each_song_source_and_metric(scored):
-    table, _ = scored
+    table = scored[0]
     assert list(table.columns) == [
         "run", "experiment", "seed", "fold", "track", "source", "metric", "value",
         "protocol", "frames", "frames_dropped", "status", "accompaniment",
@@ -96,7 +100,7 @@ def test_scores_have_the_contracts_columns_a_row_for_each_song_source_and_metric
 
 def test_a_song_with_silent_vocals_is_undefined_and_the_others_go_on(scored):
     """S13, S20: undefined values are empty cells with a reason, and come back so."""
-    table, data = scored
+    table, data, _ = scored
     undefined = table[table["value"].isna()]
     assert (undefined["track"] == SILENT).sum() >= 6
     assert undefined["status"].str.startswith("undefined: ").all()
@@ -110,10 +114,29 @@ def test_a_song_with_silent_vocals_is_undefined_and_the_others_go_on(scored):
 
 
 def test_a_table_read_and_written_again_is_the_same_file(scored, tmp_path):
-    _, data = scored
+    _, data, windows = scored
     (tmp_path / "scores.csv").write_bytes(data)
-    module.read_scores(tmp_path / "scores.csv").to_csv(tmp_path / "again.csv", index=False)
+    read_scores(tmp_path / "scores.csv").to_csv(tmp_path / "again.csv", index=False)
     assert (tmp_path / "again.csv").read_bytes() == data
+    (tmp_path / "frames.csv").write_bytes(windows)
+    module.read_frames(tmp_path / "frames.csv").to_csv(tmp_path / "again.csv", index=False)
+    assert (tmp_path / "again.csv").read_bytes() == windows
+
+
+def test_frames_are_what_the_medians_are_taken_from(scored, tmp_path):
+    table, _, data = scored
+    (tmp_path / "frames.csv").write_bytes(data)
+    frames = module.read_frames(tmp_path / "frames.csv")
+    assert list(frames.columns) == [
+        "track", "source", "frame", "sdr_bsseval", "isr_bsseval", "sir_bsseval", "sar_bsseval"
+    ]  # fmt: skip
+    assert len(frames) == 3 * 2 * 2  # two whole seconds of each song
+    for (song, source), rows in frames.groupby(["track", "source"]):
+        for metric in module.FRAME_METRICS:
+            assert value(table, song, source, metric) == pytest.approx(
+                rows[metric].median(), abs=1.5e-6, nan_ok=True
+            )
+    assert frames[frames["track"] == SILENT][module.FRAME_METRICS[0]].isna().all()
 
 
 def test_a_scored_run_is_not_scored_again(run, score, scored, monkeypatch):
@@ -145,13 +168,13 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_file(run, score, scor
         module, "_score", lambda cache, song, *rest: calls.append(song) or once(cache, song, *rest)
     )
     assert score(run).equals(scored[0])
-    assert run.scores_path.read_bytes() == scored[1]
+    assert written(run) == scored[1:]
     assert calls == ["T0 - Test", SILENT, "T2 - Test"]
 
 
 def test_two_workers_give_the_same_bytes(run, score, scored):
     score(run, n_jobs=2)
-    assert run.scores_path.read_bytes() == scored[1]
+    assert written(run) == scored[1:]
 
 
 def test_a_dask_cluster_gives_the_same_bytes(run, score, scored):
@@ -164,7 +187,7 @@ def test_a_dask_cluster_gives_the_same_bytes(run, score, scored):
         joblib.parallel_config(backend="dask"),
     ):
         score(run, n_jobs=2)
-    assert run.scores_path.read_bytes() == scored[1]
+    assert written(run) == scored[1:]
 
 
 def test_an_excluded_song_leaves_the_scores_and_the_others_stay(run, score, scored):
@@ -201,26 +224,41 @@ def test_what_can_not_be_scored_is_refused_before_any_work(run, score, songs):
     assert not run.scores_path.exists()
 
 
-@pytest.mark.parametrize("fault", ["nan", "short"])
-def test_a_bad_estimate_is_refused_by_the_name_of_its_song(run, score, monkeypatch, fault):
-    """S15, S17: the songs before it keep their scores."""
+@pytest.mark.parametrize("fault", ["nan", "short", "refused"])
+def test_a_song_with_a_bad_estimate_is_undefined_and_the_others_go_on(run, score, monkeypatch, fault):
+    """S15, S17: never an exception that loses other songs, never a flattering number."""
+    monkeypatch.setattr(module, "make_estimator", lambda run, device: Faulty(fault))
+    table = score(run)
+    assert table["track"].nunique() == 3
+    bad = table[table["track"] == "T0 - Test"]
+    assert len(bad) == 2 * len(METRICS)
+    assert bad["value"].isna().all()
+    reason = {"nan": "NaN or infinite", "short": "83200", "refused": "no window fits"}[fault]
+    assert bad["status"].str.startswith("undefined: ").all()
+    assert bad["status"].str.contains(reason).all()
+    assert set(bad["frames"]) == {0}
+    assert set(bad["frames_dropped"]) == {2}
+    assert np.isfinite(value(table, "T2 - Test", "vocals", "sdr_bsseval"))
+    frames = module.read_frames(module.frames_path(run))
+    assert frames[frames["track"] == "T0 - Test"]["sdr_bsseval"].isna().tolist() == [True] * 4
 
-    def make_estimator(run, device):
-        def estimate(mixture, target):
-            vocals = 0.5 * mixture
-            if mixture.shape[1] > 88200 and fault == "nan":
+
+class Faulty:
+    """Half the mixture as vocals, but spoilt for the song of exactly two seconds with vocals."""
+
+    def __init__(self, fault):
+        self.fault = fault
+
+    def __call__(self, mixture, target):
+        vocals = 0.5 * mixture
+        if mixture.shape[1] == 88200 and target["vocals"].any():
+            if self.fault == "refused":
+                raise SepkitError("no window fits")
+            if self.fault == "nan":
                 vocals[0, 100] = np.nan
-            elif mixture.shape[1] > 88200:
+            else:
                 vocals = vocals[:, :-5000]
-            return {"vocals": vocals, "accompaniment": mixture - 0.5 * mixture}
-
-        return estimate
-
-    monkeypatch.setattr(module, "make_estimator", make_estimator)
-    reason = "finite" if fault == "nan" else "83213"
-    with pytest.raises(SepkitError, match=f"(?s)vocals.*T2 - Test.*{reason}"):
-        score(run)
-    assert list(module.read_scores(run.scores_path)["track"].unique()) == ["T0 - Test", SILENT]
+        return {"vocals": vocals, "accompaniment": mixture - 0.5 * mixture}
 
 
 def test_estimates_are_as_long_as_their_song_and_add_up_to_it(run, songs):
@@ -264,12 +302,19 @@ def test_a_reference_that_was_killed_at_its_start_goes_on(run, songs, monkeypatc
 def test_where_the_accompaniment_comes_from(name, origin):
     size = {"channels": 4} if name == "demucs-tiny" else {"hidden_size": 8}
     assert module.accompaniment_of(module.ModelEstimate(models.build(name, **size), "cpu")) == origin
-    assert module.accompaniment_of(module.oracle_estimate) == "residual"
+
+
+def test_the_references_say_where_their_accompaniment_comes_from(run):
+    origins = {}
+    for name in module.REFERENCES:
+        write_json(run.root.run(name).path / "config.json", {"experiment": name})
+        origins[name] = module.accompaniment_of(module.make_estimator(run.root.run(name)))
+    assert origins == {"mixture": "mixture", "oracle": "residual"}
 
 
 def test_numbers_as_names_stay_names(run, scored):
     """A song that is called 007 is scored once."""
     text = scored[1].decode().replace("T0 - Test", "007")
     run.scores_path.write_text(text)
-    assert set(module.read_scores(run.scores_path)["track"]) == {"007", SILENT, "T2 - Test"}
-    assert pd.api.types.is_string_dtype(module.read_scores(run.scores_path)["track"])
+    assert set(read_scores(run.scores_path)["track"]) == {"007", SILENT, "T2 - Test"}
+    assert pd.api.types.is_string_dtype(read_scores(run.scores_path)["track"])

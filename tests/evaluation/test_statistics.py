@@ -10,7 +10,8 @@ import pytest
 import scipy.stats
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.statistics import compare_scores, hodges_lehmann, holm, summary
+from sepkit.evaluation.paired import hodges_lehmann
+from sepkit.evaluation.statistics import compare_scores, holm, summary
 
 
 def table(values, run="Base", seed=0, metric="sdr_bsseval", source="vocals", protocol="2stem", tracks=None):

@@ -1,0 +1,68 @@
+"""What turns a mixture into estimates: a trained network, or one of the two references.
+
+Conventions: (mixture, targets) -> {source: (channel, time)}, float32 at 44.1 kHz, as long as the mixture.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from sepkit.models.separation import separate
+from sepkit.models.stft import STFT
+from sepkit.storage import Run
+from sepkit.training.checkpoints import load_model
+
+SCORE_RATE = 44100
+# each signal {source: (channel, time)} or (channel, time), at SCORE_RATE
+Estimator = Callable[[np.ndarray, dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def make_estimator(run: Run, device: str = "cpu") -> Estimator:
+    """What turns a mixture into estimates: the run's best weights, or a reference."""
+    experiment = run.config["experiment"]
+    if experiment == "mixture":
+        return mixture_estimate
+    if experiment == "oracle":
+        return oracle_estimate
+    return ModelEstimate(load_model(run), device)
+
+
+class ModelEstimate:
+    """The estimates of a network; a class and not a closure, so that it travels to workers."""
+
+    def __init__(self, model: torch.nn.Module, device: str) -> None:
+        self.model, self.device = model, device
+
+    def __call__(self, mixture: np.ndarray, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return separate(self.model, mixture, SCORE_RATE, device=self.device)
+
+
+def accompaniment_of(estimator: Estimator) -> str:
+    """How the accompaniment comes about: modelled; residual, mixture minus vocals; or the mixture itself."""
+    if estimator is mixture_estimate:
+        return "mixture"
+    sources: Any = estimator.model.sources if isinstance(estimator, ModelEstimate) else ("vocals",)
+    return "residual" if tuple(sources) == ("vocals",) else "modelled"
+
+
+def mixture_estimate(mixture: np.ndarray, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The mixture as the estimate of every source."""
+    return dict.fromkeys(target, mixture)
+
+
+def oracle_estimate(
+    mixture: np.ndarray, target: dict[str, np.ndarray], n_fft: int = 1024, hop_length: int = 256
+) -> dict[str, np.ndarray]:
+    """Ideal ratio mask |V| / (|V| + |A|) times the mixture's spectrum; accompaniment is the rest.
+
+    |A| is the magnitude of the spectrum of the summed other stems; Hann window.
+    """
+    stft = STFT(n_fft, hop_length)
+    vocals, accompaniment, whole = (
+        stft(torch.from_numpy(audio)) for audio in (target["vocals"], target["accompaniment"], mixture)
+    )
+    mask = vocals.abs() / (vocals.abs() + accompaniment.abs()).clamp_min(1e-10)
+    estimate = stft.inverse(mask * whole, mixture.shape[-1]).numpy()
+    return {"vocals": estimate, "accompaniment": mixture - estimate}

@@ -1,0 +1,105 @@
+"""One side of a comparison: the scores of one experiment on one metric of one source, checked.
+
+A side holds one definition: one metric, one protocol, and for the accompaniment one origin.  Every
+seed must have scored the same songs.
+"""
+
+import numpy as np
+import pandas as pd
+
+from sepkit.errors import SepkitError
+
+COLUMNS = ("run", "experiment", "seed", "fold", "track", "source", "metric", "value", "protocol", "status")
+REFERENCES = ("mixture", "oracle")  # nothing is trained, so there is no seed to vary
+
+
+class Side:
+    """Scores of one side as `table` (seed × song, dB), with what is undefined and why.
+
+    Attributes: name, protocol, origin (of the accompaniment, "" for other sources or where it is not
+    written), seeds, songs, means (by song, over seeds), undefined {song: reason}, frames (by song).
+
+    Raises:
+        SepkitError: a column, the metric or the source is missing; more than one protocol, origin or
+        experiment; a song twice for one seed, or scored with some seeds only.
+    """
+
+    def __init__(self, scores: pd.DataFrame, metric: str, source: str, side: str) -> None:
+        self.rows = rows = _chosen(scores, metric, source, side)
+        self.protocol = _only(rows, "protocol", side)
+        experiment = _only(rows, "experiment", side)
+        runs = rows["run"].unique()
+        self.name = str(runs[0]) if len(runs) == 1 else experiment
+        self.reference = experiment in REFERENCES
+        self.origin = ""
+        if source == "accompaniment" and "accompaniment" in rows:
+            known = rows.assign(accompaniment=rows["accompaniment"].fillna(""))
+            self.origin = _only(known, "accompaniment", side, "origin of the accompaniment")
+        twice = rows[rows.duplicated(["seed", "track"])]
+        if len(twice):
+            raise SepkitError(
+                f"the {side} holds two {metric} scores of {twice['track'].iloc[0]!r} for one seed."
+            )
+        self.table = rows.pivot(index="seed", columns="track", values="value")
+        self.seeds = len(self.table)
+        self.songs = set(map(str, self.table.columns))
+        counts = rows["track"].value_counts()
+        partial = sorted(counts.index[counts < self.seeds])
+        if partial:
+            raise SepkitError(
+                f"the {side} has {self.seeds} seeds of {experiment}, but not all of them scored "
+                f"{', '.join(partial)}: score what is missing."
+            )
+        # A song with one undefined seed is undefined: a mean over other seeds is another quantity.
+        self.means: pd.Series = self.table.mean(axis=0, skipna=False)
+        frames = rows["frames"] if "frames" in rows else pd.Series(0, index=rows.index)
+        self.frames: pd.Series = frames.groupby(rows["track"]).mean()
+        bad = rows[~np.isfinite(rows["value"])].drop_duplicates("track")
+        reasons = bad["status"].where(bad["status"] != "ok", "no finite score")
+        self.undefined = {
+            str(song): f"{why} ({self.name})" for song, why in zip(bad["track"], reasons, strict=True)
+        }
+
+
+def _chosen(scores: pd.DataFrame, metric: str, source: str, side: str) -> pd.DataFrame:
+    missing = [name for name in COLUMNS if name not in scores]
+    if missing:
+        raise SepkitError(f"the {side}'s scores lack the columns {', '.join(missing)} of scores.csv.")
+    for column, wanted in (("metric", metric), ("source", source)):
+        there = sorted(map(str, scores[column].unique()))
+        if wanted not in there:
+            raise SepkitError(
+                f"the {side} has no scores of {column} {wanted!r}, only {', '.join(there) or 'none at all'}; "
+                "scores with different definitions are never compared."
+            )
+    rows = scores[(scores["metric"] == metric) & (scores["source"] == source)]
+    if rows.empty:
+        raise SepkitError(f"the {side} has no scores of metric {metric!r} for source {source!r}.")
+    return rows.astype({"value": np.float64, "track": str})
+
+
+def _only(rows: pd.DataFrame, column: str, side: str, what: str = "") -> str:
+    """The one value of the column."""
+    kinds = sorted(map(str, rows[column].unique()))
+    if len(kinds) != 1:
+        raise SepkitError(f"the {side} must hold scores of one {what or column}; got {', '.join(kinds)}.")
+    return kinds[0]
+
+
+def refuse_mixing(run: Side, base: Side) -> None:
+    """SepkitError where the two sides are not scores of one thing over one set of songs."""
+    if run.protocol != base.protocol:
+        raise SepkitError(
+            f"{run.name} was scored as {run.protocol} and {base.name} as {base.protocol}: they count different "
+            "windows, so score both with one protocol before comparing."
+        )
+    if run.origin != base.origin:
+        raise SepkitError(
+            f"the accompaniment of {run.name} is {run.origin or 'of unknown origin'} and that of {base.name} "
+            f"{base.origin or 'of unknown origin'}: compare runs whose accompaniment comes about in one way, "
+            "or compare their vocals."
+        )
+    only = (("run", run.songs - base.songs), ("base", base.songs - run.songs))
+    listed = "; ".join(f"only in the {side}: {', '.join(sorted(songs))}" for side, songs in only if songs)
+    if listed:
+        raise SepkitError(f"both sides must hold the same songs; {listed}: score what is missing.")
