@@ -50,7 +50,7 @@ DEMO_F = {"start_from": "UMX", "training": {"learning_rate": 2e-4}}
 DEMO_A = {"model": {"channels": 8, "resample": False}, "training": {"learning_rate": 2e-2}}
 DEMO_G = {
     "model": {
-        "n_fft": 2048, "hop_length": 512, "features": 24, "hidden_size": 24, "layers": 2, "mask_hidden_size": 48,
+        "n_fft": 2048, "hop_length": 1024, "features": 24, "hidden_size": 24, "layers": 2, "mask_hidden_size": 48,
     },
     "training": {"learning_rate": 5e-3},
 }  # fmt: skip
