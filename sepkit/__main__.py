@@ -54,13 +54,14 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("experiment", help="a row of the menu, or mixture, or oracle")
     evaluate.add_argument("--split", default="test", help="test (once, choices frozen) or valid")
     evaluate.add_argument("--jobs", type=int, help="songs at a time (default: one a core)")
+    evaluate.add_argument("--museval", action="store_true", help="also write the windows as museval does")
     separate = add("separate", "Separates audio files with a trained run.")
     separate.add_argument("files", nargs="+")
     separate.add_argument("--run", default="Base-s0")
     separate.add_argument("--out", help="folder for the results (default: beside each file)")
     separate.add_argument("--device")
-    compare = add("compare", "Compares two runs over their test songs.")
-    compare.add_argument("run", help="a row of the menu (its run of seed 0), or a run, as C-s1")
+    compare = add("compare", "Compares two runs, or rows with all their seeds, over their test songs.")
+    compare.add_argument("run", help="a row of the menu, a run, as C-s1, or a folder of museval's JSON files")
     compare.add_argument("base", help="what to compare with, as Base, or Base-s1, or oracle")
     compare.add_argument("--metric", default="sdr_bsseval")
     compare.add_argument("--source", default="vocals")
@@ -69,6 +70,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("budget", "Prints the minutes spent, by run and stage, those of runs that died included.")
     plan = with_pick(add("plan", "Prints what rows would cost in minutes, before they are spent."))
     plan.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    plan.add_argument("--power", action="store_true", help="instead, what difference songs and seeds can show")
+    plan.add_argument("--songs", type=int, help="for --power: songs (default: the profile's test songs)")
+    plan.add_argument("--seeds", type=_numbers, default=[2, 3, 5], help="for --power: a side, as 2,3,5")
+    plan.add_argument("--alpha", type=float, default=0.01, help="for --power: of the test over songs")
     week = with_pick(with_data(add("week", "Runs the seven notebooks, a line a day.")))
     week.add_argument("--days", type=_numbers, help="some days only, as 1,6,7")
     week.add_argument("--seed", type=int, default=0)
@@ -123,9 +128,8 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "separate":
             sepkit.separate(args.files, run=args.run, out=args.out, device=args.device, **where)
         case "compare":
-            print(
-                sepkit.compare(args.run, args.base, metric=args.metric, source=args.source, **where).sentence
-            )
+            result = sepkit.compare(args.run, args.base, metric=args.metric, source=args.source, **where)
+            print(result.sentence, result.method_sentence, sep="\n")
         case "scoreboard":
             from sepkit.reporting.scoreboard import print_scoreboard
 
@@ -137,6 +141,12 @@ def _dispatch(args: argparse.Namespace) -> int:
 
             _print_table(sepkit.budget(args.root, args.profile))
             print(f"GPU hours left: {hours_left(args.root, args.profile):.2f} of {WEEK_HOURS:g}")
+        case "plan" if args.power:
+            from sepkit.evaluation.power import power_table
+
+            table = power_table(songs=args.songs, seeds=args.seeds, alpha=args.alpha, **where)
+            _print_table(table)
+            print(table.attrs["basis"])
         case "plan":
             _print_table(sepkit.plan(pick=args.pick, hours=args.hours, device=args.device, **where))
         case "week":
@@ -166,6 +176,10 @@ def _evaluate(args: argparse.Namespace, where: dict[str, str | None]) -> None:
         if not run.path.exists():
             get_experiment(args.experiment)  # an unknown row is a wrong call, not a missing run
     scores = sepkit.evaluate(run, data=args.data, split=args.split, device=args.device, n_jobs=args.jobs)
+    if args.museval:
+        from sepkit.evaluation.museval_json import write_museval
+
+        print(f"museval's JSON files: {write_museval(run, args.split)}")
     print(f"{run.name}: medians over songs, dB ({scores_path(run, args.split)})")
     for source in scores["source"].unique():
         for metric in scores["metric"].unique():

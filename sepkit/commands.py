@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import soundfile as sf
 
 from sepkit.data.cache import Cache, CacheSettings, build_cache, cache_gigabytes
@@ -11,6 +12,7 @@ from sepkit.data.check import require_headers
 from sepkit.data.demo import make_demo_songs
 from sepkit.data.locate import locate_songs
 from sepkit.errors import SepkitError
+from sepkit.evaluation.museval_json import read_museval
 from sepkit.evaluation.statistics import Comparison, compare_scores
 from sepkit.experiments import MENU
 from sepkit.models.separation import separate as separate_song
@@ -91,8 +93,8 @@ def separate(
 
 
 def compare(
-    run: Run | str,
-    base: Run | str,
+    run: Run | Path | str,
+    base: Run | Path | str,
     *,
     metric: str = "sdr_bsseval",
     source: str = "vocals",
@@ -101,10 +103,25 @@ def compare(
 ) -> Comparison:
     """`run` against `base` over their test songs; see `compare_scores`.
 
-    Names are rows of the menu, for their runs of seed 0, or runs, as Base-s1 or oracle.
+    A row of the menu stands for all its scored seeds, a run, as Base-s1 or oracle, for itself, and a path
+    for a folder of museval's JSON files.
     """
-    sides = [_open(item, root, profile).scores() for item in (run, base)]
+    sides = [_side(item, root, profile) for item in (run, base)]
     return compare_scores(*sides, metric=metric, source=source)
+
+
+def _side(
+    item: Run | Path | str, root: Path | str | Root | None, profile: str | Profile | None
+) -> pd.DataFrame:
+    if isinstance(item, str) and item in MENU:
+        runs = [run for run in Root.open(root, profile).runs() if run.config.get("experiment") == item]
+        scored = [run for run in runs if run.finished and run.scores_path.exists()]
+        whole = [run.scores() for run in scored if run.config.get("fold") is None]
+        if whole:
+            return pd.concat(whole, ignore_index=True)
+    elif not isinstance(item, Run) and Path(item).is_dir():
+        return read_museval(item)
+    return _open(item if isinstance(item, Run) else str(item), root, profile).scores()
 
 
 def _open(run: Run | str, root: Path | str | Root | None, profile: str | Profile | None) -> Run:

@@ -152,7 +152,7 @@ def compare_scores(
     else:
         verdict = ("better" if effect > 0 else "worse") if significant else "no significant difference"
         sentence = f"{about}: {verdict} at p < {alpha:g}: {numbers}, {shown} ({test}; {counts})."
-    if p_value is not None and not _seeds_vary(run, base) and not (run.reference and base.reference):
+    if p_value is not None and not _seeds_vary(run, base) and not (run.reference or base.reference):
         sentence = (
             f"{sentence[:-1]}, and with one seed a side this compares two checkpoints, not two methods."
         )
@@ -179,7 +179,9 @@ def _methods(
 ) -> tuple[tuple[float, float] | None, str]:
     """The interval over songs and seeds, and what it says."""
     about = f"{run.name} against {base.name}"
-    seeds = f"seeds: {run.seeds} of {run.name}, {base.seeds} of {base.name}"
+    seeds = "seeds: " + ", ".join(
+        f"{'none' if side.reference else side.seeds} of {side.name}" for side in (run, base)
+    )
     if not songs or not moved:
         return None, f"{about}: no differences, so there is nothing to claim about the method ({seeds})."
     if not _seeds_vary(run, base):

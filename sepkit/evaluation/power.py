@@ -1,0 +1,169 @@
+"""What difference can n songs and k seeds show?
+
+Closed forms for normal differences (Cohen 1988, ch. 2): a two-sided test with standard error se and f
+degrees of freedom has the power P(|T| > t) for T noncentral t with f degrees and noncentrality
+difference / se.
+
+Two checkpoints: Wilcoxon's test over n songs is a paired t-test over 3n/π songs (asymptotic relative
+efficiency; Hollander, Wolfe, Chicken 2014, ch. 3), with the SD over songs of their paired difference.
+Two methods: the interval of `sepkit.evaluation.methods` with k seeds a side, its variances and degrees of
+freedom drawn from their distributions (20,000 times, always the same draws).
+"""
+
+import itertools
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.optimize
+import scipy.stats
+
+from sepkit.errors import UsageError
+from sepkit.evaluation.filters import Array
+from sepkit.evaluation.paired import pseudo_median
+from sepkit.evaluation.sides import Side
+from sepkit.profiles import Profile, get_profile
+from sepkit.storage import Root, default_root
+
+# Of published configurations: SD over songs between two seeds or systems, SD between seeds of the mean.
+PAIRED_SDS = (0.4, 0.6, 1.0, 1.7)
+SEED_SDS = (0.1, 0.15, 0.3)
+TYPICAL_PAIRED_SD = 1.0
+SONGS = {"demo": 12, "preview": 50, "full": 50}
+POWER = 0.8
+DRAWS = 20_000
+
+
+def detectable_db(se: float, degrees: float, alpha: float = 0.05, power: float = POWER) -> float:
+    """The difference in dB that a two-sided t-test with standard error `se` finds with this power.
+
+    >>> round(detectable_db(0.4 / math.sqrt(50), 49), 2)  # 50 paired songs
+    0.16
+    >>> round(detectable_db(0.1 * math.sqrt(2 / 3), 4), 2)  # 3 against 3 seeds
+    0.31
+    """
+    levels = (np.arange(4000) + 0.5) / 4000  # scipy's own noncentral t gives NaN in places
+    spread = np.sqrt(scipy.stats.chi2.ppf(levels, degrees) / degrees)
+    return se * _solve(scipy.stats.t.ppf(1 - alpha / 2, degrees) * spread, power)
+
+
+def _solve(limits: Array, power: float) -> float:
+    """The mean of a unit normal that is beyond ± limit, itself random, with this probability."""
+
+    def lacking(shift: float) -> float:
+        found = scipy.stats.norm.sf(limits - shift) + scipy.stats.norm.cdf(-limits - shift)
+        return float(np.mean(found)) - power
+
+    return float(scipy.optimize.brentq(lacking, 1e-6, float(limits.max()) + 10))
+
+
+def checkpoints_db(songs: int, paired_sd: float, alpha: float = 0.01, power: float = POWER) -> float:
+    """What Wilcoxon's test over `songs` finds between two checkpoints, dB.
+
+    >>> round(checkpoints_db(50, 0.4, alpha=0.05), 2)
+    0.17
+    """
+    effective = songs * 3 / math.pi
+    return detectable_db(paired_sd / math.sqrt(effective), effective - 1, alpha, power)
+
+
+def methods_db(
+    songs: int, seeds: int, seed_sd: float, paired_sd: float, alpha: float = 0.05, power: float = POWER
+) -> float:
+    """What the interval over songs and seeds finds between two methods of `seeds` trainings each, dB.
+
+    seed_sd: SD between seeds of the score over songs (what songs' noise adds to it included);
+    paired_sd: SD over songs of the difference between two seeds.
+
+    >>> round(methods_db(50, 3, 0.3, 0.4), 1)
+    1.0
+    """
+    between, of_songs = seed_sd**2 / seeds, paired_sd**2 / (seeds * songs)
+    rng = np.random.default_rng(0)
+    frees = np.array([[seeds - 1], [seeds - 1], [songs - 1]])
+    parts = np.array([[between], [between], [of_songs]]) * rng.chisquare(frees, (3, DRAWS)) / frees
+    total = parts.sum(axis=0)
+    degrees = total**2 / (parts**2 / frees).sum(axis=0)
+    se = math.sqrt(2 * between)  # the noise of songs is in seed_sd already; the interval counts it again
+    return se * _solve(scipy.stats.t.ppf(1 - alpha / 2, degrees) * np.sqrt(total) / se, power)
+
+
+def power_table(
+    root: Path | str | Root | None = None,
+    profile: str | Profile | None = None,
+    *,
+    songs: int | None = None,
+    seeds: Iterable[int] = (2, 3, 5),
+    alpha: float = 0.01,
+) -> pd.DataFrame:
+    """What can be told apart with 80 % power: a row for each question and spread.
+
+    Columns: between ("checkpoints", "methods"), songs, seeds (a side), paired_sd, seed_sd, alpha,
+    detectable_db, and t_test_db: what textbook t-tests at 5 % would say (paired over the songs; of k
+    against k seeds, songs without noise), as published tables count. With two or more scored seeds of
+    Base under `root` its own spreads are used; `.attrs["basis"]` says which are in the table.
+    Methods are told apart by 95 % intervals, checkpoints at `alpha`.
+    """
+    profile = get_profile(profile)
+    songs, seeds = songs or SONGS.get(profile.name, 50), tuple(seeds)
+    if songs < 6 or not seeds or min(seeds) < 2:
+        raise UsageError(
+            f"Expected at least 6 songs and 2 seeds a side, got {songs} songs and seeds {seeds}."
+        )
+    paired: tuple[float, ...]
+    spreads: tuple[tuple[float, float], ...]
+    measured = measured_spread(Root(default_root(profile)) if root is None else Root.open(root, profile))
+    if measured:
+        seed_sd, paired_sd, count = measured
+        paired, spreads = (paired_sd,), ((seed_sd, paired_sd),)
+        basis = (
+            f"spreads of {count} seeds of Base here: SD {seed_sd:.2f} dB between seeds, {paired_sd:.2f} dB over "
+            "songs between two seeds"
+        )
+    else:
+        paired, spreads = PAIRED_SDS, tuple((sd, TYPICAL_PAIRED_SD) for sd in SEED_SDS)
+        basis = "spreads as published; with two scored seeds of Base, Base's own are used"
+    rows = [
+        _row("checkpoints", songs, 1, sd, math.nan, alpha, checkpoints_db(songs, sd, alpha),
+             detectable_db(sd / math.sqrt(songs), songs - 1))
+        for sd in paired
+    ]  # fmt: skip
+    rows += [
+        _row("methods", songs, k, song_sd, sd, 0.05, methods_db(songs, k, sd, song_sd),
+             detectable_db(sd * math.sqrt(2 / k), 2 * k - 2))
+        for k, (sd, song_sd) in itertools.product(seeds, spreads)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    table.attrs["basis"] = basis
+    return table
+
+
+def _row(
+    between: str, songs: int, seeds: int, paired: float, seed: float, alpha: float, ours: float, t_test: float
+) -> dict[str, object]:
+    return {
+        "between": between, "songs": songs, "seeds": seeds, "paired_sd": paired, "seed_sd": seed,
+        "alpha": alpha, "detectable_db": ours, "t_test_db": t_test,
+    }  # fmt: skip
+
+
+def measured_spread(
+    root: Root, metric: str = "sdr_bsseval", source: str = "vocals"
+) -> tuple[float, float, int] | None:
+    """(SD between seeds, SD over songs between two seeds, seeds) of Base under `root`, dB; or None."""
+    runs = [run for run in root.runs() if run.config.get("experiment") == "Base"]
+    runs = [
+        run for run in runs if run.config.get("fold") is None and run.finished and run.scores_path.exists()
+    ]
+    if len(runs) < 2:
+        return None
+    side = Side(pd.concat([run.scores() for run in runs]), metric, source, "root")
+    table = side.table.drop(columns=list(side.undefined)).to_numpy()
+    if side.seeds < 2 or table.shape[1] < 2:
+        return None
+    levels = [pseudo_median(seed - table.mean(axis=0)) for seed in table]
+    between = [np.var(one - other, ddof=1) for one, other in itertools.combinations(table, 2)]
+    spread = float(np.std(levels, ddof=1)), float(np.sqrt(np.mean(between)))
+    return (*spread, side.seeds) if min(spread) > 0 else None
