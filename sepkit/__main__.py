@@ -55,6 +55,14 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", default="test", help="test (once, choices frozen) or valid")
     evaluate.add_argument("--jobs", type=int, help="songs at a time (default: one a core)")
     evaluate.add_argument("--museval", action="store_true", help="also write the windows as museval does")
+    grid = with_data(add("grid", "Trains and scores rows × seeds × folds, a line a run, then a table."))
+    grid.add_argument("--rows", type=_names, required=True, help="rows of the menu, as Base,C,UMX")
+    grid.add_argument("--seeds", type=_numbers, default=[0], help="as 0,1,2 (default: 0)")
+    grid.add_argument(
+        "--folds", type=_folds, default=[None], help="as 0,1,2; none is the usual split (default: none)"
+    )
+    grid.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    grid.add_argument("--jobs", type=int, help="runs, then songs, at a time (default: one a core)")
     separate = add("separate", "Separates audio files with a trained run.")
     separate.add_argument("files", nargs="+")
     separate.add_argument("--run", default="Base-s0")
@@ -74,6 +82,10 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--songs", type=int, help="for --power: songs (default: the profile's test songs)")
     plan.add_argument("--seeds", type=_numbers, default=[2, 3, 5], help="for --power: a side, as 2,3,5")
     plan.add_argument("--alpha", type=float, default=0.01, help="for --power: of the test over songs")
+    plan.add_argument(
+        "--minutes", type=float, help="instead, how many epochs each picked row gets for these minutes"
+    )
+    plan.add_argument("--data", help="folder of songs, which --minutes needs (default: SEPKIT_DATA)")
     week = with_pick(with_data(add("week", "Runs the seven notebooks, a line a day.")))
     week.add_argument("--days", type=_numbers, help="some days only, as 1,6,7")
     week.add_argument("--seed", type=int, default=0)
@@ -88,7 +100,11 @@ def _numbers(text: str) -> list[int]:
     return [int(name) for name in _names(text)]
 
 
-_numbers.__name__ = "list of numbers"  # argparse's word for it
+def _folds(text: str) -> list[int | None]:
+    return [None if name == "none" else int(name) for name in _names(text)]
+
+
+_numbers.__name__ = _folds.__name__ = "list of numbers"  # argparse's word for it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,6 +139,12 @@ def _dispatch(args: argparse.Namespace) -> int:
                 args.experiment, data=args.data, seed=args.seed, fold=args.fold, device=args.device, **where
             )
             print(f"{run.name} is finished: {run.path}")
+        case "grid":
+            table = sepkit.grid(
+                args.rows, seeds=args.seeds, folds=args.folds, n_jobs=args.jobs, data=args.data, device=args.device,
+                **where,
+            )  # fmt: skip
+            _print_table(table)
         case "evaluate":
             _evaluate(args, where)
         case "separate":
@@ -141,6 +163,11 @@ def _dispatch(args: argparse.Namespace) -> int:
 
             _print_table(sepkit.budget(args.root, args.profile))
             print(f"GPU hours left: {hours_left(args.root, args.profile):.2f} of {WEEK_HOURS:g}")
+        case "plan" if args.minutes is not None:
+            rows = ["Base"] if args.pick is None else args.pick
+            _print_table(
+                sepkit.equal_epochs(rows, minutes=args.minutes, data=args.data, device=args.device, **where)
+            )
         case "plan" if args.power:
             from sepkit.evaluation.power import power_table
 

@@ -14,6 +14,7 @@ import soundfile as sf
 
 import sepkit
 from sepkit.__main__ import build_parser, main
+from sepkit.profiles import PROFILES
 from sepkit.storage import Root, write_csv
 from sepkit.training.train import train
 
@@ -44,7 +45,7 @@ def separate(trained, capsys):
 
 
 def test_the_contracts_commands_are_there():
-    contract = "doctor demo cache train evaluate separate compare scoreboard report budget plan week"
+    contract = "doctor demo cache train grid evaluate separate compare scoreboard report budget plan week"
     assert set(command_names()) == set(contract.split())
     assert all(callable(getattr(sepkit, name)) for name in command_names())
 
@@ -64,6 +65,7 @@ def test_each_command_has_help(name, capsys):
     "call",
     [
         "", "sing", "train", "train Base --sead 1", "train Base --seed one", "week --days one", "plan --hours many",
+        "grid", "grid --rows Base --folds some",
     ],
 )  # fmt: skip
 def test_a_call_that_argparse_refuses_is_wrong(call, capsys):
@@ -81,6 +83,8 @@ def test_a_call_that_argparse_refuses_is_wrong(call, capsys):
         ("train Base --device tpu", "no device 'tpu'"),
         ("evaluate Zzz", "no experiment 'Zzz'"),
         ("plan --pick Base,Zzz", "no experiment 'Zzz'"),
+        ("plan --minutes 0", "minutes above 0"),
+        ("grid --rows Base,Zzz", "no experiment 'Zzz'"),
         ("plan --profile full --hours 0", "hours above 0"),
         ("week --days 8", "Days are numbered 1 to 7, got [8]"),
         ("week --pick Zzz", "no experiment 'Zzz'"),
@@ -159,6 +163,21 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["Base", "F", "A"]
     assert "measured in Base-s0" in out
     assert "estimate for a T4" in out
+
+
+def test_a_grid_and_equal_minutes_are_tables(mini_songs, make_root, tiny, monkeypatch, capsys):
+    monkeypatch.setitem(PROFILES, "demo", replace(tiny, epochs=1))
+    where = ["--data", str(mini_songs), "--root", str(make_root().path), "--device", "cpu"]
+    assert (
+        main(["grid", "--rows", "Base, E", "--seeds", "2", "--folds", "none,1", "--jobs", "1", *where]) == 0
+    )
+    table = capsys.readouterr().out.splitlines()[-6:]
+    assert table[0].split()[:4] == ["run", "epochs", "best_epoch", "best_sdr"]
+    assert [line.split()[0] for line in table[2:]] == ["Base-s2", "Base-s2-f1", "E-s2", "E-s2-f1"]
+    assert main(["plan", "--pick", "Base,E", "--minutes", "0.1", *where]) == 0
+    table = capsys.readouterr().out.splitlines()[-4:]
+    assert table[0].split() == ["row", "step_s", "valid_s", "epoch_s", "epochs", "minutes"]
+    assert [line.split()[0] for line in table[2:]] == ["Base", "E"]
 
 
 def test_evaluating_a_reference_prints_its_medians(mini_songs, make_root, capsys):

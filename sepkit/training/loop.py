@@ -55,15 +55,18 @@ class SeparationTask(L.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        loss = self._finite(self._loss(batch), "validation", batch, batch_idx)
-        size = len(batch["track"])
-        self.log("valid_loss", loss, on_epoch=True, batch_size=size)
+        loss, sdrs = self.judge(batch)
+        self._finite(loss, "validation", batch, batch_idx)
+        self.log("valid_loss", loss, on_epoch=True, batch_size=len(batch["track"]))
+        self.valid_sdrs.append(sdrs)
+
+    def judge(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """(loss, `clip_sdr` of what counts) of a validation batch."""
         mixture, target = self._pair(batch)
         waveform = "sources" in batch
         estimate = self.model(mixture) if waveform else self.model.mask(mixture) * mixture.unsqueeze(1)
-        self.valid_sdrs.append(
-            clip_sdr(estimate=estimate[:, self.judged], target=target[:, self.judged], mixture=mixture)
-        )
+        sdrs = clip_sdr(estimate=estimate[:, self.judged], target=target[:, self.judged], mixture=mixture)
+        return self._loss(batch), sdrs
 
     def on_validation_epoch_start(self) -> None:
         self.valid_sdrs.clear()
