@@ -4,7 +4,7 @@ Adding an experiment is adding an entry: it says its hypothesis, its one change 
 the plan and the literature expect, and the settings in which it differs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -308,6 +308,17 @@ MENU.update({row.name: row for row in variants(MENU)})
 def week_rows() -> list[str]:
     """The rows that a week can run: all but the ablations."""
     return [name for name, experiment in MENU.items() if not experiment.ablation]
+
+
+def picked_rows(pick: Iterable[str] | None, profile: Profile) -> list[str]:
+    """The rows of a week: those of `pick`; where nobody picks, all that a week can run, with the full profile
+    the default week.
+
+    Raises UsageError for an unknown name.
+    """
+    if pick is not None:
+        return [get_experiment(name).name for name in pick]
+    return [name for name in week_rows() if profile.name != "full" or MENU[name].default_week]
 
 
 def get_experiment(name: "str | Experiment") -> Experiment:

@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 
 from sepkit.errors import SepkitError, UsageError
-from sepkit.experiments import get_experiment
+from sepkit.experiments import picked_rows
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root
 
@@ -45,8 +45,7 @@ def week(
 ) -> list[Path]:
     """Runs the notebooks (all, or `days`) headless and returns the executed files.
 
-    pick: rows of the menu that days 2 to 5 run; None for all of them, or with the full profile for the
-    default week.  hours: GPU hours of the week; rows that `plan` predicts beyond them are left out, and
+    pick: rows of the menu that days 2 to 5 run; None as `sepkit.experiments.picked_rows` says.  hours: GPU hours of the week; rows that `plan` predicts beyond them are left out, and
     that is said.
 
     Raises SepkitError with day, cell and reason where a notebook fails; what ran before is kept, and
@@ -79,14 +78,12 @@ def week(
 def choose(
     profile: Profile, pick: Iterable[str] | None, hours: float | None, root: Root | None = None
 ) -> list[str] | None:
-    """The rows to run, Base first, as far as `hours` reach, saying what is left out; None for all."""
-    from sepkit.training.budget import default_week, plan
+    """The rows to run, Base first, as far as `hours` reach, saying what is left out; None leaves it to the days."""
+    from sepkit.training.budget import plan
 
-    if pick is None and (hours is not None or profile.name == "full"):
-        pick = default_week()
-    if pick is None:
+    if pick is None and hours is None:
         return None
-    names = list(dict.fromkeys(["Base", *(get_experiment(name).name for name in pick)]))
+    names = list(dict.fromkeys(["Base", *picked_rows(pick, profile)]))
     if hours is None:
         return names
     planned = plan(profile=profile, pick=names, hours=hours, root=root)

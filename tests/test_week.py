@@ -7,7 +7,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from sepkit import headless
 from sepkit.__main__ import main
 from sepkit.errors import SepkitError, UsageError
-from sepkit.experiments import MENU
+from sepkit.experiments import MENU, picked_rows
 from sepkit.headless import check_kernel, choose, execute, parameter_names, week
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, write_text
@@ -153,8 +153,14 @@ def test_a_killed_kernel_names_the_cell_and_what_is_saved_and_the_next_call_goes
 
 def test_the_rows_of_the_week(root, monkeypatch, capsys):
     demo, full = PROFILES["demo"], PROFILES["full"]
-    assert choose(demo, None, None) is None  # the demo runs every row
-    assert choose(full, None, None) == ["Base", "F", "C+D", "A"]
+    assert choose(demo, None, None) is choose(full, None, None) is None  # the days know
+    assert picked_rows(None, full) == ["Base", "F", "C+D", "A"]
+    every = picked_rows(None, demo)
+    assert {"Base", "B", "E", "G"} <= set(every)
+    assert not any(MENU[name].ablation for name in every)
+    assert picked_rows(["Base-flat"], demo) == ["Base-flat"]  # an ablation runs where it is picked
+    with pytest.raises(UsageError, match="'Z'"):
+        picked_rows(["Z"], demo)
     assert choose(full, ["A", "Base", "A"], None) == ["Base", "A"]
     assert choose(full, list(MENU), None) == list(MENU)  # who picks, gets it
     assert capsys.readouterr().out == ""

@@ -15,10 +15,10 @@ from sepkit.checkup import environment
 from sepkit.errors import SepkitError
 from sepkit.evaluation.evaluate import evaluate
 from sepkit.evaluation.statistics import compare_scores, summary
-from sepkit.experiments import MENU, week_rows
+from sepkit.experiments import MENU, picked_rows, week_rows
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, Run
-from sepkit.training.budget import WEEK_HOURS, default_week, hours_left, plan
+from sepkit.training.budget import WEEK_HOURS, hours_left, plan
 from sepkit.training.train import run_name
 
 DAYS = 7
@@ -80,15 +80,15 @@ def begin(
 ) -> Day:
     """Opens a day: brings back the synced copy, and prints where the student stands.
 
-    rows: what the day runs; pick: the rows of the week, None for all of them.
+    rows: what the day runs; pick: the rows of the week, None as `sepkit.experiments.picked_rows` says.
     """
     profile = get_profile(profile)
     root = Root.open(root, profile)
     back = sync.pull(root)
+    week = picked_rows(pick, profile)
     if pick is None and profile.name == "full":
-        pick = default_week()
-        print(f"the default week of {WEEK_HOURS:g} GPU hours: {', '.join(pick)}; give `pick` for other rows")
-    chosen = tuple(row for row in rows if pick is None or row in set(pick))
+        print(f"the default week of {WEEK_HOURS:g} GPU hours: {', '.join(week)}; give `pick` for other rows")
+    chosen = tuple(row for row in rows if row in week)
     day = Day(number, profile, root, data, seed, chosen)
     print(day)
     if back is not None and (back.copied or not back.safe):
