@@ -28,6 +28,8 @@ LEADING = {
     "SAR (sar_bsseval)": ("sar_bsseval", "vocals"),
 }
 MAIN = next(iter(LEADING))
+SILENCE = {"left in silence (silence_energy_db)": ("silence_energy_db", "vocals")}
+ONE_SEED = "one seed: no claim"
 SHORT = {"accompaniment": "acc"}
 
 
@@ -112,6 +114,12 @@ def row(
             row[column + suffix] = facts[column].get(fact, np.nan)
     leading = facts.get(MAIN, {})
     seeds = sorted(scores["seed"].dropna().astype(int).unique())
+    counts: dict[str, Any] = {}
+    for column, known in facts.items():
+        counts[f"{column} songs"] = known.get("n", 0)
+        counts[f"{column} undefined"] = known.get("n_undefined", 0)
+        for name, key in (("frames", "frames"), ("frames dropped", "frames_dropped")):
+            counts[f"{column} {name}"] = known.get(key, 0) // max(len(seeds), 1)
     accompaniment = scores[scores["source"] == "accompaniment"]
     origins = sorted(set(accompaniment["accompaniment"].dropna()))
     gpu, minutes = (
@@ -123,20 +131,34 @@ def row(
     row |= {"GPU min": gpu or np.nan, "Sig.": mark}
     row |= {
         "gain": result.median_difference if result else np.nan,
-        "gain low": result.interval[0] if result else np.nan,
-        "gain high": result.interval[1] if result else np.nan,
+        "gain low": result.artist_interval[0] if result else np.nan,
+        "gain high": result.artist_interval[1] if result else np.nan,
         "p": np.nan if result is None or result.p_value is None else result.p_value,
         "p (Holm)": np.nan if adjusted is None else adjusted,
+        "Method": _claim(result),
+        "method low": result.method_interval[0] if result and result.method_interval else np.nan,
+        "method high": result.method_interval[1] if result and result.method_interval else np.nan,
         "accompaniment": ", ".join(origins) or "—",
         "songs": leading.get("n", 0),
         "undefined": leading.get("n_undefined", 0),
-        "frames": leading.get("frames", 0) // max(len(seeds), 1),
-        "frames dropped": leading.get("frames_dropped", 0) // max(len(seeds), 1),
+        "frames": counts.get(f"{MAIN} frames", 0),
+        "frames dropped": counts.get(f"{MAIN} frames dropped", 0),
         "CPU min": np.nan if gpu else minutes or np.nan,
         "seeds": "—" if reference else ", ".join(map(str, seeds)),
         "runs": len(runs),
+        **counts,
     }
     return {name: row[name] for name in dict.fromkeys((*plan, "GPU min", "Sig.", *row))}
+
+
+def _claim(result: Comparison | None) -> str:
+    """What the interval over songs and seeds says of the method; the main metric is better when higher."""
+    if result is None:
+        return "—"
+    if result.method_interval is None:
+        return "no change" if result.n == result.n_zero else ONE_SEED
+    low, high = result.method_interval
+    return "✓" if low > 0 else "▼" if high < 0 else "n.s."
 
 
 def _model(run: Run) -> str:
@@ -162,7 +184,8 @@ def header_sentences(
         f"{rows['track'].nunique()} songs, protocol {protocol}: {', '.join(PROTOCOLS[protocol])} scored together.",
         "sdr_bsseval and sar_bsseval: BSS Eval v4: 1 s windows, one 512-tap filter a track, median over "
         "frames, then over songs. si_sdr: whole track, both channels as one vector, then median over songs. "
-        "In dB, with the quartiles over songs in brackets.",
+        "In dB, with the quartiles over songs in brackets. silence_energy_db: level in dBFS of what is left of "
+        "the estimate in the seconds in which vocals are silent, lower is better, over the songs that have some.",
         f"Seed {', '.join(map(str, seeds)) or 'unknown'}; device {', '.join(devices) or 'unknown'}; "
         f"{minutes:.1f} minutes of training in {_count(len(runs), 'run')} (the column: minutes a run).",
         f"Frames of vocals: {counted} counted and {dropped} dropped, because a source was silent in them. "
@@ -173,8 +196,9 @@ def header_sentences(
             else "."
         ),
         f"Sig.: Wilcoxon two-sided against {BASE} on {MAIN}, ✓ better and ▼ worse at p < {ALPHA:g}, n.s. not "
-        "significant; p (Holm) is corrected over the rows that ran. Gain: Hodges–Lehmann estimate in dB "
-        "with its 95 % interval.",
+        "significant: it compares these checkpoints. p (Holm) is corrected over the rows that ran. Gain: "
+        "Hodges–Lehmann estimate in dB with a 95 % interval that resamples artists. Method: 95 % interval of "
+        "the gain over songs and seeds, ✓ and ▼ where it leaves out zero; with one seed a side there is none.",
     ]
 
 

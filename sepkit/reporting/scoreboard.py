@@ -20,7 +20,9 @@ from sepkit.reporting import tables
 from sepkit.reporting.rows import (
     BASE,
     LEADING,
+    ONE_SEED,
     SHORT,
+    SILENCE,
     Board,
     Section,
     compared,
@@ -124,6 +126,10 @@ def _scores(run: Run, profile: Profile) -> pd.DataFrame:
         scores = run.scores()
     except ValueError as error:
         raise SepkitError(f"scores.csv can't be read ({error}); score it again") from error
+    if "accompaniment" in scores and scores["accompaniment"].nunique() > 1:
+        raise SepkitError(
+            f"its songs were scored with unlike accompaniments; delete {run.scores_path}, score it again"
+        )
     missing = [name for name in COLUMNS if name not in scores]
     unknown = set() if missing else set(scores["protocol"]) - set(PROTOCOLS)
     if missing or unknown or scores.empty:
@@ -141,7 +147,8 @@ def _scores(run: Run, profile: Profile) -> pd.DataFrame:
 def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str, str]]:
     """The rows of fully scored runs; the others with what they lack.
 
-    A run must hold every song that any run of the section (and fold) holds, and every source.
+    A run must hold every song that any run of the section (and fold) holds, and every source; and a seed
+    every fold that another seed of its experiment holds.
     """
     partial = {}
     for _, fold in rows.groupby(rows["fold"].astype(float).fillna(-1)):
@@ -152,6 +159,14 @@ def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str
             if len(cells) < wanted:
                 done = int((cells.groupby("track").size() == len(PROTOCOLS[protocol])).sum())
                 partial[str(name)] = f"scored on {done} of {len(songs)} songs ({protocol}); evaluate it again"
+    rows = rows[~rows["run"].isin(list(partial))]
+    for experiment, own in rows.groupby("experiment"):
+        folds = own.groupby("seed")["fold"].nunique()
+        for run, seed in own.groupby("run")["seed"].first().items():
+            if folds[seed] < folds.max():
+                partial[str(run)] = (
+                    f"seed {seed} of {experiment} lacks {folds.max() - folds[seed]} folds; train and score them"
+                )
     return rows[~rows["run"].isin(list(partial))], partial
 
 
@@ -159,6 +174,7 @@ def _section(root: Root, profile: Profile, rows: pd.DataFrame, protocol: str, fo
     columns = dict(LEADING)
     for source in PROTOCOLS[protocol][1:]:
         columns[f"SDR {SHORT.get(source, source)} (sdr_bsseval)"] = ("sdr_bsseval", source)
+    columns |= SILENCE
     have = set(zip(rows["metric"], rows["source"], strict=True))
     columns = {name: key for name, key in columns.items() if key in have}
     by_name = {name: rows[rows["experiment"] == name] for name in ordered(rows["experiment"].unique())}
@@ -171,6 +187,13 @@ def _section(root: Root, profile: Profile, rows: pd.DataFrame, protocol: str, fo
     table = pd.DataFrame(records)
     for result in comparisons.values():
         notes.extend(f"{result.run}: {song} left out, {why}." for song, why in result.dropped.items())
+        if result.method_interval:
+            notes.append(result.method_sentence)
+    single = table.loc[table["Method"] == ONE_SEED, "Exp"]
+    if len(single):
+        notes.append(
+            f"{', '.join(single)}: {ONE_SEED} about the method; two seeds on each side give an interval."
+        )
     name = f"{protocol} folds" if folds else protocol
     sentences = header_sentences(root, profile, rows, protocol, table)
     return Section(name, protocol, folds, table, sentences, notes, overlap_table(by_name), comparisons, rows)

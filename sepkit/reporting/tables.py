@@ -17,10 +17,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
-from sepkit.reporting.rows import LEADING, REFERENCES, Board
+from sepkit.reporting.rows import LEADING, REFERENCES, SILENCE, Board
 
 WIDTH = 120
-OPTIONAL = ("gain, dB", "p", "p (Holm)", "acc. is")  # left out where no row has one
+OPTIONAL = ("gain, dB", "p", "p (Holm)", "method, dB", "acc. is", *SILENCE)  # left out where no row has one
 DESCRIBED = ("Exp", "Backbone", "Domain", "Extras")
 
 
@@ -88,13 +88,14 @@ def best_rows(table: pd.DataFrame) -> dict[str, set[int]]:
     trained = ~table["Exp"].isin(REFERENCES)
     # a median that leaves a hard song out does not win
     trained &= table["undefined"] == table["undefined"][trained].min()
+    unlike = table["accompaniment"][trained].nunique() > 1  # modelled and residual are two definitions
     best: dict[str, set[int]] = {}
     for column in score_columns(table):
         values = np.where(trained, table[column].astype(float).round(2), np.nan)
         known = np.isfinite(values)
-        best[column] = (
-            set(np.flatnonzero(values == values[known].max()).tolist()) if known.sum() > 1 else set()
-        )
+        top = values[known].min() if column in SILENCE and known.any() else values[known].max(initial=-np.inf)
+        apart = known.sum() > 1 and not (unlike and column.startswith("SDR acc"))
+        best[column] = set(np.flatnonzero(values == top).tolist()) if apart else set()
     return best
 
 
@@ -107,7 +108,8 @@ def scoreboard_grid(table: pd.DataFrame, caption: str) -> Grid:
         [name for name in columns if name not in LEADING],
     )
     headings = [
-        *DESCRIBED, *leading, "GPU min", "Sig.", "gain, dB", "p", "p (Holm)", *others, "acc. is", "songs", "seeds"
+        *DESCRIBED, *leading, "GPU min", "Sig.", "gain, dB", "p", "p (Holm)", "method, dB", *others, "acc. is",
+        "songs", "frames", "seeds"
     ]  # fmt: skip
     rows = []
     for place, row in enumerate(table.to_dict("records")):
@@ -124,9 +126,11 @@ def scoreboard_grid(table: pd.DataFrame, caption: str) -> Grid:
                 else Cell("—", number=True),
                 Cell(_p(row["p"]), number=True),
                 Cell(_p(row["p (Holm)"]), number=True),
+                Cell(str(row["Method"]), _interval(row["method low"], row["method high"], "+")),
                 *(scores[name] for name in others),
                 Cell(str(row["accompaniment"])),
                 Cell(str(row["songs"]), f"({row['undefined']} undefined)" if row["undefined"] else ""),
+                Cell(str(row["frames"]), f"({row['frames dropped']} dropped)"),
                 Cell(str(row["seeds"])),
             ]
         )
@@ -203,7 +207,7 @@ def text(table: pd.DataFrame) -> str:
 def _text_table(table: pd.DataFrame) -> str:
     if "Sig." not in table:
         return "No run is finished and scored yet."
-    columns = score_columns(table)
+    columns = [name for name in score_columns(table) if name not in SILENCE]
     records = []
     for row in table.to_dict("records"):
         record = {"Exp": row["Exp"]}
@@ -224,7 +228,27 @@ def _text_table(table: pd.DataFrame) -> str:
             "n": f"{row['songs']}{'*' if row['undefined'] else ''}",
         }
         records.append(record)
-    return tabulate(records, headers="keys", disable_numparse=True)
+    return "\n\n".join(
+        tabulate(rows, headers="keys", disable_numparse=True)
+        for rows in (records, [_claims(row) for row in table.to_dict("records")])
+    )
+
+
+def _claims(row: dict[Any, Any]) -> dict[str, str]:
+    """A row of the second table of a terminal: what is claimed, and what it rests on."""
+    gain = _interval(row["gain low"], row["gain high"], "+")
+    method = _interval(row["method low"], row["method high"], "+")
+    claims = {
+        "Exp": row["Exp"],
+        "gain, dB\n[artists resampled]": f"{row['gain']:+.2f} {gain}" if _known(row["gain"]) else "—",
+        "method, dB\n[artists and seeds]": f"{row['Method']} {method}".strip(),
+        "songs\n(undefined)": f"{row['songs']} ({row['undefined']})",
+        "frames\n(dropped)": f"{row['frames']} ({row['frames dropped']})",
+    }
+    for name in SILENCE:
+        if name in row:
+            claims["silence_energy_db\n(songs)"] = f"{_number(row[name])} ({row[f'{name} songs']})"
+    return claims
 
 
 def _pipe(grid: Grid) -> str:
@@ -246,7 +270,10 @@ def _known(value: float | None) -> bool:
 
 
 def _score(row: dict[Any, Any], name: str, best: bool) -> Cell:
-    return Cell(_number(row[name]), _interval(row[f"{name} q25"], row[f"{name} q75"]), best, number=True)
+    detail = [_interval(row[f"{name} q25"], row[f"{name} q75"])]
+    if row[f"{name} undefined"]:
+        detail.append(f"{row[f'{name} songs']} songs, {row[f'{name} undefined']} undefined")
+    return Cell(_number(row[name]), " ".join(filter(None, detail)), best, number=True)
 
 
 def _interval(low: float, high: float, sign: str = "") -> str:

@@ -9,7 +9,7 @@ import pytest
 from sepkit.evaluation.statistics import ARTIST_OVERLAP
 from sepkit.reporting import scoreboard as module
 from sepkit.reporting import tables
-from sepkit.reporting.rows import LEADING
+from sepkit.reporting.rows import LEADING, ONE_SEED
 from sepkit.reporting.scoreboard import collect, print_scoreboard, scoreboard
 from sepkit.storage import Root, write_csv, write_json
 
@@ -30,7 +30,8 @@ def test_plan_columns_lead_and_headers_carry_definitions(table):
     plan = ["Exp", "Backbone", "Domain", "Extras", *LEADING, "GPU min", "Sig."]
     assert list(table.columns[: len(plan)]) == plan
     assert not {"SDR", "sdr", "SAR", "SI-SDR"} & set(table.columns)
-    assert list(table["Exp"]) == ["Base", "C", "D", "G", "mixture", "oracle"]
+    names = list(table["Exp"])
+    assert (names[:2], names[-2:], set(names[2:-2])) == (["Base", "C"], ["mixture", "oracle"], {"D", "G"})
 
 
 def test_medians_and_quartiles_over_songs(by_name, helpers):
@@ -104,8 +105,9 @@ def test_best_is_shaded_among_trained_rows_only(week, table):
     assert tables.best_rows(table)[MAIN] == {1}  # C; oracle is higher and never shaded
     page = (week.path / "scoreboard.html").read_text(encoding="utf-8")
     rows = {row.split("</th>")[0].split(">")[-1]: row for row in page.split("<tr")[2:]}
-    assert rows["C"].count('best"') == 4
-    assert all("best" not in rows[name] for name in ("Base", "D", "G", "mixture", "oracle"))
+    assert rows["C"].count('best"') == 3  # not the accompaniment: that of G is modelled, the others' residual
+    assert rows["G"].count('best"') == 1  # the least energy in silence
+    assert all("best" not in rows[name] for name in ("Base", "D", "mixture", "oracle"))
     text = (week.path / "scoreboard.md").read_text(encoding="utf-8")
     assert "**4.61 [3.55, 6.19]**" in text
     assert "**8.65" not in text
@@ -184,6 +186,61 @@ def test_what_can_not_be_in_the_table_is_listed_with_its_reason(root, helpers):
     assert "same experiment, seed and fold" in unfinished.get("Base-s0", unfinished.get("Base-copy"))
     assert unfinished["Z-s0"] == "made with profile full, this is the scoreboard of demo"
     assert "can't be read" in unfinished["torn"]
+
+
+def test_one_seed_claims_nothing_about_a_method(table, by_name):
+    claims = by_name["Method"].to_dict()
+    assert claims == dict.fromkeys(("Base", "mixture", "oracle"), "—") | dict.fromkeys("CDG", ONE_SEED)
+    assert by_name[["method low", "method high"]].isna().all(axis=None)
+    assert any(note.startswith("C, ") and ONE_SEED in note for note in table.attrs["notes"])
+
+
+def test_three_seeds_a_side_give_a_method_an_interval(root, helpers, capsys):
+    """C is 1 dB better with every seed; D swings by 2 dB between seeds, and nothing can be said of it."""
+    for seed, swing in ((1, 0.1), (2, -0.1)):
+        for name, values in (
+            ("Base", helpers.base_db + swing),
+            ("C", helpers.base_db + 1 + helpers.spread / 2 - swing),
+            ("D", helpers.base_db + helpers.spread + 20 * swing),
+        ):
+            run = f"{name}-s{seed}"
+            gone = helpers.songs[2] if name == "D" else ""
+            helpers.add(root, run, helpers.rows(run, values, seed=seed, undefined=gone), seed=seed)
+    table = scoreboard(root).set_index("Exp")
+    assert table["Method"].to_dict() == {
+        "Base": "—", "C": "✓", "D": "n.s.", "G": ONE_SEED, "mixture": "—", "oracle": "—"
+    }  # fmt: skip
+    assert 0.5 < table.loc["C", "method low"] < 1 < table.loc["C", "method high"] < 1.5
+    assert table.loc["D", "method high"] - table.loc["D", "method low"] > 4
+    print_scoreboard(scoreboard(root))
+    out = capsys.readouterr().out
+    assert "C against Base as methods: better" in out
+    assert f"✓ [{table.loc['C', 'method low']:+.2f}, {table.loc['C', 'method high']:+.2f}]" in out
+
+
+def test_energy_in_silence_and_the_counts_of_every_aggregate(week, by_name, helpers):
+    column = "left in silence (silence_energy_db)"
+    assert by_name.loc["Base", column] == pytest.approx(np.median(helpers.base_db) - 40)
+    assert tables.best_rows(by_name.reset_index())[column] == {list(by_name.index).index("G")}  # the least
+    assert by_name.loc["D", f"{MAIN} songs"] == 11
+    assert by_name.loc["D", f"{MAIN} undefined"] == 1
+    assert by_name.loc["D", f"{MAIN} frames dropped"] == 42
+    assert by_name.loc["D", "SI-SDR (si_sdr) undefined"] == 0
+    page = (week.path / "scoreboard.html").read_text(encoding="utf-8")
+    assert "11 songs, 1 undefined" in page
+    assert "(42 dropped)" in page
+
+
+def test_a_seed_without_all_folds_is_left_out_with_its_reason(tmp_path, helpers):
+    root = Root.open(tmp_path)
+    for seed, fold in ((0, 0), (0, 1), (1, 0)):
+        run = f"Base-s{seed}-f{fold}"
+        songs = helpers.songs[6 * fold : 6 * fold + 6]
+        rows = helpers.rows(run, helpers.base_db[:6], songs=songs, seed=seed, fold=fold)
+        helpers.add(root, run, rows, seed=seed, fold=fold)
+    table = scoreboard(root)
+    assert table.attrs["unfinished"] == {"Base-s1-f0": "seed 1 of Base lacks 1 folds; train and score them"}
+    assert table.loc[0, "seeds"] == "0"
 
 
 def test_cpu_minutes_are_shown_as_such(tmp_path, helpers, capsys):
