@@ -179,6 +179,9 @@ def test_the_sdr_of_clips_is_bounded_and_skips_what_is_not_heard():
     estimate = torch.stack([0.9 * tone, tone, tone, tone, tone, 0 * tone])
     sdr = clip_sdr(estimate=estimate, target=target, mixture=torch.stack([tone[0]] * 6))
     torch.testing.assert_close(sdr, torch.tensor([20.0, -10.0, 100.0, 0.0]))
+    magnitudes = torch.rand(6, 1, 2, 5, 7)  # of a stft cache
+    sdr = clip_sdr(estimate=0.9 * magnitudes, target=magnitudes, mixture=magnitudes[:, 0])
+    torch.testing.assert_close(sdr, torch.full((6,), 20.0))
 
 
 def test_validation_songs_without_a_voice_are_refused(start, root, tiny, monkeypatch):
