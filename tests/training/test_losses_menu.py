@@ -94,8 +94,9 @@ def test_phase_loss_is_exactly_zero_where_estimate_is_target(stft, consistent):
     ("shift", "expected"), [(0.0, 0.0), (math.pi / 3, 0.5), (math.pi / 2, 1.0), (math.pi, 2.0)]
 )
 def test_phase_loss_of_a_shifted_tone_is_one_minus_the_cosine(stft, shift, expected):
-    loss = phase_loss(estimate=stft(tone(1000, shift)), target=stft(tone(1000)))
-    assert float(loss) == pytest.approx(expected, abs=0.01)  # the reflected ends shift otherwise
+    fixed = torch.Generator().manual_seed(0)
+    loss = phase_loss(estimate=stft(tone(1000, shift)), target=stft(tone(1000)), generator=fixed)
+    assert float(loss) == pytest.approx(expected, abs=0.02)  # the reflected ends shift otherwise
 
 
 def test_phase_loss_agrees_with_angles_in_double_precision(voice_in_mixture):
