@@ -33,7 +33,7 @@ class Side:
         self.reference = experiment in REFERENCES
         self.origin = ""
         if source == "accompaniment" and "accompaniment" in rows:
-            known = rows.assign(accompaniment=rows["accompaniment"].fillna(""))
+            known = rows.assign(accompaniment=rows["accompaniment"].astype(object).fillna(""))
             self.origin = _only(known, "accompaniment", side, "origin of the accompaniment")
         twice = rows[rows.duplicated(["seed", "track"])]
         if len(twice):
