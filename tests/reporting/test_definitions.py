@@ -20,7 +20,7 @@ def run(tmp_path, helpers, monkeypatch):
     torch_sdr = scores[scores["metric"] == "si_sdr"].assign(metric="sdr_torchmetrics")
     helpers.add(root, "Base-s0", pd.concat([scores, torch_sdr]))
     rng = np.random.default_rng(0)
-    vocals, accompaniment, error = rng.standard_normal((3, 2, 4 * RATE))
+    vocals, accompaniment, error = rng.standard_normal((3, 1, 4 * RATE))
     error -= vocals * np.vdot(vocals, error) / np.vdot(vocals, vocals)
     error *= 0.1 * np.linalg.norm(vocals) / np.linalg.norm(error)
     clips = {
@@ -47,7 +47,6 @@ def test_each_definition_forgives_what_it_says(run, helpers):
     assert muffled["sdr_torchmetrics"] > muffled["si_sdr"] + 10
     assert table.attrs["song"] == helpers.songs[6]  # in the middle
     assert "nothing but the definition has changed" in table.attrs["sentence"]
-    assert sdr_definitions(run, helpers.songs[0]).attrs["song"] == helpers.songs[0]
 
 
 def test_a_run_without_such_a_song_is_refused(run, helpers):
