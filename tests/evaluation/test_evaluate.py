@@ -133,9 +133,9 @@ def test_frames_are_what_the_medians_are_taken_from(scored, tmp_path):
     assert len(frames) == 3 * 2 * 2  # two whole seconds of each song
     for (song, source), rows in frames.groupby(["track", "source"]):
         for metric in module.FRAME_METRICS:
-            assert value(table, song, source, metric) == pytest.approx(
-                rows[metric].median(), abs=1.5e-6, nan_ok=True
-            )
+            values = rows[metric].dropna()
+            median = values.median() if len(values) else np.nan
+            assert value(table, song, source, metric) == pytest.approx(median, abs=1.5e-6, nan_ok=True)
     assert frames[frames["track"] == SILENT][module.FRAME_METRICS[0]].isna().all()
 
 
