@@ -27,6 +27,7 @@ PATTERNS = (
     "exclude.txt",
     "scoreboard.*",
     "results/*",
+    "results/*/*/*",
     "report/*",
     "report/figures/*",
     "cache/*/*",
