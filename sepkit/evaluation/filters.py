@@ -1,94 +1,117 @@
 """Least-squares filters of 512 taps over a whole track, from correlations gathered window by window.
 
-Conventions: rows are `(row, time)` float64, a row being one channel of one source. Correlations are at
-lags 0 … 511 only, which is why no FFT here is longer than a window: a correlation is the sum over
-windows of cross-spectra, plus the pairs of samples that lie on two sides of a window's edge.
+Conventions: rows are `(row, time)` float64 tensors on any device, a row being one channel of one
+source. A window of a correlation is that of the two rows cut to the window, so both samples of each
+product lie in it; lags are 0 … 511. Short blocks do it: a block of one row against the same block
+and 511 samples more of the other needs an FFT of 4096 points, and the spectra of a window's blocks add
+up before one inverse transform.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import scipy.fft
 import scipy.linalg
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 TAPS = 512
-CACHE_BYTES = 2**30  # spectra beyond this are computed again instead of kept
+BLOCK_FFT = 4096  # points; 2048 and 8192 take as long, within a tenth
+CACHE_BYTES = 2**29  # block spectra beyond this are computed again instead of kept
 
 Array = NDArray[np.float64]
-Spectrum = NDArray[np.complex128]
 
 
-class Frames:
-    """Spectra of consecutive windows, `frames[i]` being `(row, freq)`; the rest is the last one."""
+class Windows:
+    """Rows cut into windows, and windows into blocks; the last window holds what is left over."""
 
-    def __init__(self, rows: Array, window: int) -> None:
+    def __init__(self, rows: Tensor, window: int) -> None:
         self.rows, self.window = rows, window
         self.count = -(-rows.shape[1] // window)
-        self.n_fft: int = scipy.fft.next_fast_len(window + TAPS - 1, real=True)
-        self._padded = np.zeros((len(rows), self.n_fft))
-        size = 16 * self.count * len(rows) * (self.n_fft // 2 + 1)
-        self._kept: list[Spectrum] | None = None
-        if size <= CACHE_BYTES:
-            self._kept = [self._spectrum(i) for i in range(self.count)]
+        blocks = -(-window // (BLOCK_FFT - TAPS + 1))
+        self.step = -(-window // blocks)
+        self.n_fft = min(BLOCK_FFT, 2 ** (self.step + TAPS - 2).bit_length())
+        size = 16 * len(rows) * self.count * blocks * (self.n_fft // 2 + 1)
+        self._kept: dict[int, Tensor] | None = {} if size <= CACHE_BYTES else None
 
-    def __getitem__(self, i: int) -> Spectrum:
-        return self._spectrum(i) if self._kept is None else self._kept[i]
+    def __getitem__(self, i: int) -> Tensor:
+        """Samples of window i, `(row, time)`."""
+        return self.rows[:, i * self.window : (i + 1) * self.window]
 
-    def _spectrum(self, i: int) -> Spectrum:
-        part = self.rows[:, i * self.window : (i + 1) * self.window]
-        self._padded[:, : part.shape[1]] = part
-        self._padded[:, part.shape[1] :] = 0
-        return scipy.fft.rfft(self._padded)
+    def blocks(self, i: int) -> Tensor:
+        """Conjugate spectra of window i's blocks, `(block, row, freq)`; kept, as every estimate needs them."""
+        if self._kept is not None and i in self._kept:
+            return self._kept[i]
+        parts = _unfold(self[i], self.step, 0)
+        spectra = torch.fft.rfft(parts, n=self.n_fft).conj().transpose(0, 1).resolve_conj().contiguous()
+        if self._kept is not None:
+            self._kept[i] = spectra
+        return spectra
 
-    def auto_correlation(self) -> Array:
-        """r[a, b, k] = Σ_n rows[a, n] · rows[b, n + k] for k in [0, TAPS)."""
-        n = len(self.rows)
-        total = np.zeros((n, n, self.n_fft // 2 + 1), np.complex128)
-        scratch = np.empty_like(total[0])
-        for i in range(self.count):
-            spectra = self[i]
-            for a in range(n):  # b ≥ a; the other half is the same at negative lags
-                np.multiply(np.conj(spectra[a]), spectra[a:], out=scratch[a:])
-                total[a, a:] += scratch[a:]
-        lags = self._edges(self)
-        for a in range(n):
-            both = scipy.fft.irfft(total[a, a:], n=self.n_fft)
-            lags[a, a:] += both[:, :TAPS]
-            lags[a + 1 :, a, 0] += both[1:, 0]
-            lags[a + 1 :, a, 1:] += both[1:, :-TAPS:-1]
+    def cross(self, other: Tensor, i: int) -> Tensor:
+        """r[a, b, k] = Σ_n rows[a, n] · other[b, n + k] in window i, k in [0, TAPS); other `(row, time)`."""
+        longer = torch.fft.rfft(_unfold(other, self.step, TAPS - 1), n=self.n_fft).transpose(0, 1)
+        spectra = self.blocks(i)
+        total = spectra.new_zeros(spectra.shape[1], longer.shape[1], spectra.shape[2])
+        for block, reach in zip(spectra, longer, strict=True):
+            total.addcmul_(block[:, None], reach[None])
+        return torch.fft.irfft(total, n=self.n_fft)[..., :TAPS]
+
+    def across(self, heads: Tensor) -> Tensor:
+        """The part of the whole correlation whose two samples lie on two sides of a window's edge.
+
+        heads: the first samples of the other's windows after the first, `(window, row, time)`, up to 511.
+        """
+        reach, n_fft = TAPS - 1, 2 * TAPS
+        lags = self.rows.new_zeros(len(self.rows), heads.shape[1], TAPS)
+        if len(heads):
+            edges = range(self.window, self.rows.shape[1], self.window)
+            tails = torch.stack([self.rows[:, edge - reach : edge].flip(-1) for edge in edges])
+            before, after = torch.fft.rfft(tails, n=n_fft), torch.fft.rfft(heads, n=n_fft)
+            total = torch.einsum("eaf,ebf->abf", before, after)
+            # tails run backwards from the edge: sample i of one and k of a head are i + k + 1 apart
+            lags[..., 1:] = torch.fft.irfft(total, n=n_fft)[..., :reach]
         return lags
 
-    def cross_correlation(self, other: "Frames") -> Array:
-        """r[a, b, k] = Σ_n rows[a, n] · other.rows[b, n + k] for k in [0, TAPS)."""
-        total = np.zeros((len(self.rows), len(other.rows), self.n_fft // 2 + 1), np.complex128)
-        scratch = np.empty_like(total[0])
-        for i in range(self.count):
-            flipped = np.conj(other[i])
-            for into, spectrum in zip(total, self[i], strict=True):
-                into += np.multiply(flipped, spectrum, out=scratch)
-        lags = scipy.fft.irfft(np.conj(total, out=total), n=self.n_fft)[..., :TAPS]
-        return lags + self._edges(other)
+    def correlate(self, others: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """With other rows, given window by window: by window `(window, row, other, lag)`, and in all."""
+        found, heads = [], []
+        for i, other in enumerate(others):
+            found.append(self.cross(other, i))
+            heads.append(
+                torch.nn.functional.pad(other[:, : TAPS - 1], (0, max(0, TAPS - 1 - other.shape[1])))
+            )
+        windows = torch.stack(found)
+        return windows, windows.sum(0) + self.across(torch.stack(heads)[1:])
 
-    def _edges(self, other: "Frames") -> Array:
-        """The part of the correlation whose two samples lie on two sides of a window's edge."""
-        lags = np.zeros((len(self.rows), len(other.rows), TAPS))
-        reach = TAPS - 1
-        total = np.zeros((*lags.shape[:2], TAPS + 1), np.complex128)
-        for edge in range(self.window, self.rows.shape[1], self.window):
-            before = scipy.fft.rfft(self.rows[:, edge - reach : edge], n=2 * TAPS)
-            after = scipy.fft.rfft(other.rows[:, edge : edge + reach], n=2 * TAPS)
-            total += np.conj(before)[:, None] * after
-        # Index k − reach: `before` starts `reach` samples ahead of the edge where `after` starts.
-        lags[..., 1:] = np.roll(scipy.fft.irfft(total, n=2 * TAPS), reach - 1, axis=-1)[..., :reach]
-        return lags
+
+def _unfold(part: Tensor, step: int, more: int) -> Tensor:
+    """`(row, block, step + more)` of `(row, time)`, zeros after its end."""
+    blocks = -(-part.shape[1] // step)
+    padded = torch.nn.functional.pad(part, (0, blocks * step + more - part.shape[1]))
+    return padded.unfold(1, step + more, step)
 
 
 def correlations(target: Array, estimate: Array) -> tuple[Array, Array]:
     """Of two `(time,)` signals at lags [0, TAPS): target with itself, and with the later estimate."""
-    window = min(len(target), 2**15 - TAPS)
-    frames, guess = Frames(target[None], window), Frames(estimate[None], window)
-    return frames.auto_correlation()[0, 0], frames.cross_correlation(guess)[0, 0]
+    rows = torch.from_numpy(np.stack([target, estimate]))
+    windows, both = (Windows(part, min(len(target), 2**16)) for part in (rows[:1], rows))
+    lags = windows.correlate(both[i] for i in range(both.count))[1].numpy()
+    return lags[0, 0], lags[0, 1]
+
+
+def filter_correlation(filters: Tensor) -> Tensor:
+    """What an energy needs of filters `(input, channel, tap)`: weights `(input, input, lag)`.
+
+    Σ over a, b and lag of weights · r[a, b, lag], r the correlations of a window, is the energy of
+    the filtered window, over channels and its whole length of window + 511: a sum over all pairs of
+    taps, gathered by their distance; positive lags stand for negative ones too, hence the 2.
+    """
+    spectra = torch.fft.rfft(filters, n=2 * TAPS)
+    weights = torch.fft.irfft(torch.einsum("acf,bcf->abf", spectra, spectra.conj()), n=2 * TAPS)[..., :TAPS]
+    weights[..., 1:] *= 2
+    return weights
 
 
 class Solver:

@@ -19,6 +19,7 @@ from sepkit.errors import SepkitError
 from sepkit.evaluation import filters
 from sepkit.evaluation.bss_eval import References, bss_eval, reasons
 
+MODULE = sys.modules["sepkit.evaluation.bss_eval"]  # the package has a function of the same name
 RATE = 4000
 NAMES = ("sdr", "isr", "sir", "sar")
 
@@ -153,12 +154,12 @@ def test_agrees_with_museval(name):
         np.testing.assert_allclose(scores[metric], expected[metric], rtol=0, atol=1e-6, err_msg=metric)
 
 
-def test_odd_transform_lengths_agree_with_museval():
+def test_odd_transform_lengths_agree_with_museval(monkeypatch):
     rate = 5**5 - 511  # the next fast length for window + 511 is 3125 itself, which is odd
+    monkeypatch.setattr(MODULE, "LOSS", 0.0)  # all windows are filtered
     target = noise(2, 1, 2 * rate + 7)
     expected = with_museval(target, leak(target), rate)
     scores = bss_eval(estimate=leak(target), target=target, sample_rate=rate)
-    assert filters.Frames(target[0], rate).n_fft == 3125
     for metric in NAMES:
         np.testing.assert_allclose(scores[metric], expected[metric], rtol=0, atol=1e-9)
 
@@ -176,6 +177,45 @@ def test_references_serve_many_estimates_and_torch():
         alone = bss_eval(estimate=estimate, target=MONO, sample_rate=RATE)
         shared = references.score(torch.from_numpy(estimate).requires_grad_())
         assert all(np.array_equal(alone[name], shared[name]) for name in NAMES)
+
+
+def test_energies_from_lags_and_from_filtering_agree(monkeypatch):
+    counted = []
+    original = MODULE.Filters.filtered
+    monkeypatch.setattr(MODULE.Filters, "filtered", lambda *args: counted.append(1) or original(*args))
+    lags = bss_eval(estimate=leak(STEREO), target=STEREO, sample_rate=RATE)
+    assert not counted
+    monkeypatch.setattr(MODULE, "LOSS", 0.0)
+    filtered = bss_eval(estimate=leak(STEREO), target=STEREO, sample_rate=RATE)
+    assert counted
+    for metric in NAMES:
+        np.testing.assert_allclose(lags[metric], filtered[metric], rtol=0, atol=1e-9, err_msg=metric)
+
+
+def test_an_error_that_is_all_interference_is_filtered_and_not_lost_to_rounding():
+    target = noise(2, 2, 3 * RATE)
+    scores = bss_eval(estimate=target + 0.1 * target[::-1], target=target, sample_rate=RATE)
+    np.testing.assert_allclose(scores["sdr"], scores["sir"], atol=0.5)
+    assert (scores["sar"] > 200).all()  # a difference of sums would stop at 150
+
+
+def test_the_lengths_of_windows_and_rest_decide_nothing(monkeypatch):
+    target = noise(2, 2, 3 * 5000 + 77)
+    expected = with_museval(target, leak(target), 5000)
+    scores = bss_eval(estimate=leak(target), target=target, sample_rate=5000)
+    monkeypatch.setattr(filters, "BLOCK_FFT", 1024)  # ten blocks a window instead of two
+    blocks = bss_eval(estimate=leak(target), target=target, sample_rate=5000)
+    for metric in NAMES:
+        np.testing.assert_allclose(scores[metric], expected[metric], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(blocks[metric], expected[metric], rtol=0, atol=1e-9)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_gives_the_same_scores():
+    on_cpu = bss_eval(estimate=leak(STEREO), target=STEREO, sample_rate=RATE)
+    on_gpu = bss_eval(estimate=leak(STEREO), target=torch.from_numpy(STEREO).cuda(), sample_rate=RATE)
+    for metric in NAMES:
+        np.testing.assert_allclose(on_gpu[metric], on_cpu[metric], rtol=0, atol=1e-9)
 
 
 def test_singular_gram_matrix_falls_back_to_least_squares():
