@@ -78,7 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("budget", "Prints the minutes spent, by run and stage, those of runs that died included.")
     plan = with_pick(add("plan", "Prints what rows would cost in minutes, before they are spent."))
     plan.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    plan.add_argument("--power", action="store_true", help="instead, what difference songs and seeds can show")
+    plan.add_argument(
+        "--power", action="store_true", help="instead, what difference songs and seeds can show"
+    )
     plan.add_argument("--songs", type=int, help="for --power: songs (default: the profile's test songs)")
     plan.add_argument("--seeds", type=_numbers, default=[2, 3, 5], help="for --power: a side, as 2,3,5")
     plan.add_argument("--alpha", type=float, default=0.01, help="for --power: of the test over songs")
