@@ -126,7 +126,7 @@ class References:
     """What depends on the targets alone: correlations, Gram matrix, factorisations, made at the first score.
 
     Score several estimates of one track with one object: the second costs less than half of the first.
-    Memory grows with length up to `CACHE_BYTES` for spectra, then by 64 KiB a stereo second.
+    Beside the signals, memory grows by 128 KiB a second of two stereo sources.
 
     device: where the correlations are computed; None takes a tensor's own, and the CPU for NumPy.
 

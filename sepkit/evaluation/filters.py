@@ -18,7 +18,6 @@ from torch import Tensor
 
 TAPS = 512
 BLOCK_FFT = 4096  # points; 2048 and 8192 take as long, within a tenth
-CACHE_BYTES = 2**29  # block spectra beyond this are computed again instead of kept
 
 Array = NDArray[np.float64]
 
@@ -32,29 +31,18 @@ class Windows:
         blocks = -(-window // (BLOCK_FFT - TAPS + 1))
         self.step = -(-window // blocks)
         self.n_fft = min(BLOCK_FFT, 2 ** (self.step + TAPS - 2).bit_length())
-        size = 16 * len(rows) * self.count * blocks * (self.n_fft // 2 + 1)
-        self._kept: dict[int, Tensor] | None = {} if size <= CACHE_BYTES else None
 
     def __getitem__(self, i: int) -> Tensor:
         """Samples of window i, `(row, time)`."""
         return self.rows[:, i * self.window : (i + 1) * self.window]
 
-    def blocks(self, i: int) -> Tensor:
-        """Conjugate spectra of window i's blocks, `(block, row, freq)`; kept, as every estimate needs them."""
-        if self._kept is not None and i in self._kept:
-            return self._kept[i]
-        parts = _unfold(self[i], self.step, 0)
-        spectra = torch.fft.rfft(parts, n=self.n_fft).conj().transpose(0, 1).resolve_conj().contiguous()
-        if self._kept is not None:
-            self._kept[i] = spectra
-        return spectra
-
     def cross(self, other: Tensor, i: int) -> Tensor:
         """r[a, b, k] = Σ_n rows[a, n] · other[b, n + k] in window i, k in [0, TAPS); other `(row, time)`."""
+        # (block, row, freq); spectra are not kept: a minute would take 100 MB and save little
+        blocks = torch.fft.rfft(_unfold(self[i], self.step, 0), n=self.n_fft).conj().transpose(0, 1)
         longer = torch.fft.rfft(_unfold(other, self.step, TAPS - 1), n=self.n_fft).transpose(0, 1)
-        spectra = self.blocks(i)
-        total = spectra.new_zeros(spectra.shape[1], longer.shape[1], spectra.shape[2])
-        for block, reach in zip(spectra, longer, strict=True):
+        total = longer.new_zeros(blocks.shape[1], longer.shape[1], blocks.shape[2])
+        for block, reach in zip(blocks.resolve_conj(), longer, strict=True):
             total.addcmul_(block[:, None], reach[None])
         return torch.fft.irfft(total, n=self.n_fft)[..., :TAPS]
 
@@ -119,14 +107,16 @@ class Solver:
 
     def __init__(self, gram: Array) -> None:
         self.gram = gram
-        ridged = gram.copy(order="F")
+        ridged = np.array(gram.T, order="F")  # symmetric, so its transpose is a copy without shuffling
         ridged[np.diag_indices_from(ridged)] += np.finfo(np.float64).eps
         self._cholesky: Any = None
         self._lu: Any = None
         try:
-            self._cholesky = scipy.linalg.cho_factor(ridged, lower=True, check_finite=False)
+            self._cholesky = scipy.linalg.cho_factor(ridged, lower=True, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
             # Rounding made it indefinite: equal channels, say. LU then does what museval's does.
+            ridged = np.array(gram.T, order="F")
+            ridged[np.diag_indices_from(ridged)] += np.finfo(np.float64).eps
             lu, pivots, info = scipy.linalg.lapack.dgetrf(ridged)
             self._lu = (lu, pivots) if info == 0 else None
 
