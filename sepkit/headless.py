@@ -45,7 +45,7 @@ def week(
 ) -> list[Path]:
     """Runs the notebooks (all, or `days`) headless and returns the executed files.
 
-    pick: rows of the menu that days 2 to 5 run; None as `sepkit.experiments.picked_rows` says.  hours: GPU hours of the week; rows that `plan` predicts beyond them are left out, and
+    pick: rows of the menu that days 2 to 6 run; None as `sepkit.experiments.picked_rows` says.  hours: GPU hours of the week; rows that `plan` predicts beyond them are left out, and
     that is said.
 
     Raises SepkitError with day, cell and reason where a notebook fails; what ran before is kept, and

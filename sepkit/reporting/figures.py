@@ -23,10 +23,15 @@ from sepkit.reporting.spectra import gradients, spectrograms
 from sepkit.storage import Run
 
 __all__ = [
-    "Picture", "budget_bars", "convergence", "gradients", "paired_differences", "save", "score_bars",
+    "Picture", "best_epoch", "budget_bars", "convergence", "gradients", "paired_differences", "save", "score_bars",
     "spectrograms", "training_curves",
 ]  # fmt: skip
 REFERENCES = {"mixture": ":", "oracle": "--"}  # line styles
+
+
+def best_epoch(history: pd.DataFrame) -> int:
+    """Place in `history` of the epoch that is kept: the highest `valid_sdr`; without that column the least loss."""
+    return int(history["valid_sdr"].argmax() if "valid_sdr" in history else history["valid_loss"].argmin())
 
 
 def training_curves(runs: Iterable[Run] | Run) -> Picture:
@@ -36,7 +41,7 @@ def training_curves(runs: Iterable[Run] | Run) -> Picture:
     for (losses, rates), (loss, names) in zip(panels, groups.items(), strict=True):
         for name in names:
             table, colour = histories[name], colours[name]
-            best = int(table["valid_loss"].to_numpy().argmin())
+            best = best_epoch(table)
             losses.plot(table["epoch"], table["valid_loss"], color=colour, label=f"{name}, validation")
             losses.plot(
                 table["epoch"], table["train_loss"], color=colour, ls="--", lw=1, label=f"{name}, training"
@@ -57,17 +62,26 @@ def training_curves(runs: Iterable[Run] | Run) -> Picture:
 
 
 def convergence(runs: Iterable[Run] | Run) -> Picture:
-    """Validation loss over minutes of training; runs with another loss get a panel of their own."""
+    """SDR of the vocals on the validation clips over minutes of training, all runs in one panel.
+
+    Where a history lacks `valid_sdr`, validation losses, with a panel for each loss.
+    """
     groups, histories, colours = _by_loss(runs)
+    column, unit = "valid_sdr", "SDR of vocals, validation clips, dB; ● best epoch"
+    if all(column in table for table in histories.values()):
+        groups = {"": list(histories)}  # dB compare, whatever the loss
+    else:
+        column, unit = "valid_loss", "validation loss (no unit); ● best epoch"
     figure, panels = _panels(len(groups), (1,), 3.8)
     for (axes,), (loss, names) in zip(panels, groups.items(), strict=True):
         for name in names:
-            table = histories[name]
+            table, best = histories[name], best_epoch(histories[name])
             minutes = table["seconds"].cumsum() / 60
-            axes.plot(minutes, table["valid_loss"], ".-", color=colours[name], label=name)
-        axes.set_title(f"loss: {loss}", fontsize=10)
+            axes.plot(minutes, table[column], ".-", color=colours[name], label=name)
+            axes.plot(minutes.iloc[best], table[column].iloc[best], "o", color=colours[name], ms=6)
+        axes.set_title(loss and f"loss: {loss}", fontsize=10)
         axes.set_xlabel("training time in minutes")
-        axes.set_ylabel("validation loss (no unit)")
+        axes.set_ylabel(unit)
         axes.set_xlim(left=0)
         axes.legend(fontsize=8, frameon=False)
         plain(axes)

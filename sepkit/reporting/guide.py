@@ -109,7 +109,8 @@ def expectations(rows: Iterable[str]) -> pd.DataFrame:
                 "literature": MENU[name].literature,
             }
             for name in rows
-        ]
+        ],
+        columns=["row", "change", "plan", "literature"],
     ).set_index("row")
 
 

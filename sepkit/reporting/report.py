@@ -171,20 +171,27 @@ def _training(root: Root, board: Board, folder: Path) -> tables.Block:
             }
         )
     drawn = [run for run in readable if run.config.get("fold") is None] or readable
-    best = "; ".join(f"{run.name} {run.history()['valid_loss'].min():.4f}" for run in drawn)
+    best = "; ".join(_best(run) for run in drawn)
     pictures = [
         _image(
-            figures.training_curves(drawn), folder / "training.png", f"Losses over epochs; least validation loss: {best}.",
+            figures.training_curves(drawn), folder / "training.png", f"Losses over epochs; best epoch: {best}.",
             "Runs that were trained with unlike losses stand in panels of their own: their losses do not compare.",
         ),
         _image(
-            figures.convergence(drawn), folder / "convergence.png", f"Validation loss over minutes of training; least: {best}.",
-            "The same over minutes: which row gets how far in the same time.",
+            figures.convergence(drawn), folder / "convergence.png", f"Validation over minutes of training; best epoch: {best}.",
+            "Over minutes: which row gets how far in the same time. The epoch is kept whose vocals have the highest "
+            "SDR on the validation clips (runs from before that was measured: the least validation loss).",
         ),
     ]  # fmt: skip
     grid = tables.plain_grid(pd.DataFrame(records, dtype=object), "")  # whole numbers stay whole
     note = "Early stopping cuts the cosine schedule short: the last learning rate says where it stood."
     return tables.Block(heading, [note], [grid], pictures)
+
+
+def _best(run: Run) -> str:
+    row = run.history().iloc[figures.best_epoch(run.history())]
+    value = f"{row['valid_sdr']:.2f} dB" if "valid_sdr" in row else f"loss {row['valid_loss']:.4f}"
+    return f"{run.name} {row['epoch']:.0f}, {value}"
 
 
 def _budget(budget: pd.DataFrame, folder: Path) -> tables.Block:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sepkit.errors import SepkitError
 from sepkit.reporting import figures
+from sepkit.storage import write_csv
 
 
 def labelled(figure: figures.Picture) -> bool:
@@ -94,7 +95,7 @@ def test_training_curves_separate_losses_that_do_not_compare(week):
     history = runs[0].history()
     np.testing.assert_allclose(losses.lines[0].get_ydata(), history["valid_loss"])
     np.testing.assert_allclose(losses.lines[1].get_ydata(), history["train_loss"])
-    assert losses.lines[2].get_xdata()[0] == 9  # the best epoch
+    assert losses.lines[2].get_xdata()[0] == 9  # the best epoch by SDR; by loss it is 7
     assert "learning rate" in figure.axes[1].get_ylabel()
     assert labelled(figure)
 
@@ -108,10 +109,28 @@ def test_one_run_and_many_losses_fit(week):
         figures.training_curves([])
 
 
-def test_convergence_is_over_minutes(week):
-    axes = figures.convergence([week.run("Base-s0")]).axes[0]
+def test_convergence_is_in_db_over_minutes_whatever_the_loss(week):
+    runs = [week.run("Base-s0"), week.run("C-s0")]
+    (axes,) = figures.convergence(runs).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Base-s0", "C-s0"]
     assert axes.lines[0].get_xdata()[-1] == pytest.approx(30)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), runs[0].history()["valid_sdr"])
+    assert axes.lines[1].get_xdata()[0] == pytest.approx(30 * 9 / 12)
     assert axes.get_xlabel() == "training time in minutes"
+    assert "dB" in axes.get_ylabel()
+
+
+def test_histories_without_sdr_fall_back_to_the_loss(root):
+    for name in ("Base-s0", "C-s0"):
+        run = root.run(name)
+        write_csv(run.path / "history.csv", run.history().drop(columns="valid_sdr"))
+    old = [root.run("Base-s0"), root.run("C-s0")]
+    assert figures.best_epoch(old[0].history()) == 6
+    panels = figures.convergence(old).axes
+    assert [axes.get_title() for axes in panels] == ["loss: magnitude_l1", "loss: phase_consistency"]
+    np.testing.assert_allclose(panels[0].lines[0].get_ydata(), old[0].history()["valid_loss"])
+    mixed = figures.convergence([old[0], root.run("D-s0")]).axes[0]  # one of two without: losses for both
+    assert "loss" in mixed.get_ylabel()
 
 
 def test_score_bars_hold_medians_and_quartiles(week, helpers):
