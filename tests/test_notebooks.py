@@ -27,10 +27,36 @@ SHOWS = {
         [r"Base-s0 epoch \d+/\d+ train \d", r"Base-s0 against mixture.*p = \d", r"Base reads -?\d"],
     ),
     "day2_finetune": (1, [r"F-s0: [\d,]+ of [\d,]+ parameters", r"Against the network that it started from"]),
-    "day3_phase_augment": (6, [r"C-s0 against Base-s0", r"C\+D-s0 against Base-s0", r"gradient is zero"]),
-    "day4_demucs_tiny": (3, [r"reach \d+ ms", r"A-s0 against Base-s0"]),
-    "day5_multitask_cv": (1, [r"Base over 3 folds: median", r"B-s0 against Base-s0", r"shared artists: 0"]),
-    "day6_evaluate": (2, [r"\d+ runs are scored", r"Better than Base at p < 0.01"]),
+    "day3_phase_augment": (
+        7,
+        [
+            r"C-s0 against Base-s0",
+            r"C2-s0 against Base-s0",
+            r"C\+D-s0 against Base-s0",
+            r"gradient is zero",
+        ],
+    ),
+    "day4_demucs_tiny": (5, [r"reach \d+ ms", r"A-s0 against Base-s0", r"G-s0 against Base-s0"]),
+    "day5_multitask_cv": (
+        2,
+        [
+            r"Base over 3 folds: median",
+            r"Over the \d+ songs of all folds",
+            r"B-s0 against Base-s0",
+            r"E-s0 against Base-s0",
+            r"shared artists: 0",
+        ],
+    ),
+    "day6_evaluate": (
+        2,
+        [
+            r"\d+ runs are scored",
+            r"nothing but the definition has changed",
+            r"one seed: no claim",
+            r"Best-s0 against G-s0",
+            r"Better than Base at p < 0.01",
+        ],
+    ),
     "day7_milestone": (1, [r"milestone2\.html \(\d", r"finished: .*Base-s0"]),
 }
 
