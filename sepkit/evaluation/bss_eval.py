@@ -46,6 +46,7 @@ MAX_CHANNELS = 8
 EPS = 2.0**-50  # of a sum of products: four roundings
 LOSS = 1e-8  # relative, of an energy; 4e-8 dB
 AXES = "(source, channel, time)"
+CANCELS = "adds up to nothing over its channels, which counts as silence"
 
 
 def bss_eval(
@@ -79,10 +80,12 @@ def bss_eval(
     return References(target, sample_rate, device).score(estimate)
 
 
-def reasons(*, estimate: ArrayLike, target: ArrayLike, sample_rate: int = 44100) -> list[str]:
+def reasons(
+    *, estimate: ArrayLike, target: ArrayLike, sample_rate: int = 44100, names: list[str] | None = None
+) -> list[str]:
     """One status a source: "ok", or "undefined: …" where `bss_eval` has no number for any window.
 
-    Shape and errors as in `bss_eval`.
+    Shape and errors as in `bss_eval`; `names` are those of the sources.
 
         >>> target = np.ones((2, 2, 4000)); target[0] = 0
         >>> reasons(estimate=np.ones((2, 2, 4000)), target=target, sample_rate=4000)
@@ -90,35 +93,33 @@ def reasons(*, estimate: ArrayLike, target: ArrayLike, sample_rate: int = 44100)
     """
     truth = checked(target, "target")
     guess = checked(estimate, "estimate", like=truth)
-    return status_of(silence(guess, sample_rate), silence(truth, sample_rate))
-
-
-def status_of(
-    silent_estimate: NDArray[np.bool_],
-    silent_target: NDArray[np.bool_],
-    names: list[str] | None = None,
-) -> list[str]:
-    """`reasons`, from two tables `(source, window)` of `silence`, with names for the sources."""
-    names = names or [f"source {i}" for i in range(len(silent_target))]
-    if not (silent_estimate | silent_target).any(axis=0).all():
+    names = names or [f"source {i}" for i in range(len(truth))]
+    tables = {"estimate": silence(guess, sample_rate), "target": silence(truth, sample_rate)}
+    if not (tables["estimate"] | tables["target"]).any(axis=0).all():
         return ["ok"] * len(names)
-    found: dict[int, str] = {}
-    for kind, table in (("estimate", silent_estimate), ("target", silent_target)):
-        found |= {int(i): kind for i in np.flatnonzero(table.all(axis=1))}
+    found: dict[int, tuple[str, str]] = {}
+    for kind, signal in (("estimate", guess), ("target", truth)):
+        for i in np.flatnonzero(tables[kind].all(axis=1)):
+            found[int(i)] = kind, CANCELS if signal[i].any() else "is silent"
     if not found:
         return ["undefined: no window in which every target and every estimate sounds"] * len(names)
     first = min(found)
-    other = f"undefined: the {found[first]} of {names[first]} is silent"
-    return [f"undefined: silent {found[i]}" if i in found else other for i in range(len(names))]
+    statuses = [f"undefined: the {found[first][0]} of {names[first]} {found[first][1]}"] * len(names)
+    for i, (kind, how) in found.items():
+        statuses[i] = f"undefined: silent {kind}" if how == "is silent" else f"undefined: the {kind} {how}"
+    return statuses
 
 
 def silence(signal: Array, sample_rate: int) -> NDArray[np.bool_]:
     """`(source, window)`: True where museval calls the source silent: its channels sum to zero."""
     window, windows = _windows(signal.shape[-1], sample_rate)
-    parts = signal[..., : windows * window].reshape(*signal.shape[:2], windows, window)
-    sounds = parts[..., :64].sum(axis=1).any(axis=-1)  # the first samples tell, nearly always
-    for source, i in np.argwhere(~sounds):
-        sounds[source, i] = parts[source, :, i].sum(axis=0).any()
+    sounds = np.zeros((len(signal), windows), bool)
+    for i in range(windows):
+        part = signal[..., i * window : (i + 1) * window]
+        # the first samples tell, nearly always
+        sounds[:, i] = part[..., :64].sum(axis=1).any(axis=1)
+        if not sounds[:, i].all():
+            sounds[:, i] = part.sum(axis=1).any(axis=1)
     return ~sounds
 
 

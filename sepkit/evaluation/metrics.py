@@ -22,7 +22,7 @@ import numpy as np
 import scipy.linalg
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.bss_eval import References, checked, silence, status_of
+from sepkit.evaluation.bss_eval import References, checked, reasons
 from sepkit.evaluation.filters import Array, correlations
 
 AXES = "(channel, time)"
@@ -41,7 +41,8 @@ def sdr_global(*, estimate: Any, target: Any) -> float:
     """Signal-to-distortion ratio of the whole track, channels pooled, in dB.
 
     10·log10(Σs² / Σ(s − ŝ)²): the MDX challenge's SDR (Mitsufuji et al. 2022), without its ε.
-    +inf for a perfect estimate, 0 for a silent one, NaN for a silent target. `(channel, time)`.
+    +inf for a perfect estimate. NaN where target or estimate is silent: the formula's 0 for silence would
+    flatter it, as it beats many a mixture. `(channel, time)`.
 
         >>> target = np.ones((2, 1000))
         >>> round(sdr_global(estimate=0.9 * target, target=target), 6)
@@ -146,9 +147,8 @@ def score_track(
         )
 
     names, windows = list(PROTOCOLS[protocol]), references.windows
-    silent = silence(guess, sample_rate)
     windowed = references.score(guess)
-    statuses = status_of(silent, references.silent, names)
+    statuses = reasons(estimate=guess, target=truth, sample_rate=sample_rate, names=names)
     rows = []
     for i, source in enumerate(names):
         for metric in METRICS:
@@ -201,8 +201,8 @@ def _stack(
 
 
 def _sdr_global(estimate: Array, target: Array) -> tuple[float, str]:
-    if not target.any():
-        return math.nan, "undefined: silent target"
+    if not (target.any() and estimate.any()):
+        return math.nan, f"undefined: silent {'estimate' if target.any() else 'target'}"
     return _db(_energy(target), _energy(target - estimate)), "ok"
 
 
