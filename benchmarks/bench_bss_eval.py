@@ -5,7 +5,7 @@
     python benchmarks/bench_bss_eval.py --duration 240 --skip-museval
     python benchmarks/bench_bss_eval.py --data FOLDER --songs 20 # real songs, mixture and oracle as estimates
 
-Prints seconds, the largest difference in dB over all windows and all four metrics, whether NaN stands in the
+Prints CPU seconds of the one thread, the largest difference in dB over all windows and all four metrics, whether NaN stands in the
 same places, what a second estimate of the same track costs, the peak memory of a fresh process that holds
 the signals and scores them, and the floor: what the transforms alone take. museval's module is loaded by its
 file, since the package wants ffmpeg.
@@ -58,9 +58,9 @@ def museval_metrics() -> Any:
 
 
 def timed(call: Any) -> tuple[float, Any]:
-    start = time.perf_counter()
+    start = time.process_time()
     result = call()
-    return time.perf_counter() - start, result
+    return time.process_time() - start, result
 
 
 def with_museval(metrics: Any, target: np.ndarray, estimate: np.ndarray) -> tuple[float, list[np.ndarray]]:

@@ -161,7 +161,7 @@ class References:
         alone = [together]
         if self.sources > 1:
             alone = [Solver(gram[i : i + size, i : i + size]) for i in range(0, len(gram), size)]
-        energies = torch.stack([rows[i].square().sum(1) for i in range(self.windows)])
+        energies = torch.stack([torch.linalg.vecdot(rows[i], rows[i]) for i in range(self.windows)])
         return windows[: self.windows], energies, together, alone
 
     def score(self, estimate: ArrayLike) -> dict[str, Array]:
@@ -184,7 +184,7 @@ class References:
         def errors() -> Iterator[Tensor]:
             for i in range(rows.count):
                 error = guesses[i] - rows[i]
-                wrong[i] = error.square().sum(1)
+                wrong[i] = torch.linalg.vecdot(error, error)
                 yield error
 
         by_window, whole = rows.correlate(errors())
@@ -308,8 +308,10 @@ def checked(signal: Any, name: str, axes: str = AXES, like: Array | None = None)
         raise SepkitError(f"{name} must be {axes} of shape {like.shape}, as the target; got {array.shape}.")
     if not np.issubdtype(array.dtype, np.floating):
         raise SepkitError(f"{name} must be floating point, full scale at 1; got {array.dtype}.")
-    finite = np.isfinite(array)
-    if not finite.all():
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = array.sum(dtype=np.float64)
+    if not np.isfinite(total):  # a sum needs no second array; only then the samples are looked at
+        finite = np.isfinite(array)
         where = "" if array.ndim == 2 else f" of source {np.flatnonzero(~finite.all(axis=(1, 2)))[0]}"
         raise SepkitError(
             f"{name}{where} has {array.size - finite.sum()} samples that are NaN or infinite, which would "

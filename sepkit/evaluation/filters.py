@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 TAPS = 512
+KEPT_BYTES = 2**27  # of block spectra; a minute of two stereo sources takes 100 MB
 BLOCK_FFT = 4096  # points; 2048 and 8192 take as long, within a tenth
 
 Array = NDArray[np.float64]
@@ -31,6 +32,7 @@ class Windows:
         blocks = -(-window // (BLOCK_FFT - TAPS + 1))
         self.step = -(-window // blocks)
         self.n_fft = min(BLOCK_FFT, 2 ** (self.step + TAPS - 2).bit_length())
+        self._kept: dict[int, Tensor] = {}
 
     def __getitem__(self, i: int) -> Tensor:
         """Samples of window i, `(row, time)`."""
@@ -38,13 +40,22 @@ class Windows:
 
     def cross(self, other: Tensor, i: int) -> Tensor:
         """r[a, b, k] = Σ_n rows[a, n] · other[b, n + k] in window i, k in [0, TAPS); other `(row, time)`."""
-        # (block, row, freq); spectra are not kept: a minute would take 100 MB and save little
-        blocks = torch.fft.rfft(_unfold(self[i], self.step, 0), n=self.n_fft).conj().transpose(0, 1)
+        blocks = self._blocks(i)
         longer = torch.fft.rfft(_unfold(other, self.step, TAPS - 1), n=self.n_fft).transpose(0, 1)
         total = longer.new_zeros(blocks.shape[1], longer.shape[1], blocks.shape[2])
-        for block, reach in zip(blocks.resolve_conj(), longer, strict=True):
+        for block, reach in zip(blocks, longer, strict=True):
             total.addcmul_(block[:, None], reach[None])
-        return torch.fft.irfft(total, n=self.n_fft)[..., :TAPS]
+        return torch.fft.irfft(total, n=self.n_fft)[..., :TAPS].clone()  # a view would keep all 4096
+
+    def _blocks(self, i: int) -> Tensor:
+        """Conjugate spectra of window i's blocks, `(block, row, freq)`: every estimate needs them."""
+        if i in self._kept:
+            return self._kept[i]
+        spectra = torch.fft.rfft(_unfold(self[i], self.step, 0), n=self.n_fft)
+        spectra = spectra.conj().transpose(0, 1).resolve_conj()
+        if (len(self._kept) + 1) * 16 * spectra.numel() <= KEPT_BYTES:
+            self._kept[i] = spectra
+        return spectra
 
     def across(self, heads: Tensor) -> Tensor:
         """The part of the whole correlation whose two samples lie on two sides of a window's edge.
@@ -106,19 +117,17 @@ class Solver:
     """Solves (G + eps·I) x = d, museval's ridge; least squares where that is singular."""
 
     def __init__(self, gram: Array) -> None:
-        self.gram = gram
-        ridged = np.array(gram.T, order="F")  # symmetric, so its transpose is a copy without shuffling
-        ridged[np.diag_indices_from(ridged)] += np.finfo(np.float64).eps
         self._cholesky: Any = None
         self._lu: Any = None
         try:
-            self._cholesky = scipy.linalg.cho_factor(ridged, lower=True, overwrite_a=True, check_finite=False)
+            self._cholesky = scipy.linalg.cho_factor(
+                _ridged(gram), lower=True, overwrite_a=True, check_finite=False
+            )
         except np.linalg.LinAlgError:
             # Rounding made it indefinite: equal channels, say. LU then does what museval's does.
-            ridged = np.array(gram.T, order="F")
-            ridged[np.diag_indices_from(ridged)] += np.finfo(np.float64).eps
-            lu, pivots, info = scipy.linalg.lapack.dgetrf(ridged)
+            lu, pivots, info = scipy.linalg.lapack.dgetrf(_ridged(gram), overwrite_a=True)
             self._lu = (lu, pivots) if info == 0 else None
+            self._gram = gram
 
     def solve(self, rows: Array) -> Array:
         """Filters `(input, channel, tap)` from correlations `(input, channel, lag)`."""
@@ -129,12 +138,21 @@ class Solver:
         elif self._lu is not None:
             found = scipy.linalg.lu_solve(self._lu, right, check_finite=False)
         else:
-            found = np.linalg.lstsq(self.gram, right, rcond=None)[0]
+            found = np.linalg.lstsq(self._gram, right, rcond=None)[0]
         return found.reshape(inputs, taps, channels).transpose(0, 2, 1)
+
+
+def _ridged(gram: Array) -> Array:
+    ridged = np.array(gram.T, order="F")  # symmetric, so its transpose is copied without shuffling
+    ridged[np.diag_indices_from(ridged)] += np.finfo(np.float64).eps
+    return ridged
 
 
 def gram_matrix(lags: Array) -> Array:
     """Block-Toeplitz Gram matrix of all delayed rows: block (a, b) holds r_ab[delay_a − delay_b]."""
     n = len(lags)
-    blocks = [[scipy.linalg.toeplitz(lags[a, b], lags[b, a]) for b in range(n)] for a in range(n)]
-    return np.block(blocks)
+    gram = np.empty((n, TAPS, n, TAPS))
+    for a in range(n):
+        for b in range(n):
+            gram[a, :, b] = scipy.linalg.toeplitz(lags[a, b], lags[b, a])
+    return gram.reshape(n * TAPS, n * TAPS)
