@@ -105,8 +105,10 @@ def reasons(
         return ["undefined: no window in which every target and every estimate sounds"] * len(names)
     first = min(found)
     statuses = [f"undefined: the {found[first][0]} of {names[first]} {found[first][1]}"] * len(names)
-    for i, (kind, how) in found.items():
-        statuses[i] = f"undefined: silent {kind}" if how == "is silent" else f"undefined: the {kind} {how}"
+    for source, (kind, how) in found.items():
+        statuses[source] = (
+            f"undefined: silent {kind}" if how == "is silent" else f"undefined: the {kind} {how}"
+        )
     return statuses
 
 
@@ -310,8 +312,8 @@ def checked(signal: Any, name: str, axes: str = AXES, like: Array | None = None)
         raise SepkitError(f"{name} must be floating point, full scale at 1; got {array.dtype}.")
     with np.errstate(invalid="ignore", over="ignore"):
         total = array.sum(dtype=np.float64)
-    if not np.isfinite(total):  # a sum needs no second array; only then the samples are looked at
-        finite = np.isfinite(array)
+    # A sum needs no second array; only then the samples are looked at.
+    if not np.isfinite(total) and not (finite := np.isfinite(array)).all():
         where = "" if array.ndim == 2 else f" of source {np.flatnonzero(~finite.all(axis=(1, 2)))[0]}"
         raise SepkitError(
             f"{name}{where} has {array.size - finite.sum()} samples that are NaN or infinite, which would "

@@ -44,7 +44,7 @@ MIR_EVAL = {
 
 def signals(seed: int, sources: int, channels: int, samples: int, kind: str) -> tuple[Signals, Signals]:
     """(target, estimate) of noise with a falling spectrum, channels and sources correlated."""
-    rng = np.random.RandomState(seed)  # noqa: NPY002: its stream is frozen
+    rng = np.random.RandomState(seed)  # its stream is frozen
     target = 0.1 * rng.standard_normal((sources, channels, samples))
     target[..., 1:] += 0.7 * target[..., :-1]
     target[:, -1] += 0.4 * target[:, 0]

@@ -42,6 +42,6 @@ def test_scores_that_museval_publishes_of_a_real_song():
     (track,) = (track for track in find_songs(folder).tracks if track.name == published["song"])
     audio, _ = read_song(track)
     target = np.stack([audio["vocals"], accompaniment(audio)])
-    rng = np.random.RandomState(0)  # noqa: NPY002: as in museval's test
+    rng = np.random.RandomState(0)
     estimate = np.stack([rng.random_sample(audio["mixture"].T.shape).T for _ in range(2)])
     assert_equal(bss_eval(estimate=estimate, target=target), published["scores"], 6e-6)
