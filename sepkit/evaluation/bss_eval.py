@@ -157,7 +157,7 @@ class References:
     def _shared(self) -> tuple[Tensor, Tensor, Solver, list[Solver]]:
         """Correlations `(window, row, row, lag)`, energies `(window, row)`, solvers: of all, of each."""
         rows = self._rows
-        windows, whole = rows.correlate(rows[i] for i in range(rows.count))
+        windows, whole = rows.correlate((rows[i] for i in range(rows.count)), len(rows.rows))
         gram = gram_matrix(whole.cpu().numpy())
         together, size = Solver(gram), self.channels * TAPS
         alone = [together]
@@ -189,7 +189,7 @@ class References:
                 wrong[i] = torch.linalg.vecdot(error, error)
                 yield error
 
-        by_window, whole = rows.correlate(errors())
+        by_window, whole = rows.correlate(errors(), len(guess))
         scores = np.empty((4, self.sources, self.windows))
         for j in range(self.sources):
             own = slice(j * self.channels, (j + 1) * self.channels)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 TAPS = 512
-KEPT_BYTES = 2**27  # of block spectra; a minute of two stereo sources takes 100 MB
 BLOCK_FFT = 4096  # points; 2048 and 8192 take as long, within a tenth
 
 Array = NDArray[np.float64]
@@ -32,7 +31,6 @@ class Windows:
         blocks = -(-window // (BLOCK_FFT - TAPS + 1))
         self.step = -(-window // blocks)
         self.n_fft = min(BLOCK_FFT, 2 ** (self.step + TAPS - 2).bit_length())
-        self._kept: dict[int, Tensor] = {}
 
     def __getitem__(self, i: int) -> Tensor:
         """Samples of window i, `(row, time)`."""
@@ -40,22 +38,13 @@ class Windows:
 
     def cross(self, other: Tensor, i: int) -> Tensor:
         """r[a, b, k] = Σ_n rows[a, n] · other[b, n + k] in window i, k in [0, TAPS); other `(row, time)`."""
-        blocks = self._blocks(i)
+        blocks = torch.fft.rfft(_unfold(self[i], self.step, 0), n=self.n_fft)
+        blocks = blocks.conj().transpose(0, 1).resolve_conj()
         longer = torch.fft.rfft(_unfold(other, self.step, TAPS - 1), n=self.n_fft).transpose(0, 1)
         total = longer.new_zeros(blocks.shape[1], longer.shape[1], blocks.shape[2])
         for block, reach in zip(blocks, longer, strict=True):
             total.addcmul_(block[:, None], reach[None])
-        return torch.fft.irfft(total, n=self.n_fft)[..., :TAPS].clone()  # a view would keep all 4096
-
-    def _blocks(self, i: int) -> Tensor:
-        """Conjugate spectra of window i's blocks, `(block, row, freq)`: every estimate needs them."""
-        if i in self._kept:
-            return self._kept[i]
-        spectra = torch.fft.rfft(_unfold(self[i], self.step, 0), n=self.n_fft)
-        spectra = spectra.conj().transpose(0, 1).resolve_conj()
-        if (len(self._kept) + 1) * 16 * spectra.numel() <= KEPT_BYTES:
-            self._kept[i] = spectra
-        return spectra
+        return torch.fft.irfft(total, n=self.n_fft)[..., :TAPS]
 
     def across(self, heads: Tensor) -> Tensor:
         """The part of the whole correlation whose two samples lie on two sides of a window's edge.
@@ -73,16 +62,16 @@ class Windows:
             lags[..., 1:] = torch.fft.irfft(total, n=n_fft)[..., :reach]
         return lags
 
-    def correlate(self, others: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-        """With other rows, given window by window: by window `(window, row, other, lag)`, and in all."""
-        found, heads = [], []
+    def correlate(self, others: Iterable[Tensor], rows: int) -> tuple[Tensor, Tensor]:
+        """With `rows` other rows, given window by window: by window `(window, row, other, lag)`, in all."""
+        # made beforehand: small pieces kept among large ones that come and go would scatter the heap
+        windows = self.rows.new_empty(self.count, len(self.rows), rows, TAPS)
+        heads = self.rows.new_zeros(self.count, rows, TAPS - 1)
         for i, other in enumerate(others):
-            found.append(self.cross(other, i))
-            heads.append(
-                torch.nn.functional.pad(other[:, : TAPS - 1], (0, max(0, TAPS - 1 - other.shape[1])))
-            )
-        windows = torch.stack(found)
-        return windows, windows.sum(0) + self.across(torch.stack(heads)[1:])
+            windows[i] = self.cross(other, i)
+            head = other[:, : TAPS - 1]
+            heads[i, :, : head.shape[1]] = head
+        return windows, windows.sum(0) + self.across(heads[1:])
 
 
 def _unfold(part: Tensor, step: int, more: int) -> Tensor:
@@ -96,7 +85,7 @@ def correlations(target: Array, estimate: Array) -> tuple[Array, Array]:
     """Of two `(time,)` signals at lags [0, TAPS): target with itself, and with the later estimate."""
     rows = torch.from_numpy(np.stack([target, estimate]))
     windows, both = (Windows(part, min(len(target), 2**16)) for part in (rows[:1], rows))
-    lags = windows.correlate(both[i] for i in range(both.count))[1].numpy()
+    lags = windows.correlate((both[i] for i in range(both.count)), 2)[1].numpy()
     return lags[0, 0], lags[0, 1]
 
 
