@@ -209,8 +209,9 @@ def test_tensors_on_a_device_or_a_device_asked_for_score_as_arrays(device, loss,
 
 def test_the_sums_run_on_the_device_of_the_target():
     # The device "meta" computes nothing, but every tensor must have been asked for there.
-    references = References(STEREO, RATE, "meta")
-    assert references._rows.correlate(references._rows[i] for i in range(4))[1].device.type == "meta"
+    rows = References(STEREO, RATE, "meta")._rows
+    assert rows.cross(rows[0], 0).device.type == "meta"
+    assert rows.across(rows[1][None, :, :511]).device.type == "meta"
 
 
 def test_singular_gram_matrix_falls_back_to_least_squares():
