@@ -67,7 +67,7 @@ def convergence(runs: Iterable[Run] | Run) -> Picture:
     Where a history lacks `valid_sdr`, validation losses, with a panel for each loss.
     """
     groups, histories, colours = _by_loss(runs)
-    column, unit = "valid_sdr", "SDR of vocals, validation clips, dB; ● best epoch"
+    column, unit = "valid_sdr", "SDR of vocals on validation\nclips, dB; ● best epoch"
     if all(column in table for table in histories.values()):
         groups = {"": list(histories)}  # dB compare, whatever the loss
     else:
