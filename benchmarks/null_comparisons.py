@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from sepkit.data.songs import artist_of
 from sepkit.evaluation.filters import Array
 from sepkit.evaluation.methods import components
-from sepkit.evaluation.paired import artist, artist_bootstrap, wilcoxon
+from sepkit.evaluation.paired import artist_bootstrap, wilcoxon
 from sepkit.evaluation.power import (
     PAIRED_SDS,
     SEED_SDS,
@@ -72,7 +73,7 @@ def simulate(
 def claims(run: Array, base: Array, names: list[str]) -> tuple[bool, bool, bool]:
     """Whether a difference is claimed at 5 % by Wilcoxon, by a plain bootstrap, by the method's interval."""
     differences = run.mean(axis=0) - base.mean(axis=0)
-    parts = components(run, base, artist_bootstrap(differences, names, 500), len(set(map(artist, names))))
+    parts = components(run, base, artist_bootstrap(differences, names, 500), len(set(map(artist_of, names))))
     assert parts is not None
     low, high = parts.interval
     low_plain, high_plain = plain_bootstrap(run, base)

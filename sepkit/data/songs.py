@@ -29,6 +29,15 @@ SPLITS = ("train", "valid", "test")
 GET_FFMPEG = "install ffmpeg (apt-get install ffmpeg) or use songs in the WAV layout, which does not need it"
 
 
+def artist_of(song: str) -> str:
+    """The name before " - ".
+
+    >>> artist_of("PR - Happy Daze")
+    'PR'
+    """
+    return song.split(" - ")[0]
+
+
 @dataclass(frozen=True)
 class Track:
     """One song: its `name`, its `split` (train, valid, test), its folder or .stem.mp4 file."""
@@ -41,7 +50,7 @@ class Track:
     @property
     def artist(self) -> str:
         """MUSDB names its songs "artist - title"; folds keep an artist together."""
-        return self.name.split(" - ")[0]
+        return artist_of(self.name)
 
     @property
     def files(self) -> tuple[Path, ...]:

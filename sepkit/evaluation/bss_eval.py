@@ -31,21 +31,18 @@ It runs in torch, float64, on a CPU or a GPU; the equations are solved on the CP
 
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 import scipy.fft
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sepkit.errors import SepkitError
 from sepkit.evaluation.filters import TAPS, Array, Solver, Windows, filter_correlation, gram_matrix
+from sepkit.evaluation.signals import checked, silence, windows_of
 
-MAX_CHANNELS = 8
 EPS = 2.0**-50  # of a sum of products: four roundings
 LOSS = 1e-8  # relative, of an energy; 4e-8 dB
-AXES = "(source, channel, time)"
 CANCELS = "adds up to nothing over its channels, which counts as silence"
 
 
@@ -112,19 +109,6 @@ def reasons(
     return statuses
 
 
-def silence(signal: Array, sample_rate: int) -> NDArray[np.bool_]:
-    """`(source, window)`: True where museval calls the source silent: its channels sum to zero."""
-    window, windows = _windows(signal.shape[-1], sample_rate)
-    sounds = np.zeros((len(signal), windows), bool)
-    for i in range(windows):
-        part = signal[..., i * window : (i + 1) * window]
-        # the first samples tell, nearly always
-        sounds[:, i] = part[..., :64].sum(axis=1).any(axis=1)
-        if not sounds[:, i].all():
-            sounds[:, i] = part.sum(axis=1).any(axis=1)
-    return ~sounds
-
-
 class References:
     """What depends on the targets alone: correlations, Gram matrix, factorisations, made at the first score.
 
@@ -145,7 +129,7 @@ class References:
         self.target = checked(target, "target")
         self.sample_rate, self.device = sample_rate, device or getattr(target, "device", "cpu")
         self.sources, self.channels, length = self.target.shape
-        self.window, self.windows = _windows(length, sample_rate)
+        self.window, self.windows = windows_of(length, sample_rate)
         self.silent = silence(self.target, sample_rate)
 
     @cached_property
@@ -277,46 +261,3 @@ def _db(above: Array, below: Array) -> Array:
     """10·log10(above / below); +inf where `below` is zero, whatever is above, as in museval."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(below == 0, np.inf, 10 * np.log10(above / below))
-
-
-def _windows(length: int, sample_rate: int) -> tuple[int, int]:
-    """Length of a window in samples, and how many full ones there are."""
-    if not isinstance(sample_rate, int | np.integer) or sample_rate < 2 * TAPS:
-        raise SepkitError(
-            f"sample_rate must be a whole number of Hz from {2 * TAPS} up; got {sample_rate!r}."
-        )
-    return (int(sample_rate), length // int(sample_rate)) if length > sample_rate else (length, 1)
-
-
-def checked(signal: Any, name: str, axes: str = AXES, like: Array | None = None) -> Array:
-    """The signal as float64; a SepkitError naming `name` if it has other axes than `axes`, is not
-    finite floating point, or has another shape than `like`, the checked target."""
-    array = np.asarray(signal.detach().cpu() if hasattr(signal, "detach") else signal)
-    if array.ndim != axes.count(",") + 1 or array.size == 0:
-        raise SepkitError(f"{name} must be {axes} and not empty; got shape {array.shape}.")
-    channels, time = array.shape[-2:]
-    if channels > MAX_CHANNELS or time < channels:
-        given = axes.replace("channel, time", "time, channel")
-        raise SepkitError(
-            f"{name} must be {axes}; got shape {array.shape}, that is {channels} channels of {time} samples, "
-            f"which looks like {given}: swap the last two axes."
-        )
-    if like is not None and array.shape != like.shape:
-        if array.shape[:-1] == like.shape[:-1]:
-            raise SepkitError(
-                f"{name} has {time} samples where {like.shape[-1]} are expected: nothing is padded or cut "
-                "here, so make the lengths equal before scoring."
-            )
-        raise SepkitError(f"{name} must be {axes} of shape {like.shape}, as the target; got {array.shape}.")
-    if not np.issubdtype(array.dtype, np.floating):
-        raise SepkitError(f"{name} must be floating point, full scale at 1; got {array.dtype}.")
-    with np.errstate(invalid="ignore", over="ignore"):
-        total = array.sum(dtype=np.float64)
-    # A sum needs no second array; only then the samples are looked at.
-    if not np.isfinite(total) and not (finite := np.isfinite(array)).all():
-        where = "" if array.ndim == 2 else f" of source {np.flatnonzero(~finite.all(axis=(1, 2)))[0]}"
-        raise SepkitError(
-            f"{name}{where} has {array.size - finite.sum()} samples that are NaN or infinite, which would "
-            "spoil every score: look for a diverged model or a broken file."
-        )
-    return array.astype(np.float64, copy=False)

@@ -22,8 +22,9 @@ import numpy as np
 import scipy.linalg
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.bss_eval import References, checked, reasons
+from sepkit.evaluation.bss_eval import References, reasons
 from sepkit.evaluation.filters import Array, correlations
+from sepkit.evaluation.signals import checked
 
 AXES = "(channel, time)"
 PROTOCOLS = {

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from sepkit.data.songs import artist_of
 from sepkit.evaluation.filters import Array
 
 EXACT_UP_TO = 50  # pairs
@@ -45,7 +46,12 @@ def pseudo_median(differences: Array) -> float:
     """
     if not len(differences):
         return math.nan
-    return float(np.median(np.add.outer(differences, differences)[np.triu_indices(len(differences))] / 2))
+    return float(np.median(_pairwise_means(differences)))
+
+
+def _pairwise_means(differences: Array) -> Array:
+    """Of every pair, a song with itself included: Walsh averages, `(n · (n + 1) / 2,)`."""
+    return np.add.outer(differences, differences)[np.triu_indices(len(differences))] / 2
 
 
 def hodges_lehmann(differences: Array, level: float = 0.95) -> tuple[float, tuple[float, float]]:
@@ -61,22 +67,13 @@ def hodges_lehmann(differences: Array, level: float = 0.95) -> tuple[float, tupl
     n = len(differences)
     if n == 0:
         return math.nan, (math.nan, math.nan)
-    means = np.sort(np.add.outer(differences, differences)[np.triu_indices(n)] / 2)
+    means = np.sort(_pairwise_means(differences))
     null = np.ones(1)  # distribution of T: a sum of ranks, each there or not with probability 1/2
     for rank in range(1, n + 1):
         null = (np.pad(null, (0, rank)) + np.pad(null, (rank, 0))) / 2
     k = int(np.searchsorted(np.cumsum(null), (1 - level) / 2, side="right"))
     interval = (float(means[k - 1]), float(means[-k])) if k else (-math.inf, math.inf)
     return float(np.median(means)), interval
-
-
-def artist(song: str) -> str:
-    """The name before " - ".
-
-    >>> artist("PR - Happy Daze")
-    'PR'
-    """
-    return song.split(" - ")[0]
 
 
 def artist_bootstrap(differences: Array, songs: Sequence[str], resamples: int = RESAMPLES) -> Array:
@@ -86,7 +83,7 @@ def artist_bootstrap(differences: Array, songs: Sequence[str], resamples: int = 
     A resample that holds song i w_i times weighs its mean with song j by w_i·w_j, and by w_i·(w_i + 1)/2
     with itself, so all pseudo-medians come from one sorted list of pairwise means.
     """
-    names, number = np.unique([artist(song) for song in songs], return_inverse=True)
+    names, number = np.unique([artist_of(song) for song in songs], return_inverse=True)
     rng = np.random.default_rng(0)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     i, j = np.triu_indices(len(differences))

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from sepkit.data.songs import artist_of
 from sepkit.evaluation.filters import Array
 from sepkit.evaluation.methods import components
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, LOWER_IS_BETTER
 from sepkit.evaluation.paired import (
-    artist,
     artist_bootstrap,
     artist_interval,
     hodges_lehmann,
@@ -124,7 +124,7 @@ def compare_scores(
     effect = rank_biserial(moved)
     significant = len(moved) >= fewest and p_value is not None and p_value < alpha
     middle, interval = hodges_lehmann(differences)
-    artists = len({artist(song) for song in songs})
+    artists = len({artist_of(song) for song in songs})
     draws = artist_bootstrap(differences, songs) if songs else np.array([math.nan])
     over_artists = artist_interval(draws, artists)
     improved = int((gains > 0).sum())

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import statsmodels.stats.power as textbook
 
+from sepkit.data.songs import artist_of
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.methods import components
-from sepkit.evaluation.paired import artist, artist_bootstrap, artist_interval, pseudo_median, wilcoxon
+from sepkit.evaluation.paired import artist_bootstrap, artist_interval, pseudo_median, wilcoxon
 from sepkit.evaluation.power import checkpoints_db, detectable_db, measured_spread, methods_db, power_table
 from sepkit.evaluation.statistics import compare_scores
 from sepkit.storage import Root, write_csv, write_json
@@ -156,7 +157,7 @@ def test_songs_of_one_artist_count_as_one():
     assert low < 0.5
     assert high >= 1.4
     assert artist_interval(clusters, 5) == (-math.inf, math.inf)
-    assert artist("Side Effects Project - Sing With Me") == "Side Effects Project"
+    assert artist_of("Side Effects Project - Sing With Me") == "Side Effects Project"
 
 
 def test_a_resample_is_the_pseudo_median_of_its_songs():
