@@ -11,7 +11,7 @@ from typing import Any
 from sepkit.data.check import SHORT_S, Problem, check_folder
 from sepkit.data.songs import find_songs
 from sepkit.errors import SepkitError
-from sepkit.profiles import get_profile
+from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, default_root
 
 PACKAGES = (
@@ -93,11 +93,11 @@ def doctor(
             splits = folder.counts
             layout = "preview" if folder.layout == "stem.mp4" and median_s < SHORT_S else folder.layout
     ok = not any(problem.blocking for problem in problems)
-    return Report(ok, layout, splits, hours, problems, environment(path))
+    return Report(ok, layout, splits, hours, problems, environment(path, get_profile(profile)))
 
 
-def environment(root: Path) -> dict[str, Any]:
-    """Versions, device and precision, cores, free disk, Drive, ffmpeg."""
+def environment(root: Path, profile: Profile) -> dict[str, Any]:
+    """Versions, device and precision of training, cores, free disk, Drive, ffmpeg."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -109,7 +109,7 @@ def environment(root: Path) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "device": _device(),
-        "precision": "float16 mixed, STFT in float32" if _device() != "cpu" else "float32",
+        "precision": _precision(profile),
         "cores": os.cpu_count(),
         "root": str(root),
         "free_disk_gb": round(shutil.disk_usage(existing).free / 1e9, 1),
@@ -117,6 +117,12 @@ def environment(root: Path) -> dict[str, Any]:
         "ffmpeg": shutil.which("ffmpeg"),
         "versions": versions,
     }
+
+
+def _precision(profile: Profile) -> str:
+    if _device() != "cpu":
+        return "float16 mixed, STFT in float32"
+    return "bfloat16 mixed, STFT in float32" if profile.bfloat16 else "float32"
 
 
 def _device() -> str:

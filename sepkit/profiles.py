@@ -25,6 +25,7 @@ class Profile:
     remix: share of the training clips whose stems come from two songs.
     hidden_size: of the recurrent networks, None leaves it.
     cache_kind: wave or stft, what training reads (day 1 measures both).
+    bfloat16: whether training on a CPU runs in mixed precision too, as it always does on a GPU.
     rows: what changes in single rows of the menu: {row: {"model": …, "training": …, "start_from": …}}.
     """
 
@@ -42,6 +43,7 @@ class Profile:
     remix: float = 0.0
     hidden_size: int | None = None
     cache_kind: str = "wave"
+    bfloat16: bool = False
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -54,6 +56,8 @@ DEMO_G = {
     },
     "training": {"learning_rate": 5e-3},
 }  # fmt: skip
+
+DEMO_H = {"model": {"n_fft": 2048, "hop_length": 512, "bins": 512, "features": 16, "growth": 8}}
 
 PROFILES = {
     "demo": Profile(
@@ -75,7 +79,8 @@ PROFILES = {
             "UMX": {"training": {"learning_rate": 4e-3}},
             **dict.fromkeys(("F", "F-all"), DEMO_F),
             **dict.fromkeys(("A", "A-4", "A-nolstm"), DEMO_A),
-            **dict.fromkeys(("G", "Best"), DEMO_G),
+            "G": DEMO_G,
+            **dict.fromkeys(("H", "Best"), DEMO_H),
         },
     ),
     "preview": Profile(
@@ -90,6 +95,7 @@ PROFILES = {
         patience=20,
         learning_rate=3e-3,
         remix=0.5,
+        bfloat16=True,
     ),
     "full": Profile(
         name="full",

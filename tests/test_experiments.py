@@ -16,9 +16,10 @@ STEMS = ("vocals", "drums", "bass", "other")
 NARROW = {
     "demucs-tiny": {"channels": 4},
     "band-split": {"features": 8, "hidden_size": 8, "layers": 1, "mask_hidden_size": 8},
+    "tfc-tdf": {"bins": 256, "features": 4, "growth": 4, "scales": 2},
 }
 DAYS = {
-    "Base": 1, "UMX": 2, "F": 2, "C": 3, "C2": 3, "D-pitch": 3, "D-time": 3, "C+D": 3, "A": 4, "G": 4, "B": 5,
+    "Base": 1, "UMX": 2, "F": 2, "C": 3, "C2": 3, "D-pitch": 3, "D-time": 3, "C+D": 3, "A": 4, "G": 4, "H": 4, "B": 5,
     "E": 5, "Best": 6,
 }  # fmt: skip
 

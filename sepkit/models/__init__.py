@@ -13,7 +13,7 @@ from sepkit.errors import UsageError
 from sepkit.models.separation import separate
 
 NAMES = (
-    "openunmix-small", "openunmix-complex", "openunmix-multitask", "umxhq", "demucs-tiny", "band-split",
+    "openunmix-small", "openunmix-complex", "openunmix-multitask", "umxhq", "demucs-tiny", "band-split", "tfc-tdf",
 )  # fmt: skip
 
 __all__ = ["NAMES", "build", "separate"]

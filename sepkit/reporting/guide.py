@@ -57,7 +57,7 @@ class Day:
         return str(ranked.iloc[-1]), str(ranked.iloc[0])
 
     def __str__(self) -> str:
-        facts = environment(self.root.path)
+        facts = environment(self.root.path, self.profile)
         lines = [
             f"Day {self.number} of {DAYS}, profile {self.profile.name} ({self.profile.songs}; {self.profile.reduced})",
             f"device {facts['device']}, {facts['precision']}; root {self.root.path}, {facts['free_disk_gb']} GB free",

@@ -17,7 +17,7 @@ from sepkit.errors import UsageError
 from sepkit.experiments import MENU, Experiment, get_experiment, resolve
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, default_root
-from sepkit.training.devices import device_name, one_thread, pick_device
+from sepkit.training.devices import autocast, device_name, one_thread, pick_device
 from sepkit.training.losses import make_loss
 
 WEEK_HOURS = 8.0
@@ -59,7 +59,7 @@ def step_seconds(experiment: Experiment, profile: Profile, device: str | None = 
         mixture, seconds = target.sum(dim=1), []
         for _ in range(MEASURED_STEPS + 1):
             start = time.perf_counter()
-            with torch.autocast(device, dtype=torch.float16, enabled=device == "cuda"):
+            with autocast(device, bfloat16=training["bfloat16"]):
                 value = loss(model, mixture, target)
             value.backward()
             if device == "cuda":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 
@@ -17,6 +18,19 @@ def pick_device(device: str | None) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise SepkitError("A GPU was asked for (cuda), but torch finds none here; use --device cpu.")
     return device
+
+
+def precision(device: str, *, bfloat16: bool) -> Literal["16-mixed", "bf16-mixed", "32-true"]:
+    """Lightning's name for how a run computes: mixed precision on a GPU, on a CPU where `bfloat16` asks for it."""
+    if device == "cuda":
+        return "16-mixed"
+    return "bf16-mixed" if bfloat16 else "32-true"
+
+
+def autocast(device: str, *, bfloat16: bool) -> torch.autocast:
+    """The context in which Lightning computes with that precision."""
+    dtype = torch.float16 if device == "cuda" else torch.bfloat16
+    return torch.autocast(device, dtype=dtype, enabled=precision(device, bfloat16=bfloat16) != "32-true")
 
 
 def device_name(device: str) -> str:

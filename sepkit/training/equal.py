@@ -18,7 +18,7 @@ from sepkit.experiments import Experiment, get_experiment, resolve
 from sepkit.profiles import Profile, get_profile
 from sepkit.progress import progress
 from sepkit.storage import Root
-from sepkit.training.devices import one_thread, pick_device
+from sepkit.training.devices import autocast, one_thread, pick_device
 from sepkit.training.fit import prepare, quiet_lightning
 from sepkit.training.train import training_cache
 
@@ -97,7 +97,7 @@ class _Work:
     def _timed(self, work: Callable[[], None]) -> float:
         clock = time.perf_counter if self.device == "cuda" else time.process_time
         start = clock()
-        with torch.autocast(self.device, dtype=torch.float16, enabled=self.device == "cuda"):
+        with autocast(self.device, bfloat16=self.training["bfloat16"]):
             work()
         if self.device == "cuda":
             torch.cuda.synchronize()

@@ -20,7 +20,7 @@ from sepkit.data.cache import Cache
 from sepkit.models.mask import magnitude_statistics
 from sepkit.storage import Run
 from sepkit.training.checkpoints import AtomicCheckpointIO, BestAndLast, load_checkpoint, newest
-from sepkit.training.devices import device_name, one_thread
+from sepkit.training.devices import device_name, one_thread, precision
 from sepkit.training.loop import Recorder, SeparationTask
 from sepkit.training.losses import make_loss
 
@@ -79,7 +79,10 @@ def prepare(
         names=config["data"]["train"],
     )
     fixed = FixedClips(
-        cache, seconds=training["segment_s"], count=training["valid_segments"], names=config["data"]["valid"]
+        cache,
+        seconds=training["valid_segment_s"],
+        count=training["valid_segments"],
+        names=config["data"]["valid"],
     )
     loader = training_loader(
         clips,
@@ -107,7 +110,7 @@ def _fit(
     trainer = L.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,
-        precision="16-mixed" if device == "cuda" else "32-true",
+        precision=precision(device, bfloat16=training["bfloat16"]),
         max_epochs=training["epochs"],
         callbacks=[*averaging, Recorder(run, device_name(device)), stopping, keeper],
         plugins=[AtomicCheckpointIO()],

@@ -79,14 +79,10 @@ def magnitude_phase(
     truth = model.stft(target)
     mask = model.mask(spectrum.abs()).float()  # (batch, source, channel, freq, frame)
     magnitude = _weighted_l1(mask * spectrum.abs().unsqueeze(1), truth, alpha, weights)
-    phase = phase_loss(
-        estimate=(mask * spectrum.unsqueeze(1)).flatten(0, 1),
-        target=truth.flatten(0, 1),
-        n_fft=model.stft.n_fft,
-        hop_length=model.stft.hop_length,
-        generator=None if model.training else torch.Generator().manual_seed(0),
-    )
-    return magnitude + phase_weight * phase
+    heard = _round_trip(model.stft, (mask * spectrum.unsqueeze(1)).flatten(0, 1), mixture.shape[-1])
+    generator = None if model.training else torch.Generator().manual_seed(0)
+    # the truth is a waveform's spectrum already: its round trip would change nothing
+    return magnitude + phase_weight * _phase_distance(heard, truth.flatten(0, 1), generator)
 
 
 def waveform_l1(model, mixture: Tensor, target: Tensor) -> Tensor:
@@ -152,11 +148,20 @@ def phase_loss(
         )
     stft = STFT(n_fft, hop_length).to(estimate.device)
     length = max(1, estimate.shape[-1] - 1) * hop_length
-    spectra = [stft(stft.inverse(spectrum, length)) for spectrum in (estimate, target)]
-    device = spectra[0].device if generator is None else generator.device
-    half = torch.rand(spectra[0].shape[-2:], generator=generator, device=device) < 0.5
-    with torch.autocast(spectra[0].device.type, enabled=False):
-        (unit, weight), (true_unit, true_weight) = (_unit_and_weight(spectrum) for spectrum in spectra)
+    return _phase_distance(_round_trip(stft, estimate, length), _round_trip(stft, target, length), generator)
+
+
+def _round_trip(stft: STFT, spectrum: Tensor, length: int) -> Tensor:
+    """What is heard of a spectrum (batch, channel, freq, frame): iSTFT to `length` samples, then STFT."""
+    return stft(stft.inverse(spectrum, length))
+
+
+def _phase_distance(estimate: Tensor, target: Tensor, generator: torch.Generator | None) -> Tensor:
+    """`phase_loss` of two spectra that have been through iSTFT and STFT."""
+    device = estimate.device if generator is None else generator.device
+    half = torch.rand(estimate.shape[-2:], generator=generator, device=device) < 0.5
+    with torch.autocast(estimate.device.type, enabled=False):
+        (unit, weight), (true_unit, true_weight) = (_unit_and_weight(it) for it in (estimate, target))
         weight = weight * true_weight * half.to(weight.device)
         difference = torch.view_as_real(unit - true_unit).square().sum(dim=-1) / 2  # 1 − cos Δφ
         return (weight * difference).sum() / weight.sum().clamp_min(TINY)

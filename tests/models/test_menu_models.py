@@ -24,6 +24,7 @@ NARROW = {
     "umxhq": {"hidden_size": 16},
     "openunmix-complex": {"hidden_size": 16},
     "band-split": {"features": 8, "hidden_size": 8, "layers": 1, "mask_hidden_size": 8},
+    "tfc-tdf": {"bins": 256, "features": 4, "growth": 4, "scales": 2},
 }
 
 
@@ -44,6 +45,7 @@ def count(model, trainable=False):
         ("umxhq", {}, 8_893_348),
         ("openunmix-complex", {}, 4_271_118),
         ("band-split", {}, 3_597_896),
+        ("tfc-tdf", {}, 605_504),
     ],
 )
 def test_parameters(name, settings, parameters):
@@ -106,7 +108,7 @@ def test_a_head_computes_what_open_unmix_small_does_with_the_same_weights():
         torch.testing.assert_close(two.eval().mask(magnitude)[:, 1:], one.eval().mask(magnitude))
 
 
-@pytest.mark.parametrize("name", ["openunmix-complex", "band-split"])
+@pytest.mark.parametrize("name", ["openunmix-complex", "band-split", "tfc-tdf"])
 def test_a_complex_mask_turns_the_phase(name):
     torch.manual_seed(0)
     model = models.build(name, **NARROW[name]).eval()
@@ -388,3 +390,30 @@ def test_demucs_tiny_is_as_long_as_its_input(settings, samples):
     model = models.build("demucs-tiny", channels=4, **settings).eval()
     with torch.inference_mode():
         assert model(noise(1, 2, samples)).shape == (1, len(model.sources), 2, samples)
+
+
+def test_the_u_net_fills_its_bins_whatever_the_level_and_leaves_silence_silent():
+    torch.manual_seed(0)
+    model = models.build("tfc-tdf", **NARROW["tfc-tdf"]).eval()
+    spectrum = model.stft(noise(1, 2, 30000))
+    with torch.inference_mode():
+        estimate = model.spectra(spectrum)
+        assert (estimate[:, :, :, model.bins :] == 0).all()
+        assert (estimate[:, :, :, : model.bins].abs().amax(dim=(0, 1, 2, 4)) > 0).all()
+        torch.testing.assert_close(model.spectra(100 * spectrum), 100 * estimate, rtol=1e-3, atol=1e-2)
+        assert (model.spectra(torch.zeros_like(spectrum)) == 0).all()
+
+
+def test_the_u_net_joins_what_it_cut():
+    model = models.build("tfc-tdf", **NARROW["tfc-tdf"])
+    parts = noise(2, 4, 8, 256)
+    assert torch.equal(model._join(model._cut(parts)), parts)
+    # neighbouring bands lie in neighbouring channels
+    assert torch.equal(model._cut(parts)[:, 1], parts[:, 0, :, 64:128])
+
+
+def test_the_u_net_refuses_bins_that_its_scales_do_not_divide():
+    with pytest.raises(UsageError, match=r"multiple of 256.*got 1000"):
+        models.build("tfc-tdf", bins=1000)
+    with pytest.raises(UsageError, match="at most 513"):
+        models.build("tfc-tdf", n_fft=1024, hop_length=256)

@@ -13,6 +13,7 @@ from sepkit.training.train import cache_sources, train, training_cache
 NARROW = {
     "demucs-tiny": {"channels": 4},
     "band-split": {"features": 8, "hidden_size": 8, "layers": 1, "mask_hidden_size": 8},
+    "tfc-tdf": {"bins": 256, "features": 4, "growth": 4, "scales": 2},
 }
 
 
