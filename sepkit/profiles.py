@@ -96,6 +96,13 @@ PROFILES = {
         learning_rate=3e-3,
         remix=0.5,
         bfloat16=True,
+        rows={
+            # what fits into memory (A) and into the processor's cache (H), both with steps of their own
+            **dict.fromkeys(("A", "A-4", "A-nolstm"), {"training": {"batch_size": 2, "segment_s": 3.0}}),
+            **dict.fromkeys(
+                ("H", "Best"), {"training": {"batch_size": 4, "segment_s": 3.0, "steps_per_epoch": 40}}
+            ),
+        },
     ),
     "full": Profile(
         name="full",

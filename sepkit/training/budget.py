@@ -17,7 +17,7 @@ from sepkit.errors import UsageError
 from sepkit.experiments import MENU, Experiment, get_experiment, resolve
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, default_root
-from sepkit.training.devices import autocast, device_name, one_thread, pick_device
+from sepkit.training.devices import autocast, device_name, kept_memory, one_thread, pick_device
 from sepkit.training.losses import make_loss
 
 WEEK_HOURS = 8.0
@@ -48,7 +48,8 @@ def step_seconds(experiment: Experiment, profile: Profile, device: str | None = 
     device = pick_device(device)
     settings = resolve(experiment, profile)
     training = settings["training"]
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), one_thread(device):
+    fork = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
+    with fork, one_thread(device), kept_memory(device):
         torch.manual_seed(0)
         model: Any = models.build(**settings["model"]).to(device).train()
         loss = make_loss(**settings["loss"])

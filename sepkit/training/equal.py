@@ -18,7 +18,7 @@ from sepkit.experiments import Experiment, get_experiment, resolve
 from sepkit.profiles import Profile, get_profile
 from sepkit.progress import progress
 from sepkit.storage import Root
-from sepkit.training.devices import autocast, one_thread, pick_device
+from sepkit.training.devices import autocast, kept_memory, one_thread, pick_device
 from sepkit.training.fit import prepare, quiet_lightning
 from sepkit.training.train import training_cache
 
@@ -51,6 +51,7 @@ def equal_epochs(
     with (
         torch.random.fork_rng(devices=range(torch.cuda.device_count())),
         one_thread(device),
+        kept_memory(device),
         quiet_lightning(),
     ):
         for row in map(get_experiment, rows):

@@ -20,7 +20,7 @@ from sepkit.data.cache import Cache
 from sepkit.models.mask import magnitude_statistics
 from sepkit.storage import Run
 from sepkit.training.checkpoints import AtomicCheckpointIO, BestAndLast, load_checkpoint, newest
-from sepkit.training.devices import device_name, one_thread, precision
+from sepkit.training.devices import device_name, kept_memory, one_thread, precision
 from sepkit.training.loop import Recorder, SeparationTask
 from sepkit.training.losses import make_loss
 
@@ -55,6 +55,7 @@ def fit(
     with (
         torch.random.fork_rng(devices=range(torch.cuda.device_count())),
         one_thread(device),
+        kept_memory(device),
         quiet_lightning(),
     ):
         _fit(run, config, cache, device, start)
