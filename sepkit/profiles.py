@@ -59,6 +59,10 @@ DEMO_G = {
 
 DEMO_H = {"model": {"n_fft": 2048, "hop_length": 512, "bins": 512, "features": 16, "growth": 8}}
 
+# on a CPU: batches that fit into memory (A) and into the processor's cache (H), where a step takes an eighth
+PREVIEW_A = {"training": {"batch_size": 2, "segment_s": 3.0}}
+PREVIEW_H = {"training": {"batch_size": 4, "segment_s": 3.0, "steps_per_epoch": 40}}
+
 PROFILES = {
     "demo": Profile(
         name="demo",
@@ -97,11 +101,8 @@ PROFILES = {
         remix=0.5,
         bfloat16=True,
         rows={
-            # what fits into memory (A) and into the processor's cache (H), both with steps of their own
-            **dict.fromkeys(("A", "A-4", "A-nolstm"), {"training": {"batch_size": 2, "segment_s": 3.0}}),
-            **dict.fromkeys(
-                ("H", "Best"), {"training": {"batch_size": 4, "segment_s": 3.0, "steps_per_epoch": 40}}
-            ),
+            **dict.fromkeys(("A", "A-4", "A-nolstm"), PREVIEW_A),
+            **dict.fromkeys(("H", "Best"), PREVIEW_H),
         },
     ),
     "full": Profile(
