@@ -13,6 +13,7 @@ _CALLS = {
     "demo": "sepkit.commands",
     "cache": "sepkit.commands",
     "train": "sepkit.training.train",
+    "train_many": "sepkit.training.train",
     "grid": "sepkit.grids",
     "out_of_fold": "sepkit.grids",
     "equal_epochs": "sepkit.training.equal",

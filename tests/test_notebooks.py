@@ -36,7 +36,10 @@ SHOWS = {
             r"gradient is zero",
         ],
     ),
-    "day4_demucs_tiny": (5, [r"reach \d+ ms", r"A-s0 against Base-s0", r"G-s0 against Base-s0"]),
+    "day4_demucs_tiny": (
+        7,
+        [r"reach \d+ ms", r"A-s0 against Base-s0", r"G-s0 against Base-s0", r"H-s0 against Base-s0"],
+    ),
     "day5_multitask_cv": (
         2,
         [
@@ -53,7 +56,7 @@ SHOWS = {
             r"\d+ runs are scored",
             r"nothing but the definition has changed",
             r"one seed: no claim",
-            r"Best-s0 against G-s0",
+            r"Best-s0 against H-s0",
             r"Better than Base at p < 0.01",
         ],
     ),

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,13 +165,8 @@ def train_many(
         before = [row for row in starts if row not in (None, "umxhq")]
         if before:
             train_many(before, seeds=seeds, folds=folds, n_jobs=n_jobs, **where)
-    runs = spread(
-        (
-            delayed(_train_quietly)(os.getpid(), row, seed=seed, fold=fold, **where)
-            for row, seed, fold in todo
-        ),
-        n_jobs=jobs,
-    )
+    work = delayed(train) if jobs == 1 else partial(delayed(_train_quietly), os.getpid())
+    runs = spread((work(row, seed=seed, fold=fold, **where) for row, seed, fold in todo), n_jobs=jobs)
     name = lambda run: f"{run.name} {run.status['stopped']}, {run.status['minutes']:.1f} min"  # noqa: E731
     return list(progress(runs, doing="train", total=len(todo), name=name))
 

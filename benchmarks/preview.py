@@ -1,0 +1,177 @@
+"""Real songs: trains and scores rows of the menu on the preview; README's table from the scores that are kept.
+
+    python benchmarks/preview.py --data SONGS --root ROOT --rows Base,H --seeds 0,1 [--folds none,0,1,2] [--jobs 2]
+    python benchmarks/preview.py --table
+
+The first line reproduces: it trains what is not trained under ROOT, scores it and prints each run beside
+what docs/preview/scores.csv has kept of it, the largest difference of a song included; stopped anywhere,
+it goes on there.  With --keep its scores take their place in docs/preview/.  The second line, which the
+first ends with where it keeps, computes README's table anew from docs/preview/, without any song.
+
+docs/preview/scores.csv: a line a run, song and source, a column a metric, dB, empty where undefined.
+docs/preview/runs.csv: a line a run: epochs, best epoch, criterion, CPU minutes, parameters.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+import sepkit
+from sepkit.evaluation.evaluate import reference
+from sepkit.evaluation.metrics import METRICS
+from sepkit.evaluation.statistics import Comparison, compare_scores, holm, summary
+from sepkit.experiments import MENU
+from sepkit.reporting.rows import ALPHA, BASE, REFERENCES, ordered
+from sepkit.storage import Root, Run, write_csv, write_text
+from sepkit.training.train import run_name
+
+PLACE = Path(__file__).parent.parent
+SCORES, RUNS = PLACE / "docs/preview/scores.csv", PLACE / "docs/preview/runs.csv"
+OF_A_LINE = ["run", "experiment", "seed", "fold", "protocol", "accompaniment", "track", "source"]
+FACTS = ["epochs", "best_epoch", "best_sdr", "minutes", "cpu_min", "parameters", "stopped", "device"]
+BEGIN, END = "<!-- preview table, by benchmarks/preview.py -->\n", "<!-- end of the preview table -->\n"
+
+
+def wide(scores: pd.DataFrame) -> pd.DataFrame:
+    """scores.csv with a column a metric, and the windows that counted."""
+    frames = scores[scores["metric"] == "sdr_bsseval"].set_index(["run", "track", "source"])["frames"]
+    table = scores.pivot(index=OF_A_LINE, columns="metric", values="value").reset_index()
+    table["frames"] = frames.reindex(pd.MultiIndex.from_frame(table[["run", "track", "source"]])).to_numpy()
+    return table[[*OF_A_LINE, "frames", *(name for name in METRICS if name in table)]]
+
+
+def long(table: pd.DataFrame) -> pd.DataFrame:
+    """The way back, for `compare_scores`; an empty cell is undefined."""
+    names = [name for name in METRICS if name in table]
+    scores = table.melt([*OF_A_LINE, "frames"], names, "metric", "value")
+    return scores.assign(status=scores["value"].notna().map({True: "ok", False: "undefined"}))
+
+
+def kept(file: Path) -> pd.DataFrame:
+    text = dict.fromkeys(("run", "track", "accompaniment", "stopped"), str)
+    return pd.read_csv(file, dtype=text) if file.exists() else pd.DataFrame(columns=["run"])
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    where = {"profile": "preview", "data": arguments.data, "root": arguments.root}
+    rows = arguments.rows.split(",")
+    trained = [row for row in rows if row not in REFERENCES]
+    runs = [reference(row, **where) for row in rows if row in REFERENCES]
+    if trained:
+        sepkit.grid(
+            trained,
+            seeds=arguments.seeds,
+            folds=arguments.folds,
+            n_jobs=arguments.jobs,
+            device="cpu",
+            **where,
+        )
+        root = Root.open(arguments.root, "preview")
+        names = [run_name(row, s, f) for row in trained for s in arguments.seeds for f in arguments.folds]
+        runs += [root.run(name) for name in names]
+    old = kept(SCORES)
+    for run in runs:
+        print(beside(run, old))
+    if arguments.keep:
+        names = [run.name for run in runs]
+        scores = pd.concat([old[~old["run"].isin(names)], *(wide(run.scores()) for run in runs)])
+        facts = kept(RUNS)
+        facts = pd.concat([facts[~facts["run"].isin(names)], pd.DataFrame([fact(run) for run in runs])])
+        for table, file in ((scores, SCORES), (facts, RUNS)):
+            write_csv(file, table.sort_values([name for name in ("run", "track", "source") if name in table]))
+
+
+def fact(run: Run) -> dict[str, object]:
+    return {"run": run.name, **{name: run.status.get(name) for name in FACTS}}
+
+
+def beside(run: Run, old: pd.DataFrame) -> str:
+    """A run's median beside the kept one's."""
+    new, before = run.scores(), old[old["run"] == run.name]
+    text = f"{run.name}: median sdr_bsseval of vocals {summary(new)['median']:.2f} dB"
+    if before.empty:
+        return f"{text}, not kept yet"
+    both = [
+        table[table["source"] == "vocals"].set_index("track")["sdr_bsseval"] for table in (wide(new), before)
+    ]
+    gap = (both[0] - both[1]).abs().max()
+    return f"{text}, kept {both[1].median():.2f} dB, a song differs by at most {gap:.2f} dB"
+
+
+def readme_table() -> str:
+    """A line a row of the menu, its scores averaged over seeds, against Base on the same songs."""
+    scores, facts = long(kept(SCORES)), kept(RUNS).set_index("run")
+    scores = scores[scores["fold"].isna() & (scores["protocol"] == "2stem")]
+    by_row = {str(name): part for name, part in scores.groupby("experiment")}
+    tests = {
+        name: compare_scores(part, by_row[BASE], alpha=ALPHA)
+        for name, part in by_row.items()
+        if name not in (BASE, *REFERENCES)
+    }
+    corrected = holm({name: test.p_value for name, test in tests.items()})
+    lines = [
+        "| row | seeds | sdr_bsseval | si_sdr | sir | sar | accompaniment | against Base, dB | p (Holm) | as methods | CPU min |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in ordered(by_row):
+        lines.append(line(name, by_row[name], tests.get(name), corrected.get(name), facts))
+    return "\n".join(lines) + "\n"
+
+
+def line(
+    name: str, scores: pd.DataFrame, test: Comparison | None, corrected: float | None, facts: pd.DataFrame
+) -> str:
+    def median(metric: str, source: str = "vocals") -> str:
+        return f"{summary(scores, metric, source)['median']:.2f}"
+
+    main = summary(scores)
+    runs = sorted(scores["run"].unique())
+    minutes = facts.loc[runs, "cpu_min"].mean()
+    cells = [
+        f"**{name}**" if name in MENU else name,
+        "—" if name in REFERENCES else str(len(runs)),
+        f"**{main['median']:.2f}** [{main['q25']:.2f}, {main['q75']:.2f}]",
+        *(median(metric) for metric in ("si_sdr", "sir_bsseval", "sar_bsseval")),
+        median("sdr_bsseval", "accompaniment"),
+        "—" if test is None else f"{test.median_difference:+.2f} [{test.interval[0]:+.2f}, {test.interval[1]:+.2f}]",
+        "—" if corrected is None or test is None else f"{corrected:.1e} {'✓' if test.better else '▼' if test.significant else ''}".strip(),
+        "—" if test is None or test.method_interval is None else "[{:+.2f}, {:+.2f}]".format(*test.method_interval),
+        "—" if pd.isna(minutes) else f"{minutes:.1f}",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def write_table() -> None:
+    readme = PLACE / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    write_text(readme, before + BEGIN + readme_table() + END + rest.split(END)[1])
+
+
+def numbers(text: str) -> list[int | None]:
+    return [None if part == "none" else int(part) for part in text.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data")
+    parser.add_argument("--root")
+    parser.add_argument("--rows", default=BASE)
+    parser.add_argument("--seeds", type=numbers, default=[0])
+    parser.add_argument("--folds", type=numbers, default=[None])
+    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.data:
+        measure(arguments)
+    if arguments.table or arguments.keep:
+        write_table()
+        print(readme_table())
+
+
+if __name__ == "__main__":
+    main()
