@@ -14,7 +14,7 @@ that is not listed, or that a copy cut short, is built again when the cache is o
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,19 @@ class Cache:
         for handle in self._handles.values():
             handle.close()
         self._handles.clear()
+
+
+def cache_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sources that a run with this config.json is trained and scored on, by what its network estimates.
+
+    Vocals and accompaniment; the four stems where it estimates drums, bass or other.
+
+    >>> cache_sources({"model": {"name": "demucs-tiny", "sources": ["drums", "bass"]}})
+    ('vocals', 'drums', 'bass', 'other')
+    """
+    estimated = config.get("model", {}).get("sources", ("vocals",))
+    two = ("vocals", "accompaniment")
+    return two if set(estimated) <= set(two) else STEMS
 
 
 def track_file(folder: Path, name: str) -> Path:

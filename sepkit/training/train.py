@@ -19,7 +19,7 @@ import torch
 from joblib import delayed
 
 from sepkit import sync
-from sepkit.data.cache import Cache, CacheSettings, build_cache
+from sepkit.data.cache import Cache, CacheSettings, build_cache, cache_sources
 from sepkit.data.check import require_headers
 from sepkit.data.folds import split_songs
 from sepkit.data.locate import locate_songs
@@ -187,13 +187,6 @@ def _end_with(caller: int) -> None:
 
 def run_name(experiment: str, seed: int, fold: int | None = None) -> str:
     return f"{experiment}-s{seed}" + (f"-f{fold}" if fold is not None else "")
-
-
-def cache_sources(settings: dict[str, Any]) -> tuple[str, ...]:
-    """Two stems, or four where the network estimates drums, bass or other."""
-    wanted = settings["model"].get("sources", ("vocals",))
-    two = ("vocals", "accompaniment")
-    return two if set(wanted) <= set(two) else ("vocals", "drums", "bass", "other")
 
 
 def _same_settings(run: Run, wanted: dict[str, Any]) -> None:

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from sepkit import models
+from sepkit.data.cache import cache_sources
 from sepkit.experiments import MENU, resolve
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, write_json
 from sepkit.training.checkpoints import AtomicCheckpointIO, load_checkpoint, load_model
-from sepkit.training.train import cache_sources, train, training_cache
+from sepkit.training.train import train, training_cache
 
 NARROW = {
     "demucs-tiny": {"channels": 4},
