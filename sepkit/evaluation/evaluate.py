@@ -3,8 +3,10 @@
 Songs are spread over joblib's workers (a dask cluster under `joblib.parallel_config`) and written as
 they come, so a kill loses at most the songs in work, and the next call goes on with the rest.  The
 result does not depend on the number of workers.  A song whose estimate can't be scored becomes rows
-that are undefined with the reason, and the others go on.  `mixture` and `oracle` are runs without
-training: the mixture as the estimate of every source, and the ideal ratio mask.
+that are undefined with the reason, and the others go on.  A run is scored with the protocol of the
+sources that it needs (`cache_sources`): 4stem where its network estimates drums, bass or other, else
+2stem.  `mixture` and `oracle` are runs without training: the mixture as the estimate of every source,
+and the ideal ratio mask.
 
 frames.csv holds what the medians of scores.csv are taken from: track, source, frame (the second that it
 begins at) and the four BSS Eval scores in dB, empty where undefined.  It is written first, so that a song
@@ -23,11 +25,10 @@ import pandas as pd
 import torch
 from joblib import delayed
 
-from sepkit.data.cache import Cache, CacheSettings, build_cache
+from sepkit.data.cache import Cache, CacheSettings, build_cache, cache_sources
 from sepkit.data.check import require_headers
 from sepkit.data.locate import locate_songs
 from sepkit.errors import SepkitError, UsageError
-from sepkit.evaluation.bss_eval import References
 from sepkit.evaluation.estimators import (
     SCORE_RATE,
     Estimator,
@@ -35,8 +36,7 @@ from sepkit.evaluation.estimators import (
     accompaniment_of,
     make_estimator,
 )
-from sepkit.evaluation.filters import Array
-from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS, PROTOCOLS, score_track
+from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS, PROTOCOLS, prepare, score_windows
 from sepkit.evaluation.sides import REFERENCES
 from sepkit.models import refuse_contaminated
 from sepkit.parallel import spread
@@ -51,6 +51,7 @@ COLUMNS = [
 ]  # fmt: skip
 FRAME_METRICS = BSS_EVAL_METRICS
 FRAME_COLUMNS = ["track", "source", "frame", *FRAME_METRICS]
+PROTOCOL_OF = {sources: protocol for protocol, sources in PROTOCOLS.items()}
 Rows = list[dict[Any, Any]]
 
 
@@ -124,7 +125,7 @@ def read_frames(path: Path) -> pd.DataFrame:
 
 
 def _done(run: Run, split: str) -> dict[str, tuple[Rows, Rows]]:
-    """{song: (its scores, its frames)} of what is scored already."""
+    """{song: (its scores, its frames)} of what is scored already, with the protocol of the run."""
     path, frames = scores_path(run, split), frames_path(run, split)
     if not path.exists():
         return {}
@@ -133,7 +134,12 @@ def _done(run: Run, split: str) -> dict[str, tuple[Rows, Rows]]:
         {str(song): part.to_dict("records") for song, part in table.groupby("track", sort=False)}
         for table in tables
     )
-    return {song: (scores, windows.get(song, [])) for song, scores in rows.items()}
+    protocol = PROTOCOL_OF[cache_sources(run.config)]
+    return {
+        song: (scores, windows.get(song, []))
+        for song, scores in rows.items()
+        if {score.get("protocol", protocol) for score in scores} == {protocol}
+    }
 
 
 def _write(run: Run, split: str, done: dict[str, tuple[Rows, Rows]], songs: list[str]) -> None:
@@ -183,14 +189,18 @@ def reference(
 
 
 def scoring_songs(run: Run, data: Path | str | None, split: str = "test") -> tuple[Cache, list[str]]:
-    """(cache at 44.1 kHz, names) of the songs that `run` is scored on: its fold, or the split."""
+    """(cache at 44.1 kHz, names) of the songs that `run` is scored on: its fold, or the split.
+
+    The cache holds the sources of the run's protocol.
+    """
     config = run.config
     profile = get_profile(config["profile"])
     folder = locate_songs(profile, data, run.root)
     require_headers(folder, "Evaluation")
     fold = config.get("fold") is not None and split == "test"
     splits = ("train", "valid") if config.get("fold") is not None else (split,)
-    cache = build_cache(folder, run.root, CacheSettings(sample_rate=SCORE_RATE), splits=splits)
+    settings = CacheSettings(sample_rate=SCORE_RATE, sources=cache_sources(config))
+    cache = build_cache(folder, run.root, settings, splits=splits)
     if fold:
         return cache, config["data"]["test"]
     return cache, config["data"]["valid"] if config.get("fold") is not None else cache.names(split)
@@ -236,16 +246,6 @@ def score_songs(
     return zip(songs, results, strict=True)
 
 
-class Windows(References):
-    """Keeps every window's scores of the last estimate, of which `score_track` takes the medians."""
-
-    last: dict[str, Array] | None = None
-
-    def score(self, estimate: Any) -> dict[str, Array]:
-        self.last = super().score(estimate)
-        return self.last
-
-
 def _estimate(
     estimator: Estimator, mixture: np.ndarray, target: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray] | SepkitError:
@@ -263,39 +263,39 @@ def _score(
     estimate: dict[str, np.ndarray] | SepkitError | None,
 ) -> tuple[Rows, Rows]:
     """(scores, frames) of one song, rounded."""
-    sources = PROTOCOLS["2stem"]
+    sources = cache.settings.sources
+    protocol = PROTOCOL_OF[sources]
     with one_thread("cpu"):
         mixture, target = song_audio(cache, song)
-        windows = Windows(np.stack([target[source] for source in sources]), SCORE_RATE)
+        references = prepare(target, SCORE_RATE, protocol, song)
         if estimate is None:
             assert estimator is not None
             estimate = _estimate(estimator, mixture, target)
         try:
             if isinstance(estimate, SepkitError):
                 raise estimate
-            rows = score_track(
-                estimate={source: estimate[source] for source in sources},
-                target=target, sample_rate=SCORE_RATE, references=windows, track=song,
+            rows, windows = score_windows(
+                estimate={source: estimate[source] for source in sources if source in estimate},
+                target=target, sample_rate=SCORE_RATE, protocol=protocol, references=references, track=song,
             )  # fmt: skip
         except SepkitError as error:  # the song is lost, the others are not
-            rows = _undefined(f"undefined: {' '.join(str(error).split())}", windows.windows)
-    scores = windows.last or dict.fromkeys(
-        ("sdr", "isr", "sir", "sar"), np.full((len(sources), windows.windows), np.nan)
-    )
+            rows = _undefined(f"undefined: {' '.join(str(error).split())}", protocol, references.windows)
+            nothing = np.full((len(sources), references.windows), np.nan)
+            windows = dict.fromkeys(FRAME_METRICS, nothing)
     frames = [
         {"source": source, "frame": frame}
-        | {name: round(float(scores[name.split("_")[0]][i, frame]), SCORE_DECIMALS) for name in FRAME_METRICS}
+        | {name: round(float(windows[name][i, frame]), SCORE_DECIMALS) for name in FRAME_METRICS}
         for i, source in enumerate(sources)
-        for frame in range(windows.windows)
+        for frame in range(references.windows)
     ]
     return [{**row, "value": round(row["value"], SCORE_DECIMALS)} for row in rows], frames
 
 
-def _undefined(status: str, windows: int) -> Rows:
+def _undefined(status: str, protocol: str, windows: int) -> Rows:
     """The rows of a song whose estimate can't be scored."""
     return [
-        {"source": source, "metric": metric, "value": math.nan, "protocol": "2stem",
+        {"source": source, "metric": metric, "value": math.nan, "protocol": protocol,
          "frames": 0, "frames_dropped": windows, "status": status}
-        for source in PROTOCOLS["2stem"]
+        for source in PROTOCOLS[protocol]
         for metric in METRICS
     ]  # fmt: skip

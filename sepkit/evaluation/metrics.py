@@ -11,6 +11,7 @@ is never an exception, while wrong axes, lengths and NaN samples are.
 | `sdr_global` | 10·log10(Σs² / Σ(s − ŝ)²), channels pooled |
 | `si_sdr` | the same after scaling s to fit ŝ, both channels as one vector |
 | `sdr_torchmetrics` | torchmetrics' SDR, any 512-tap filter allowed, mean of the channels |
+| `sdr_onsets` | `sdr_global` of the 50 ms at each onset of s (`onsets`): transients |
 | `silence_energy_db` | level of ŝ where s is silent: what BSS Eval cannot see |
 """
 
@@ -24,6 +25,7 @@ import scipy.linalg
 from sepkit.errors import SepkitError
 from sepkit.evaluation.bss_eval import References, reasons
 from sepkit.evaluation.filters import Array, correlations
+from sepkit.evaluation.onsets import at_onsets
 from sepkit.evaluation.signals import checked
 
 AXES = "(channel, time)"
@@ -32,7 +34,7 @@ PROTOCOLS = {
     "4stem": ("vocals", "drums", "bass", "other"),
 }
 BSS_EVAL_METRICS = ("sdr_bsseval", "isr_bsseval", "sir_bsseval", "sar_bsseval")
-METRICS = (*BSS_EVAL_METRICS, "sdr_global", "si_sdr", "sdr_torchmetrics", "silence_energy_db")
+METRICS = (*BSS_EVAL_METRICS, "sdr_global", "si_sdr", "sdr_torchmetrics", "sdr_onsets", "silence_energy_db")
 LOWER_IS_BETTER = frozenset({"silence_energy_db"})
 SILENT_BELOW_DBFS = -80.0  # above the dither of 16 bits (−98), below anything heard in a song
 FLOOR_DBFS = -120.0  # digital silence is reported as this, so that it can be averaged
@@ -80,6 +82,21 @@ def sdr_torchmetrics(*, estimate: Any, target: Any) -> float:
         True
     """
     return _sdr_torchmetrics(*_pair(estimate, target))[0]
+
+
+def sdr_onsets(*, estimate: Any, target: Any, sample_rate: int = 44100) -> float:
+    """SDR at the onsets of the target, channels pooled, in dB: how well attacks are kept.
+
+    10·log10(Σs² / Σ(s − ŝ)²) as in `sdr_global`, over the samples in 50 ms at each onset of s, each sample
+    once; `sepkit.evaluation.onsets` says where these are. NaN where the target has no onset, or target or
+    estimate is silent in all of them. `(channel, time)`.
+
+        >>> target = np.zeros((2, 44100)); target[:, 20000] = 1
+        >>> estimate = 0.9 * target; estimate[:, 30000:] = 0.5
+        >>> round(sdr_onsets(estimate=estimate, target=target), 6)
+        20.0
+    """
+    return _sdr_onsets(*_pair(estimate, target), sample_rate)[0]
 
 
 def silence_energy_db(*, estimate: Any, target: Any, sample_rate: int = 44100) -> float:
@@ -138,6 +155,25 @@ def score_track(
     >>> rows[0]["source"], rows[0]["metric"], rows[0]["value"], rows[0]["frames"], rows[0]["status"]
     ('vocals', 'sdr_bsseval', inf, 2, 'ok')
     """
+    return score_windows(
+        estimate=estimate, target=target, sample_rate=sample_rate, protocol=protocol, references=references,
+        track=track,
+    )[0]  # fmt: skip
+
+
+def score_windows(
+    *,
+    estimate: Mapping[str, Any],
+    target: Mapping[str, Any],
+    sample_rate: int = 44100,
+    protocol: str = "2stem",
+    references: References | None = None,
+    track: str = "",
+) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+    """(rows of `score_track`, the scores of every window that its medians are taken from).
+
+    The latter by the names of BSS_EVAL_METRICS, each `(source, window)` in dB.
+    """
     truth = _stack(target, "target", protocol, track)
     guess = _stack(estimate, "estimate", protocol, track, truth)
     if references is None:
@@ -148,18 +184,20 @@ def score_track(
         )
 
     names, windows = list(PROTOCOLS[protocol]), references.windows
-    windowed = references.score(guess)
+    windowed = {f"{name}_bsseval": scores for name, scores in references.score(guess).items()}
     statuses = reasons(estimate=guess, target=truth, sample_rate=sample_rate, names=names)
     rows = []
     for i, source in enumerate(names):
         for metric in METRICS:
             count = windows
             if metric in BSS_EVAL_METRICS:
-                scores = windowed[metric.removesuffix("_bsseval")][i]
+                scores = windowed[metric][i]
                 count = int((~np.isnan(scores)).sum())
                 value, status = (float(np.nanmedian(scores)) if count else math.nan), statuses[i]
             elif metric == "silence_energy_db":
                 value, status, count = _silence_energy(guess[i], truth[i], sample_rate)
+            elif metric == "sdr_onsets":
+                value, status = _sdr_onsets(guess[i], truth[i], sample_rate)
             else:
                 value, status = _WHOLE_TRACK[metric](guess[i], truth[i])
             rows.append(
@@ -173,7 +211,7 @@ def score_track(
                     "status": status,
                 }
             )
-    return rows
+    return rows, windowed
 
 
 def _pair(estimate: Any, target: Any) -> tuple[Array, Array]:
@@ -205,6 +243,13 @@ def _sdr_global(estimate: Array, target: Array) -> tuple[float, str]:
     if not (target.any() and estimate.any()):
         return math.nan, f"undefined: silent {'estimate' if target.any() else 'target'}"
     return _db(_energy(target), _energy(target - estimate)), "ok"
+
+
+def _sdr_onsets(estimate: Array, target: Array, sample_rate: int) -> tuple[float, str]:
+    near = at_onsets(target, sample_rate)
+    if target.any() and not near.any():
+        return math.nan, "undefined: the target has no onset"
+    return _sdr_global(estimate[:, near], target[:, near])
 
 
 def _si_sdr(estimate: Array, target: Array) -> tuple[float, str]:

@@ -119,6 +119,8 @@ def outcome(run: Run, base: Run, metric: str = "sdr_bsseval", source: str = "voc
     result = compare_scores(run.scores(), base.scores(), metric=metric, source=source)
     entry = MENU.get(run.config["experiment"])
     text = result.sentence
+    if result.method_interval is not None:  # with one seed a side the sentence has said what it can't tell
+        text += f" {result.method_sentence}"
     if entry is not None:
         text += f" The plan expected {entry.plan}; the literature {entry.literature}."
     return text

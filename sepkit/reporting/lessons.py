@@ -70,6 +70,7 @@ def verdicts(section: Section) -> list[str]:
             said.append(
                 f"{name} can't be told from {BASE}: {test.median_difference:+.2f} dB {_interval(test)}; with 95 % confidence a gain above {test.interval[1]:.2f} dB is excluded."
             )
+    said += [test.method_sentence for test in tests.values() if test.method_interval is not None]
     seeds = set(section.table.loc[~section.table["Exp"].isin(REFERENCES), "seeds"])
     if all("," not in str(each) for each in seeds):
         said.append(

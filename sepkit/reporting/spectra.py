@@ -70,19 +70,29 @@ def spectrograms(
 def gradients(curves: Mapping[str, Any], sample_rate: int = 44100) -> Picture:
     """Mean size of a loss's gradient at each frequency, 0 to half the sample rate, one line a loss.
 
-    curves: `(freq,)` by name.  A curve that is zero (under 1e-12) everywhere is named, not drawn: a
-    logarithmic axis can't show it.
+    curves: `(freq,)` by name.  The axis is logarithmic down to the smallest size of a curve that is not
+    zero everywhere (under 1e-12), and linear from there to 0, where the curves lie that are.
     """
     figure = Picture(8, 3.6)
     axes = figure.subplots()
-    for (name, curve), colour in zip(curves.items(), cycle(len(curves)), strict=True):
-        sizes = np.abs(np.asarray(curve, float))
-        if (sizes < 1e-12).all():
-            axes.plot([], [], color=colour, label=f"{name}: zero at every frequency")
-            continue
-        axes.semilogy(
-            np.linspace(0, sample_rate / 2, len(sizes)), np.maximum(sizes, 1e-30), color=colour, label=name
+    sizes = {name: np.abs(np.asarray(curve, float)) for name, curve in curves.items()}
+    seen = np.concatenate([size[size >= 1e-12] for size in sizes.values()])
+    axes.set_yscale("symlog", linthresh=seen.min() if seen.size else 1.0)
+    for (name, size), colour in zip(sizes.items(), cycle(len(sizes)), strict=True):
+        zero = (size < 1e-12).all()
+        label = f"{name}: zero at every frequency" if zero else name
+        frequencies = np.linspace(0, sample_rate / 2, len(size))
+        shown = 0 * size if zero else size  # over the axis, which lies at 0 too
+        axes.plot(
+            frequencies,
+            shown,
+            color=colour,
+            label=label,
+            linewidth=3 if zero else 1.5,
+            zorder=3,
+            clip_on=not zero,
         )
+    axes.set_ylim(bottom=0)
     axes.set_xlim(0, sample_rate / 2)
     axes.set_xlabel("frequency in Hz")
     axes.set_ylabel("mean |gradient| (no unit)")

@@ -106,7 +106,9 @@ def test_a_song_with_silent_vocals_is_undefined_and_the_others_go_on(scored):
     assert undefined["status"].str.startswith("undefined: ").all()
     assert (table.loc[table["value"].notna(), "status"] == "ok").all()
     rest = undefined[undefined["track"] != SILENT]
-    assert set(rest["metric"]) == {"silence_energy_db"}  # their sources are never silent
+    assert set(rest["metric"]) == {
+        "silence_energy_db"
+    }  # their sources are never silent, and noise has onsets
     lines = [line.split(",") for line in data.decode().splitlines()[1:]]
     assert sum(line[7] == "" for line in lines) == len(undefined)
     assert np.isfinite(value(table, SILENT, "vocals", "silence_energy_db"))
@@ -259,6 +261,67 @@ class Faulty:
             else:
                 vocals = vocals[:, :-5000]
         return {"vocals": vocals, "accompaniment": mixture - 0.5 * mixture}
+
+
+@pytest.fixture(scope="module")
+def four(songs, tiny, tmp_path_factory):
+    """Base-4 after one epoch, scored: its network estimates four stems; not to be changed."""
+    root = Root.open(tmp_path_factory.mktemp("four"), "demo")
+    run = train("Base-4", profile=replace(tiny, epochs=1), data=songs, root=root, device="cpu")
+    return run, evaluate(run, data=songs, device="cpu", n_jobs=1)
+
+
+def test_a_network_of_four_sources_is_scored_on_four(four, songs):
+    run, table = four
+    sources = ["vocals", "drums", "bass", "other"]
+    assert set(table["protocol"]) == {"4stem"}
+    assert list(table["source"].unique()) == sources
+    assert len(table) == 3 * 4 * len(METRICS)
+    frames = module.read_frames(module.frames_path(run))
+    assert len(frames) == 3 * 4 * 2
+    clips = module.estimates(run, "T2 - Test", data=songs)
+    assert set(clips) == {"mixture", *sources, *(f"{source} estimate" for source in sources)}
+    for source in sources:
+        truth = read_wav(songs, "T2 - Test", source).astype(np.float32)
+        assert np.array_equal(clips[source], truth)
+        error = np.sum((truth.astype(float) - clips[f"{source} estimate"]) ** 2)
+        plain = 10 * np.log10(np.sum(truth.astype(float) ** 2) / error)
+        assert value(table, "T2 - Test", source, "sdr_global") == pytest.approx(plain, abs=1e-4)
+        windows = frames[(frames["track"] == "T2 - Test") & (frames["source"] == source)]
+        median = value(table, "T2 - Test", source, "sdr_bsseval")
+        assert median == pytest.approx(windows["sdr_bsseval"].median(), abs=1.5e-6)
+    assert value(table, "T2 - Test", "vocals", "sdr_onsets") != value(
+        table, "T2 - Test", "drums", "sdr_onsets"
+    )
+
+
+def test_silent_vocals_take_all_four_stems_out_of_bss_eval(four):
+    _, table = four
+    for source in ("drums", "bass", "other"):
+        rows = table[(table["track"] == SILENT) & (table["source"] == source)].set_index("metric")
+        assert rows.loc["sdr_bsseval", "status"] == "undefined: the target of vocals is silent"
+        assert rows.loc["sdr_global", "status"] == rows.loc["sdr_onsets", "status"] == "ok"
+
+
+def test_scores_with_another_protocol_are_scored_again(four, score, songs, scored, tmp_path):
+    """Those of four sources were 2stem once."""
+    shutil.copytree(four[0].root.path, tmp_path / "root")
+    run = Root.open(tmp_path / "root", "demo").run("Base-4-s0")
+    right = written(run)
+    half = read_scores(run.scores_path).query("track != 'T0 - Test'")
+    old = scored[0].query("track == 'T0 - Test'").assign(run=run.name, experiment="Base-4")
+    pd.concat([old, half]).to_csv(run.scores_path, index=False)
+    score(run)
+    assert written(run) == right
+
+
+def test_an_estimate_that_lacks_a_source_is_undefined_with_the_reason(run, score, monkeypatch):
+    monkeypatch.setattr(
+        module, "make_estimator", lambda run, device: lambda mixture, target: {"vocals": mixture}
+    )
+    table = score(run)
+    assert table["value"].isna().all()
+    assert table["status"].str.contains("the estimate in track 'T0 - Test' has vocals").any()
 
 
 def test_estimates_are_as_long_as_their_song_and_add_up_to_it(run, songs):

@@ -83,6 +83,11 @@ def test_gradients_name_what_is_zero():
     figure = figures.gradients({"naive": np.zeros(513), "phase": np.linspace(1e-4, 1e-3, 513)})
     names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert names == ["naive: zero at every frequency", "phase"]
+    zero, other = (line.get_ydata() for line in figure.axes[0].get_lines())
+    assert not zero.any()
+    assert other[-1] == 1e-3
+    low, high = figure.axes[0].get_ylim()
+    assert low == 0 < 1e-3 < high
     assert figure.axes[0].get_xlim() == (0, 22050)
 
 

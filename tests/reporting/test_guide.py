@@ -9,3 +9,11 @@ def test_a_day_whose_rows_are_not_picked_expects_nothing():
     nothing = guide.expectations(())
     assert list(nothing.columns) == columns
     assert nothing.empty
+
+
+def test_an_outcome_speaks_of_the_method_once_there_are_seeds_to_speak_from(week, helpers):
+    base = week.run("Base-s0")
+    text = guide.outcome(week.run("C-s0"), base)
+    assert "two checkpoints, not two methods" in text
+    assert "as methods" not in text
+    assert "The plan expected higher SAR" in text
