@@ -249,6 +249,8 @@ def _sdr_onsets(estimate: Array, target: Array, sample_rate: int) -> tuple[float
     near = at_onsets(target, sample_rate)
     if target.any() and not near.any():
         return math.nan, "undefined: the target has no onset"
+    if estimate.any() and near.any() and not estimate[:, near].any():
+        return math.nan, "undefined: silent estimate at the onsets"
     return _sdr_global(estimate[:, near], target[:, near])
 
 

@@ -34,7 +34,7 @@ def at_onsets(target: Array, sample_rate: int = RATE) -> NDArray[np.bool_]:
         >>> int(near.sum()), bool(near[20000:21500].all()), bool(near[22205:].any())
         (2205, True, False)
     """
-    import librosa  # slow to import, and compiles for seconds at its first call
+    import librosa  # slow to import
 
     length = target.shape[1]
     near = np.zeros(length, bool)
