@@ -29,10 +29,12 @@ def sdr_definitions(run: Run, song: str | None = None, data: Path | str | None =
     song: its name; None takes the one in the middle by sdr_bsseval among those that have all four.
     `.attrs["song"]` names it, `.attrs["sentence"]` says what is to be seen.
 
-    Raises SepkitError where the run is not scored, or no song has all four.
+    Raises SepkitError where the run is not scored, or on four sources, or no song has all four.
     """
     song = song or _middle(run)
     clips = estimates(run, song, data)
+    if "accompaniment" not in clips:
+        raise SepkitError(f"{run.name} is scored on four sources; show definitions on a run of two, as Base-s0.")
     target = {source: clips[source] for source in PROTOCOLS["2stem"]}
     references = prepare(target, SCORE_RATE, track=song)
     vocals = clips["vocals estimate"]

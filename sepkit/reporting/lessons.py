@@ -14,7 +14,7 @@ from sepkit.errors import SepkitError
 from sepkit.evaluation.statistics import Comparison, compare_scores
 from sepkit.experiments import MENU, week_rows
 from sepkit.profiles import Profile
-from sepkit.reporting.rows import ALPHA, BASE, LEADING, MAIN, REFERENCES, Board, Section
+from sepkit.reporting.rows import ALPHA, LEADING, MAIN, REFERENCES, Board, Section
 from sepkit.reporting.scoreboard import collect
 from sepkit.storage import Root
 
@@ -41,9 +41,9 @@ def board_lessons(board: Board, budget: pd.DataFrame) -> list[str]:
 
 def verdicts(section: Section) -> list[str]:
     """Which rows beat Base, which lost, which can't be told apart, and how sure that is."""
-    tests = section.comparisons
+    tests, base = section.comparisons, section.base
     if not tests:
-        return [f"No row could be tested against {BASE}."]
+        return [f"No row could be tested against {base}."]
     holm = dict(zip(section.table["Exp"], section.table["p (Holm)"], strict=True))
     said = []
     for better, word in ((True, "beats"), (False, "is worse than")):
@@ -55,20 +55,20 @@ def verdicts(section: Section) -> list[str]:
                 else f"; after Holm's correction p = {holm[name]:.4f}, no longer under {ALPHA:g}"
             )
             said.append(
-                f"{name} {word} {BASE} by {abs(test.median_difference):.2f} dB {_interval(test)} on {test.metric} of {test.source}{kept}."
+                f"{name} {word} {base} by {abs(test.median_difference):.2f} dB {_interval(test)} on {test.metric} of {test.source}{kept}."
             )
     if not any(test.significant and test.better for test in tests.values()):
-        said.append(f"No row beats {BASE} at p < {ALPHA:g}.")
+        said.append(f"No row beats {base} at p < {ALPHA:g}.")
     for name, test in tests.items():
         if test.n == test.n_zero:
-            said.append(f"{name} scores exactly as {BASE} on every song.")
+            said.append(f"{name} scores exactly as {base} on every song.")
         elif not test.enough:
             said.append(
                 f"{name}: n = {test.n} songs are too small for p < {ALPHA:g}, whatever the difference ({test.median_difference:+.2f} dB)."
             )
         elif not test.significant:
             said.append(
-                f"{name} can't be told from {BASE}: {test.median_difference:+.2f} dB {_interval(test)}; with 95 % confidence a gain above {test.interval[1]:.2f} dB is excluded."
+                f"{name} can't be told from {base}: {test.median_difference:+.2f} dB {_interval(test)}; with 95 % confidence a gain above {test.interval[1]:.2f} dB is excluded."
             )
     said += [test.method_sentence for test in tests.values() if test.method_interval is not None]
     seeds = set(section.table.loc[~section.table["Exp"].isin(REFERENCES), "seeds"])
@@ -82,12 +82,12 @@ def verdicts(section: Section) -> list[str]:
 def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
     """Where Base lies between mixture and oracle; whether the measures agree; rows against their starts."""
     table = section.table.set_index("Exp")
-    said = []
-    if {BASE, *REFERENCES} <= set(table.index) and MAIN in table:
-        low, base, high = (float(table.loc[name, MAIN]) for name in ("mixture", BASE, "oracle"))  # type: ignore[arg-type]
+    said, base = [], section.base
+    if {base, *REFERENCES} <= set(table.index) and MAIN in table:
+        low, here, high = (float(table.loc[name, MAIN]) for name in ("mixture", base, "oracle"))  # type: ignore[arg-type]
         if high > low:
             said.append(
-                f"{BASE} reaches {base:.2f} dB, {100 * (base - low) / (high - low):.0f} % of the way from the mixture ({low:.2f}) to the ideal ratio mask ({high:.2f})."
+                f"{base} reaches {here:.2f} dB, {100 * (here - low) / (high - low):.0f} % of the way from the mixture ({low:.2f}) to the ideal ratio mask ({high:.2f})."
             )
     names = [name for name in LEADING if name in table]
     trained = table.drop(index=[name for name in REFERENCES if name in table.index])
@@ -108,7 +108,7 @@ def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
                 said.append(f"{name} is not compared with {start}, from which it starts: {error}")
         elif name in table.index:
             said.append(
-                f"{name} starts from {start}, which has no row here: its gain over {BASE} doesn't tell what its own training added."
+                f"{name} starts from {start}, which has no row here: its gain over {base} doesn't tell what its own training added."
             )
     return said
 
@@ -182,7 +182,7 @@ def expectations(section: Section) -> pd.DataFrame:
             measured = "; ".join(
                 f"{row[name]:.2f} dB {name}" for name in LEADING if name in row and np.isfinite(row[name])
             )
-            verdict = "the base of the tests" if entry.name == BASE else "not tested"
+            verdict = "the base of the tests" if entry.name == section.base else "not tested"
         records.append(
             {"Exp": entry.name, "hypothesis": entry.hypothesis, "the plan expects": entry.plan,
              "the literature": entry.literature, "measured": measured, "verdict": verdict}

@@ -14,10 +14,9 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import METRICS
-from sepkit.evaluation.statistics import summary
 from sepkit.profiles import Profile
 from sepkit.reporting import figures, lessons, tables
-from sepkit.reporting.rows import BASE, REFERENCES, Board, Section
+from sepkit.reporting.rows import BASE, REFERENCES, Board, Section, facts_of
 from sepkit.reporting.scoreboard import collect, scoreboard
 from sepkit.storage import Root, Run, git_revision, write_text
 
@@ -83,18 +82,19 @@ def _songs(section: Section | None, folder: Path) -> tables.Block:
 
 
 def _differences(section: Section | None, folder: Path) -> tables.Block:
-    heading = f"Differences from {BASE}"
+    base = section.base if section else BASE
+    heading = f"Differences from {base}"
     if section is None or not section.comparisons:
-        return tables.Block(heading, [f"No row could be compared with {BASE} over the same songs."])
+        return tables.Block(heading, [f"No row could be compared with {base} over the same songs."])
     pictures = []
     rows = section.scores
     for name, test in section.comparisons.items():
         figure = figures.paired_differences(
-            rows[rows["experiment"] == name], rows[rows["experiment"] == BASE]
+            rows[rows["experiment"] == name], rows[rows["experiment"] == base]
         )
         file = folder / f"differences_{_file_name(name)}.png"
         alt = (
-            f"Sorted differences between {name} and {BASE} on {test.n} songs; {100 * test.share_improved:.0f} % are positive."
+            f"Sorted differences between {name} and {base} on {test.n} songs; {100 * test.share_improved:.0f} % are positive."
             if test.n
             else f"No song of {name} is defined on both sides."
         )
@@ -109,10 +109,10 @@ def _differences(section: Section | None, folder: Path) -> tables.Block:
 def _expectations(section: Section | None) -> tables.Block:
     heading = "Expected and measured"
     table = pd.DataFrame() if section is None else lessons.expectations(section)
-    if table.empty:
+    if section is None or table.empty:
         return tables.Block(heading, ["No row of the menu is scored yet."])
     return tables.Block(
-        heading, [f"The gain over {BASE} in sdr_bsseval of vocals, beside what the plan and the literature led to expect."],
+        heading, [f"The gain over {section.base} in sdr_bsseval of vocals, beside what the plan and the literature led to expect."],
         [tables.plain_grid(table, "")],
     )  # fmt: skip
 
@@ -125,14 +125,12 @@ def _measures(section: Section | None) -> tables.Block:
     records = []
     for name in section.table["Exp"]:
         rows = section.scores[section.scores["experiment"] == name]
-        there = set(rows.loc[rows["source"] == "vocals", "metric"])
-        medians = {
-            metric: summary(rows, metric)["median"] if metric in there else np.nan for metric in METRICS
-        }
+        medians = {metric: facts_of(rows, metric, "vocals").get("median", np.nan) for metric in METRICS}
         records.append({"Exp": name, **medians})
     table = pd.DataFrame(records).dropna(axis=1, how="all")
     about = (
         "Medians over songs, in dB. Columns are different quantities and do not compare with one another. "
+        "sdr_onsets is sdr_global over the 50 ms at each onset of the true vocals. "
         "silence_energy_db is the level, in dBFS, that is left where the vocals are silent: BSS Eval drops these "
         "seconds, so only this column shows voices that were invented there; lower is better."
     )

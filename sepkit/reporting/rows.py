@@ -1,4 +1,4 @@
-"""The rows of one scoreboard section, their tests against Base, and the sentences above them.
+"""The rows of one scoreboard section, their tests against its base, and the sentences above them.
 
 Conventions as in `sepkit.reporting.scoreboard`: all scores given here share one protocol and one set
 of songs; several seeds of an experiment come as one table and are averaged song by song.
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sepkit.data.songs import STEMS
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import PROTOCOLS
 from sepkit.evaluation.statistics import ARTIST_OVERLAP, Comparison, compare_scores, summary
@@ -19,6 +20,7 @@ from sepkit.profiles import Profile
 from sepkit.storage import Root, Run
 
 BASE = "Base"
+BASES = {"2stem": BASE, "4stem": "Base-4"}  # what rows of a protocol are tested against
 REFERENCES = ("mixture", "oracle")
 ALPHA = 0.01
 # column: metric and source. The header carries the definition.
@@ -29,6 +31,8 @@ LEADING = {
 }
 MAIN = next(iter(LEADING))
 SILENCE = {"left in silence (silence_energy_db)": ("silence_energy_db", "vocals")}
+ONSETS = {"SDR drums at onsets (sdr_onsets)": ("sdr_onsets", "drums")}  # where drums are a source
+ASIDE = {**ONSETS, **SILENCE}  # left out where no row has one; in a terminal they stand in the second table
 ONE_SEED = "one seed: no claim"
 SHORT = {"accompaniment": "acc"}
 
@@ -52,6 +56,10 @@ class Section:
         songs = "cross-validation by artist" if self.folds else "test songs"
         return f"{songs.capitalize()}, protocol {self.protocol} ({', '.join(PROTOCOLS[self.protocol])})"
 
+    @property
+    def base(self) -> str:
+        return BASES[self.protocol]
+
 
 @dataclass(frozen=True)
 class Board:
@@ -69,24 +77,46 @@ def ordered(names: Any) -> list[str]:
     """The menu's order, then names that it does not hold, then the references."""
     menu = list(MENU)
     trained = [str(name) for name in names if name not in REFERENCES]
-    trained.sort(key=lambda name: (name != BASE, menu.index(name) if name in menu else len(menu), name))
+    trained.sort(
+        key=lambda name: (name not in BASES.values(), menu.index(name) if name in menu else len(menu), name)
+    )
     return trained + [name for name in REFERENCES if name in set(names)]
 
 
-def compared(by_name: Mapping[str, pd.DataFrame]) -> tuple[dict[str, Comparison], list[str]]:
-    """Each trained row against Base, and why one could not be compared."""
+def compared(by_name: Mapping[str, pd.DataFrame], base: str) -> tuple[dict[str, Comparison], list[str]]:
+    """Each trained row against `base`, and why one could not be compared."""
     comparisons, notes = {}, []
-    tested = [name for name in by_name if name not in (BASE, *REFERENCES)]
-    if BASE not in by_name:
+    tested = [name for name in by_name if name not in (base, *REFERENCES)]
+    if base not in by_name:
         return {}, [
-            f"{', '.join(tested)}: no {BASE} with this protocol and these songs, so nothing is tested."
+            f"{', '.join(tested)}: no {base} with this protocol and these songs, so nothing is tested."
         ] if tested else []
     for name in tested:
         try:
-            comparisons[name] = compare_scores(by_name[name], by_name[BASE], alpha=ALPHA)
+            comparisons[name] = compare_scores(by_name[name], by_name[base], alpha=ALPHA)
         except SepkitError as error:
-            notes.append(f"{name} is not tested against {BASE}: {error}")
+            notes.append(f"{name} is not tested against {base}: {error}")
     return comparisons, notes
+
+
+def beside_vocals(
+    by_name: Mapping[str, pd.DataFrame], comparisons: Mapping[str, Comparison], base: str
+) -> list[str]:
+    """What the same tests say of drums, bass and other, and of the drums' onsets."""
+    said = []
+    for name in comparisons:
+        for metric, source in (*(("sdr_bsseval", source) for source in STEMS[1:]), *ONSETS.values()):
+            if all(facts_of(by_name[side], metric, source) for side in (name, base)):
+                test = compare_scores(by_name[name], by_name[base], metric=metric, source=source, alpha=ALPHA)
+                said.append(f"Not corrected over sources: {test.sentence}")
+    return said
+
+
+def facts_of(scores: pd.DataFrame, metric: str, source: str) -> dict[str, Any]:
+    """`summary`, or {} where a song of some run has no such row: it was scored before the metric was there."""
+    own = scores[(scores["metric"] == metric) & (scores["source"] == source)]
+    whole = len(own) == len(scores.drop_duplicates(["run", "track"]))
+    return dict(summary(own, metric, source)) if whole else {}
 
 
 def row(
@@ -108,8 +138,7 @@ def row(
     }
     facts: dict[str, dict[str, Any]] = {}
     for column, (metric, source) in columns.items():
-        there = ((scores["metric"] == metric) & (scores["source"] == source)).any()
-        facts[column] = dict(summary(scores, metric, source)) if there else {}
+        facts[column] = facts_of(scores, metric, source)
         for suffix, fact in (("", "median"), (" q25", "q25"), (" q75", "q75")):
             row[column + suffix] = facts[column].get(fact, np.nan)
     leading = facts.get(MAIN, {})
@@ -185,7 +214,12 @@ def header_sentences(
         "sdr_bsseval and sar_bsseval: BSS Eval v4: 1 s windows, one 512-tap filter a track, median over "
         "frames, then over songs. si_sdr: whole track, both channels as one vector, then median over songs. "
         "In dB, with the quartiles over songs in brackets. silence_energy_db: level in dBFS of what is left of "
-        "the estimate in the seconds in which vocals are silent, lower is better, over the songs that have some.",
+        "the estimate in the seconds in which vocals are silent, lower is better, over the songs that have some."
+        + (
+            " sdr_onsets: SDR over the 50 ms at each onset of the true drums."
+            if set(ONSETS) & set(table)
+            else ""
+        ),
         f"Seed {', '.join(map(str, seeds)) or 'unknown'}; device {', '.join(devices) or 'unknown'}; "
         f"{minutes:.1f} minutes of training in {_count(len(runs), 'run')} (the column: minutes a run).",
         f"Frames of vocals: {counted} counted and {dropped} dropped, because a source was silent in them. "
@@ -195,7 +229,7 @@ def header_sentences(
             if undefined
             else "."
         ),
-        f"Sig.: Wilcoxon two-sided against {BASE} on {MAIN}, ✓ better and ▼ worse at p < {ALPHA:g}, n.s. not "
+        f"Sig.: Wilcoxon two-sided against {BASES[protocol]} on {MAIN}, ✓ better and ▼ worse at p < {ALPHA:g}, n.s. not "
         "significant: it compares these checkpoints. p (Holm) is corrected over the rows that ran. Gain: "
         "Hodges–Lehmann estimate in dB with a 95 % interval that resamples artists. Method: 95 % interval of "
         "the gain over songs and seeds, ✓ and ▼ where it leaves out zero; with one seed a side there is none.",

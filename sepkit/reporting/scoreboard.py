@@ -2,9 +2,9 @@
 
 Conventions: a song's scores are averaged over seeds, then the median and the quartiles are taken over
 songs, in dB. Runs scored with unlike protocols, and runs of the cross-validation (scored on other
-songs), stand in sections of their own: never one column, never one test. Tests are against Base over
-the same songs (`sepkit.evaluation.statistics`); the rows `mixture` and `oracle` are references and
-are not tested.
+songs), stand in sections of their own: never one column, never one test. Tests are against Base, of four
+sources against Base-4, over the same songs (`sepkit.evaluation.statistics`); the rows `mixture` and
+`oracle` are references and are not tested.
 """
 
 from typing import Any
@@ -18,13 +18,15 @@ from sepkit.evaluation.statistics import COLUMNS, holm
 from sepkit.profiles import PROFILES, Profile, get_profile
 from sepkit.reporting import tables
 from sepkit.reporting.rows import (
+    ASIDE,
     BASE,
+    BASES,
     LEADING,
     ONE_SEED,
     SHORT,
-    SILENCE,
     Board,
     Section,
+    beside_vocals,
     compared,
     header_sentences,
     ordered,
@@ -174,11 +176,11 @@ def _section(root: Root, profile: Profile, rows: pd.DataFrame, protocol: str, fo
     columns = dict(LEADING)
     for source in PROTOCOLS[protocol][1:]:
         columns[f"SDR {SHORT.get(source, source)} (sdr_bsseval)"] = ("sdr_bsseval", source)
-    columns |= SILENCE
+    columns |= ASIDE
     have = set(zip(rows["metric"], rows["source"], strict=True))
     columns = {name: key for name, key in columns.items() if key in have}
     by_name = {name: rows[rows["experiment"] == name] for name in ordered(rows["experiment"].unique())}
-    comparisons, notes = compared(by_name)
+    comparisons, notes = compared(by_name, BASES[protocol])
     adjusted = holm({name: result.p_value for name, result in comparisons.items()})
     records = [
         row(root, name, scores, columns, comparisons.get(name), adjusted.get(name))
@@ -189,6 +191,8 @@ def _section(root: Root, profile: Profile, rows: pd.DataFrame, protocol: str, fo
         notes.extend(f"{result.run}: {song} left out, {why}." for song, why in result.dropped.items())
         if result.method_interval:
             notes.append(result.method_sentence)
+    if protocol == "4stem":
+        notes.extend(beside_vocals(by_name, comparisons, BASES[protocol]))
     single = table.loc[table["Method"] == ONE_SEED, "Exp"]
     if len(single):
         notes.append(

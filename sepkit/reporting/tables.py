@@ -17,10 +17,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
-from sepkit.reporting.rows import LEADING, REFERENCES, SILENCE, Board
+from sepkit.reporting.rows import ASIDE, LEADING, REFERENCES, SILENCE, Board
 
 WIDTH = 120
-OPTIONAL = ("gain, dB", "p", "p (Holm)", "method, dB", "acc. is", *SILENCE)  # left out where no row has one
+OPTIONAL = ("gain, dB", "p", "p (Holm)", "method, dB", "acc. is", *ASIDE)  # left out where no row has one
 DESCRIBED = ("Exp", "Backbone", "Domain", "Extras")
 
 
@@ -207,7 +207,7 @@ def text(table: pd.DataFrame) -> str:
 def _text_table(table: pd.DataFrame) -> str:
     if "Sig." not in table:
         return "No run is finished and scored yet."
-    columns = [name for name in score_columns(table) if name not in SILENCE]
+    columns = [name for name in score_columns(table) if name not in ASIDE]
     records = []
     for row in table.to_dict("records"):
         record = {"Exp": row["Exp"]}
@@ -245,9 +245,9 @@ def _claims(row: dict[Any, Any]) -> dict[str, str]:
         "songs\n(undefined)": f"{row['songs']} ({row['undefined']})",
         "frames\n(dropped)": f"{row['frames']} ({row['frames dropped']})",
     }
-    for name in SILENCE:
+    for name, (metric, source) in ASIDE.items():
         if name in row:
-            claims["silence_energy_db\n(songs)"] = f"{_number(row[name])} ({row[f'{name} songs']})"
+            claims[f"{metric}\n{source} (songs)"] = f"{_number(row[name])} ({row[f'{name} songs']})"
     return claims
 
 

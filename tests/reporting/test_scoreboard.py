@@ -9,11 +9,13 @@ import pytest
 from sepkit.evaluation.statistics import ARTIST_OVERLAP
 from sepkit.reporting import scoreboard as module
 from sepkit.reporting import tables
+from sepkit.reporting.report import report
 from sepkit.reporting.rows import LEADING, ONE_SEED
 from sepkit.reporting.scoreboard import collect, print_scoreboard, scoreboard
 from sepkit.storage import Root, write_csv, write_json
 
 MAIN = "SDR voc (sdr_bsseval)"
+ONSETS = "SDR drums at onsets (sdr_onsets)"
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +160,68 @@ def test_protocols_and_folds_stand_apart(root, helpers):
     assert (root.path / "scoreboard-4stem.csv").exists()
     assert (root.path / "scoreboard-2stem-folds.csv").exists()
     text = (root.path / "scoreboard.md").read_text(encoding="utf-8")
-    assert "A: no Base with this protocol and these songs, so nothing is tested." in text
+    assert "A: no Base-4 with this protocol and these songs, so nothing is tested." in text
+
+
+def add_four(root, helpers, run, vocals, drums=0.0, *, seed=0, onsets=True):
+    """A run of four stems: `vocals` in dB, drums moved by `drums` dB, and so is their SDR at onsets."""
+    scores = helpers.rows(run, vocals, seed=seed, protocol="4stem", origin="modelled")
+    scores["experiment"] = name = run.rsplit("-", 1)[0]
+    scores.loc[(scores["source"] == "drums") & (scores["metric"] == "sdr_bsseval"), "value"] += drums
+    extra = scores[scores["metric"] == "sdr_global"].assign(metric="sdr_onsets")
+    extra.loc[extra["source"] == "drums", "value"] += drums
+    helpers.add(root, run, pd.concat([scores, extra]) if onsets else scores, seed=seed)
+    write_json(root.run(run).path / "config.json", {**root.run(run).config, "experiment": name})
+
+
+def add_both(root, helpers):
+    """Base-4, and A-4: 2 dB worse but on drums, where it differs by chance."""
+    add_four(root, helpers, "Base-4-s0", helpers.base_db)
+    add_four(root, helpers, "A-4-s0", helpers.base_db - 2 + helpers.spread, 2.0)
+
+
+def test_four_sources_are_tested_against_base_4(root, helpers, capsys):
+    add_both(root, helpers)
+    table = scoreboard(root)
+    assert "Base-4" not in set(table["Exp"])
+    (four,) = table.attrs["sections"]
+    base, a = four["rows"]
+    assert (base["Exp"], a["Exp"]) == ("Base-4", "A-4")
+    assert (base["Sig."], a["Sig."]) == ("—", "▼")
+    assert base[ONSETS] == pytest.approx(np.median(helpers.base_db) + 0.5 - 0.5)
+    assert a[ONSETS] == pytest.approx(np.median(helpers.base_db - 2 + helpers.spread) + 2)
+    assert ONSETS not in table
+    section = next(each for each in collect(root).sections if each.protocol == "4stem")
+    assert section.comparisons.keys() == {"A-4"}
+    assert section.comparisons["A-4"].base == "Base-4-s0"
+    assert "against Base-4 on SDR voc" in section.header[-1]
+    assert any("at each onset of the true drums" in line for line in section.header)
+    beside = [note for note in section.notes if note.startswith("Not corrected over sources")]
+    kinds = ("sdr_bsseval of drums", "sdr_bsseval of bass", "sdr_bsseval of other", "sdr_onsets of drums")
+    assert [kind for note, kind in zip(beside, kinds, strict=True) if kind in note] == list(kinds)
+    assert "worse at p < 0.01" in beside[1]  # bass is 2 dB worse on every song, drums on none clearly
+    assert "no significant difference" in beside[0]
+    assert ONSETS in (root.path / "scoreboard.html").read_text(encoding="utf-8")
+    print_scoreboard(table)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 120
+    assert "sdr_onsets" in out
+
+
+def test_four_sources_alone_have_a_board_and_a_report_and_old_scores_an_empty_cell(tmp_path, helpers):
+    """Of two seeds one was scored before there was sdr_onsets; a mean over the other is another quantity."""
+    root = Root.open(tmp_path / "root", "demo")
+    add_both(root, helpers)
+    add_four(root, helpers, "A-4-s1", helpers.base_db - 3 + helpers.spread, 2.0, seed=1, onsets=False)
+    table = scoreboard(root).set_index("Exp")
+    assert list(table.index) == ["Base-4", "A-4"]
+    assert list(table[ONSETS].notna()) == [True, False]
+    assert list(table[f"{ONSETS} songs"]) == [12, 0]
+    assert not any("sdr_onsets of drums" in note for note in collect(root).main.notes)
+    text = report(root).read_text(encoding="utf-8")
+    assert "Differences from Base-4" in text
+    assert "A-4 is worse than Base-4 by" in text
+    assert "the base of the tests" in text
 
 
 def test_seeds_are_averaged_song_by_song(root, helpers):
