@@ -34,7 +34,9 @@ def sdr_definitions(run: Run, song: str | None = None, data: Path | str | None =
     song = song or _middle(run)
     clips = estimates(run, song, data)
     if "accompaniment" not in clips:
-        raise SepkitError(f"{run.name} is scored on four sources; show definitions on a run of two, as Base-s0.")
+        raise SepkitError(
+            f"{run.name} is scored on four sources; show definitions on a run of two, as Base-s0."
+        )
     target = {source: clips[source] for source in PROTOCOLS["2stem"]}
     references = prepare(target, SCORE_RATE, track=song)
     vocals = clips["vocals estimate"]
