@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sepkit import compare
+from sepkit.__main__ import main
 from sepkit.evaluation.statistics import ARTIST_OVERLAP
 from sepkit.reporting import scoreboard as module
 from sepkit.reporting import tables
@@ -206,6 +208,21 @@ def test_four_sources_are_tested_against_base_4(root, helpers, capsys):
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 120
     assert "sdr_onsets" in out
+
+
+def test_compare_takes_any_of_four_sources(tmp_path, helpers, capsys):
+    root = Root.open(tmp_path / "root", "demo")
+    add_both(root, helpers)
+    sides = ["A-4", "Base-4", "--root", str(root.path)]
+    for metric, said in (("sdr_bsseval", "no significant difference"), ("sdr_onsets", "no significant")):
+        assert main(["compare", *sides, "--source", "drums", "--metric", metric]) == 0
+        assert f"{metric} of drums (4stem): {said}" in capsys.readouterr().out
+    assert main(["compare", *sides, "--source", "accompaniment"]) == 1
+    assert "no scores of source 'accompaniment', only bass, drums, other, vocals" in capsys.readouterr().err
+    add_four(root, helpers, "A-4-s1", helpers.base_db + 1 + helpers.spread, 2.0, seed=1)
+    result = compare("A-4", "Base-4", source="drums", root=root)
+    assert (result.protocol, result.n, result.seeds) == ("4stem", 12, (2, 1))
+    assert result.median_difference == pytest.approx(1.5, abs=0.1)  # of +0 and +3 dB
 
 
 def test_four_sources_alone_have_a_board_and_a_report_and_old_scores_an_empty_cell(tmp_path, helpers):
