@@ -15,7 +15,13 @@ def variants(menu: "Mapping[str, Experiment]") -> "list[Experiment]":
     """The ablations of `menu`'s rows, in their order."""
 
     def of(row: str, name: str, **changes: Any) -> "Experiment":
-        facts = {"plan": "not in the plan", "literature": UNKNOWN, "ablation": True, "default_week": False}
+        facts = {
+            "variant_of": row,
+            "plan": "not in the plan",
+            "literature": UNKNOWN,
+            "ablation": True,
+            "default_week": False,
+        }
         return replace(menu[row], name=name, **{**facts, **changes})
 
     return [

@@ -37,6 +37,7 @@ class Experiment:
     ema: decay of the average of the weights that is validated and kept; None keeps the last ones.
     default_week: whether a week of 8 GPU-hours holds it where nobody picks.
     ablation: a row that no week asks for; `train` runs it by its name.
+    variant_of: the row that an ablation changes, whose settings in a profile hold for it too.
     t4_step_s: seconds of a step of the full profile on a T4, estimated from its operations.
     """
 
@@ -69,6 +70,7 @@ class Experiment:
     sampling: str = "balanced"
     default_week: bool = False
     ablation: bool = False
+    variant_of: str | None = None
     t4_step_s: float = 0.2
 
 
@@ -315,7 +317,7 @@ _add(
         loss="waveform_l1",
         augment={**PITCH, **TEMPO, "probability": 0.5, "gain_db": 6.0, "swap_channels": 0.5},
         remix=1.0,
-        ema=0.99,
+        ema=0.995,
         t4_step_s=0.25,
     )
 )
@@ -350,7 +352,10 @@ def get_experiment(name: "str | Experiment") -> Experiment:
 
 def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
     """Every setting of a run as plain data, for config.json: the entry, then what the profile changes."""
-    narrower = profile.rows.get(experiment.name, {})
+    narrower: dict[str, Any] = {}
+    for row in filter(None, (experiment.variant_of, experiment.name)):
+        for key, value in profile.rows.get(row, {}).items():
+            narrower[key] = {**narrower.get(key, {}), **value} if isinstance(value, Mapping) else value
     model = {"name": experiment.model, "sample_rate": experiment.sample_rate or profile.sample_rate}
     if profile.hidden_size and experiment.model not in ("demucs-tiny", "band-split", "tfc-tdf"):
         model["hidden_size"] = profile.hidden_size

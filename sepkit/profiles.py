@@ -7,6 +7,7 @@ changes against the plan.  A profile never changes what an experiment is about.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from sepkit.errors import UsageError
@@ -26,7 +27,8 @@ class Profile:
     hidden_size: of the recurrent networks, None leaves it.
     cache_kind: wave or stft, what training reads (day 1 measures both).
     bfloat16: whether training on a CPU runs in mixed precision too, as it always does on a GPU.
-    rows: what changes in single rows of the menu: {row: {"model": …, "training": …, "start_from": …}}.
+    rows: what changes in single rows of the menu, and in the ablations of these:
+        {row: {"model": …, "training": …, "start_from": …}}.
     """
 
     name: str
@@ -56,12 +58,18 @@ DEMO_G = {
     },
     "training": {"learning_rate": 5e-3},
 }  # fmt: skip
-
 DEMO_H = {"model": {"n_fft": 2048, "hop_length": 512, "bins": 512, "features": 16, "growth": 8}}
 
 # on a CPU: batches that fit into memory (A) and into the processor's cache (H), where a step takes an eighth
-PREVIEW_A = {"training": {"batch_size": 2, "segment_s": 3.0}}
-PREVIEW_H = {"training": {"batch_size": 4, "segment_s": 3.0, "steps_per_epoch": 40}}
+SHORT_CLIPS = MappingProxyType(
+    {"batch_size": 4, "segment_s": 3.0, "steps_per_epoch": 40, "learning_rate": 2e-3}
+)
+PREVIEW_CLIPS = {"A": {"batch_size": 2, "segment_s": 3.0}, "H": SHORT_CLIPS, "Best": SHORT_CLIPS}
+# 20 CPU minutes a row on one core of an AMD EPYC, Best 45: `plan --minutes` measures them
+PREVIEW_EPOCHS = {
+    "Base": 31, "UMX": 93, "C": 24, "C2": 26, "D-pitch": 28, "D-time": 31, "C+D": 22, "A": 24, "G": 20, "H": 25,
+    "B": 27, "E": 33, "Best": 56,
+}  # fmt: skip
 
 PROFILES = {
     "demo": Profile(
@@ -81,8 +89,8 @@ PROFILES = {
         hidden_size=128,
         rows={
             "UMX": {"training": {"learning_rate": 4e-3}},
-            **dict.fromkeys(("F", "F-all"), DEMO_F),
-            **dict.fromkeys(("A", "A-4", "A-nolstm"), DEMO_A),
+            "F": DEMO_F,
+            "A": DEMO_A,
             "G": DEMO_G,
             **dict.fromkeys(("H", "Best"), DEMO_H),
         },
@@ -91,18 +99,19 @@ PROFILES = {
         name="preview",
         songs="MUSDB18 7-second excerpts, 80 train / 14 validation / 50 test",
         reduced=(
-            "9 minutes of music; 10 steps an epoch, learning rate 3e-3, no early stopping (an epoch is too short to "
-            "judge), half of the clips remixed from two songs"
+            "9 minutes of music; 10 steps an epoch (H and Best 40 on clips of 3 s in batches of 4, A 10 in batches of 2), "
+            "as many epochs as 20 minutes of one core allow (Best 45), learning rates of 1e-3 to 3e-3, no early stopping (an "
+            "epoch is too short to judge), half of the clips remixed from two songs (Best all), bfloat16 mixed on a CPU"
         ),
         steps_per_epoch=10,
         valid_segments=1,
-        patience=20,
+        patience=100,
         learning_rate=3e-3,
         remix=0.5,
         bfloat16=True,
         rows={
-            **dict.fromkeys(("A", "A-4", "A-nolstm"), PREVIEW_A),
-            **dict.fromkeys(("H", "Best"), PREVIEW_H),
+            row: {"training": {**PREVIEW_CLIPS.get(row, {}), "epochs": epochs}}
+            for row, epochs in PREVIEW_EPOCHS.items()
         },
     ),
     "full": Profile(

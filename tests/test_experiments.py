@@ -10,6 +10,7 @@ from sepkit.data.augment import make_augment
 from sepkit.errors import UsageError
 from sepkit.experiments import MENU, get_experiment, resolve, week_rows
 from sepkit.profiles import PROFILES
+from sepkit.training.estimate import Estimate
 from sepkit.training.losses import make_loss
 
 STEMS = ("vocals", "drums", "bass", "other")
@@ -25,10 +26,10 @@ DAYS = {
 
 
 def test_the_curriculum_scales_with_the_profile():
-    """The plan's: 3-second clips for 5 of 20 epochs, then 6 s."""
+    """The plan's: 3-second clips for 5 of 20 epochs, then 6 s; the preview has 33 epochs."""
     training = {name: resolve(MENU["E"], profile)["training"] for name, profile in PROFILES.items()}
     assert {name: of["curriculum"] for name, of in training.items()} == {
-        "demo": [[2, 0.75]], "preview": [[5, 3.0]], "full": [[5, 3.0]]
+        "demo": [[2, 0.75]], "preview": [[8, 3.0]], "full": [[5, 3.0]]
     }  # fmt: skip
     base = resolve(MENU["Base"], PROFILES["full"])["training"]
     assert {key for key in base if base[key] != training["full"][key]} == {"curriculum"}
@@ -80,7 +81,7 @@ def test_a_demo_step_of_a_row_lowers_its_loss(row):
     for _ in range(6):
         torch.manual_seed(1)  # the same dropout and the same bins
         optimizer.zero_grad()
-        value = loss(model, mixture, target)
+        value = loss(Estimate(model, mixture), target)
         value.backward()
         optimizer.step()
         values.append(float(value.detach()))
@@ -157,7 +158,7 @@ def test_every_row_is_finite_on_silence_and_at_full_scale(name, autocast):
         target = level * torch.randn(shape, generator=torch.Generator().manual_seed(0)).sign()
         model.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            value = loss(model, target.sum(dim=1), target)
+            value = loss(Estimate(model, target.sum(dim=1)), target)
         value.backward()
         assert torch.isfinite(value)
         assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())

@@ -18,6 +18,7 @@ from sepkit.experiments import MENU, Experiment, get_experiment, resolve
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, default_root
 from sepkit.training.devices import autocast, device_name, kept_memory, one_thread, pick_device
+from sepkit.training.estimate import Estimate
 from sepkit.training.losses import make_loss
 
 WEEK_HOURS = 8.0
@@ -61,7 +62,7 @@ def step_seconds(experiment: Experiment, profile: Profile, device: str | None = 
         for _ in range(MEASURED_STEPS + 1):
             start = time.perf_counter()
             with autocast(device, bfloat16=training["bfloat16"]):
-                value = loss(model, mixture, target)
+                value = loss(Estimate(model, mixture), target)
             value.backward()
             if device == "cuda":
                 torch.cuda.synchronize()

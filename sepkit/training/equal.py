@@ -115,7 +115,7 @@ class _Work:
 
         def work() -> None:
             self.optimizer.zero_grad()
-            self.task.train()._loss(drawn or self._batch()).backward()
+            self.task.train().loss_of(drawn or self._batch()).backward()
             self.optimizer.step()
 
         self.seconds.append(self._timed(work))

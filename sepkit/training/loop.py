@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sepkit.errors import SepkitError
 from sepkit.storage import Run, write_csv
+from sepkit.training.estimate import Estimate
 from sepkit.training.losses import Loss
 
 
@@ -46,11 +47,12 @@ class SeparationTask(L.LightningModule):
             return batch["magnitudes"][:, 0], batch["magnitudes"][:, 1:][:, self.picks]
         return batch["sources"].sum(dim=1), batch["sources"][:, self.picks]
 
-    def _loss(self, batch: dict[str, Any]) -> Tensor:
-        return self.loss(self.model, *self._pair(batch))
+    def loss_of(self, batch: dict[str, Any]) -> Tensor:
+        mixture, target = self._pair(batch)
+        return self.loss(Estimate(self.model, mixture), target)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss = self._finite(self._loss(batch), "training", batch, batch_idx)
+        loss = self._finite(self.loss_of(batch), "training", batch, batch_idx)
         self.train_losses.append(loss.detach())
         return loss
 
@@ -63,10 +65,10 @@ class SeparationTask(L.LightningModule):
     def judge(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """(loss, `clip_sdr` of what counts) of a validation batch."""
         mixture, target = self._pair(batch)
-        waveform = "sources" in batch
-        estimate = self.model(mixture) if waveform else self.model.mask(mixture) * mixture.unsqueeze(1)
-        sdrs = clip_sdr(estimate=estimate[:, self.judged], target=target[:, self.judged], mixture=mixture)
-        return self._loss(batch), sdrs
+        estimate = Estimate(self.model, mixture)
+        loss = self.loss(estimate, target)
+        guess = estimate.magnitudes if estimate.on_magnitudes else estimate.waveform
+        return loss, clip_sdr(estimate=guess[:, self.judged], target=target[:, self.judged], mixture=mixture)
 
     def on_validation_epoch_start(self) -> None:
         self.valid_sdrs.clear()

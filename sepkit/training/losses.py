@@ -1,7 +1,7 @@
-"""Losses: one function an idea, called with the model and the true sources.
+"""Losses: one function an idea, called with what the network made and the true sources.
 
-A loss takes (model, mixture, target) with `mixture` (batch, channel, time) and `target` (batch,
-source, channel, time) in the order of `model.sources`, and gives a scalar in float32.
+A loss takes (estimate, target), an `Estimate` and `target` (batch, source, channel, time) in the order
+of `model.sources`, and gives a scalar in float32.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sepkit.errors import UsageError
 from sepkit.models.stft import STFT
+from sepkit.training.estimate import Estimate
 
-Loss = Callable[[Any, Tensor, Tensor], Tensor]
+Loss = Callable[[Estimate, Tensor], Tensor]
 
 TINY = 1e-12  # keeps 0 / 0 at 0; far below the spectrum of the quietest 24-bit sample
 
@@ -36,34 +37,27 @@ def frequency_weights(n_bins: int, alpha: str = "flat") -> Tensor:
 
 
 def magnitude_l1(
-    model, mixture: Tensor, target: Tensor, *, alpha: str = "flat", weights: Sequence[float] = ()
+    estimate: Estimate, target: Tensor, *, alpha: str = "flat", weights: Sequence[float] = ()
 ) -> Tensor:
     """Mean of α(f) · | mask · |X| − |S| | over batch, channel, frequency and frame.
 
     `weights`: one factor a source, for a network of several; the sum over sources is taken.
     """
-    spectrum, truth = _magnitudes(model, mixture, target)
-    estimate = model.mask(spectrum).float() * spectrum.unsqueeze(1)
-    return _weighted_l1(estimate, truth, alpha, weights)
+    return _weighted_l1(estimate.magnitudes, _magnitudes(estimate, target), alpha, weights)
 
 
-def magnitude_mse(model, mixture: Tensor, target: Tensor) -> Tensor:
+def magnitude_mse(estimate: Estimate, target: Tensor) -> Tensor:
     """Mean of (mask · |X| − |S|)²: what openunmix and its umxhq weights were trained with."""
-    spectrum, truth = _magnitudes(model, mixture, target)
-    estimate = model.mask(spectrum).float() * spectrum.unsqueeze(1)
-    return (estimate - truth).square().mean()
+    return (estimate.magnitudes - _magnitudes(estimate, target)).square().mean()
 
 
-def _magnitudes(model, mixture: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """(|X|, |S|) of waveforms; a stft cache gives them as they are, with one axis more."""
-    if mixture.ndim == 4:
-        return mixture, target
-    return model.stft(mixture).abs(), model.stft(target).abs()
+def _magnitudes(estimate: Estimate, target: Tensor) -> Tensor:
+    """|S| of waveforms; a stft cache gives it as it is."""
+    return target if estimate.on_magnitudes else estimate.model.stft(target).abs()
 
 
 def magnitude_phase(
-    model,
-    mixture: Tensor,
+    estimate: Estimate,
     target: Tensor,
     *,
     alpha: str = "flat",
@@ -75,31 +69,28 @@ def magnitude_phase(
     Training draws the half of the bins anew each step; validation keeps to one half, so that its
     epochs can be compared.
     """
-    spectrum = model.stft(mixture)
-    truth = model.stft(target)
-    mask = model.mask(spectrum.abs()).float()  # (batch, source, channel, freq, frame)
-    magnitude = _weighted_l1(mask * spectrum.abs().unsqueeze(1), truth, alpha, weights)
-    heard = _round_trip(model.stft, (mask * spectrum.unsqueeze(1)).flatten(0, 1), mixture.shape[-1])
+    model, truth = estimate.model, estimate.model.stft(target)
+    magnitude = _weighted_l1(estimate.magnitudes, truth, alpha, weights)
+    heard = model.stft(estimate.waveform.flatten(0, 1))
     generator = None if model.training else torch.Generator().manual_seed(0)
     # the truth is a waveform's spectrum already: its round trip would change nothing
     return magnitude + phase_weight * _phase_distance(heard, truth.flatten(0, 1), generator)
 
 
-def waveform_l1(model, mixture: Tensor, target: Tensor) -> Tensor:
+def waveform_l1(estimate: Estimate, target: Tensor) -> Tensor:
     """Mean of |ŝ − s| over batch, source, channel and time, as Demucs is trained."""
-    return (model(mixture).float() - target.float()).abs().mean()
+    return (estimate.waveform - target.float()).abs().mean()
 
 
-def spectrum_waveform_l1(model, mixture: Tensor, target: Tensor) -> Tensor:
+def spectrum_waveform_l1(estimate: Estimate, target: Tensor) -> Tensor:
     """Mean of |Re Ŝ − Re S| + |Im Ŝ − Im S| over the bins, over √n_fft, + mean of |ŝ − s|.
 
     The terms of Luo & Yu (IEEE/ACM TASLP 2023), means instead of sums.  Over √n_fft, as in a
     normalised STFT, both are of one size; else the spectrum, some fifty times the waveform, rules.
     """
-    spectra = model.spectra(model.stft(mixture))
-    waveform = model.stft.inverse(spectra, mixture.shape[-1])
-    error = torch.view_as_real(spectra - model.stft(target)).abs().sum(dim=-1).mean()
-    return error / model.stft.n_fft**0.5 + (waveform - target.float()).abs().mean()
+    stft = estimate.model.stft
+    error = torch.view_as_real(estimate.spectra - stft(target)).abs().sum(dim=-1).mean()
+    return error / stft.n_fft**0.5 + waveform_l1(estimate, target)
 
 
 def phase_loss(
@@ -148,12 +139,8 @@ def phase_loss(
         )
     stft = STFT(n_fft, hop_length).to(estimate.device)
     length = max(1, estimate.shape[-1] - 1) * hop_length
-    return _phase_distance(_round_trip(stft, estimate, length), _round_trip(stft, target, length), generator)
-
-
-def _round_trip(stft: STFT, spectrum: Tensor, length: int) -> Tensor:
-    """What is heard of a spectrum (batch, channel, freq, frame): iSTFT to `length` samples, then STFT."""
-    return stft(stft.inverse(spectrum, length))
+    heard, truth = (stft(stft.inverse(spectrum, length)) for spectrum in (estimate, target))
+    return _phase_distance(heard, truth, generator)
 
 
 def _phase_distance(estimate: Tensor, target: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 
 from sepkit.errors import UsageError
 from sepkit.models.mask import MaskModel
+from sepkit.training.estimate import Estimate
 from sepkit.training.losses import frequency_weights, magnitude_l1, make_loss
 
 
@@ -47,13 +48,13 @@ def test_the_square_root_weighs_10_khz_ten_times_100_hz():
 
 @pytest.mark.parametrize("alpha", ["flat", "sqrt", "inverse_sqrt"])
 def test_the_right_mask_has_no_loss(alpha):
-    loss = magnitude_l1(FixedMask(0.25), noise(), 0.25 * noise()[:, None], alpha=alpha)
+    loss = magnitude_l1(Estimate(FixedMask(0.25), noise()), 0.25 * noise()[:, None], alpha=alpha)
     assert loss == pytest.approx(0, abs=1e-6)
 
 
 def test_a_wrong_mask_costs_its_error_times_the_mixture():
     model, mixture = FixedMask(0.75), noise()
-    loss = magnitude_l1(model, mixture, 0.25 * mixture[:, None])
+    loss = magnitude_l1(Estimate(model, mixture), 0.25 * mixture[:, None])
     assert loss == pytest.approx(0.5 * model.stft(mixture).abs().mean().item(), rel=1e-5)
 
 
@@ -61,7 +62,7 @@ def test_alpha_weighs_the_error_of_each_bin():
     model, mixture = FixedMask(0.75), noise()
     weights = frequency_weights(33, "sqrt")[:, None]
     expected = 0.5 * (weights * model.stft(mixture).abs()).mean()
-    loss = magnitude_l1(model, mixture, 0.25 * mixture[:, None], alpha="sqrt")
+    loss = magnitude_l1(Estimate(model, mixture), 0.25 * mixture[:, None], alpha="sqrt")
     assert loss == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -70,8 +71,8 @@ def test_sources_add_up_by_their_weights():
     model = FixedMask(0.75, 0.5)
     target = torch.stack([0.25 * mixture, 0.25 * mixture], dim=1)
     unit = model.stft(mixture).abs().mean().item()
-    assert magnitude_l1(model, mixture, target) == pytest.approx(0.75 * unit, rel=1e-5)
-    weighed = magnitude_l1(model, mixture, target, weights=(2.0, 4.0))
+    assert magnitude_l1(Estimate(model, mixture), target) == pytest.approx(0.75 * unit, rel=1e-5)
+    weighed = magnitude_l1(Estimate(model, mixture), target, weights=(2.0, 4.0))
     assert weighed == pytest.approx((2 * 0.5 + 4 * 0.25) * unit, rel=1e-5)
 
 

@@ -8,6 +8,7 @@ import torch
 from sepkit import models
 from sepkit.errors import UsageError
 from sepkit.models.stft import STFT
+from sepkit.training.estimate import Estimate
 from sepkit.training.losses import LOSSES, frequency_weights, make_loss, phase_loss
 
 RATE = 22050
@@ -180,7 +181,7 @@ def test_every_loss_is_finite_on_silence_and_at_full_scale(name, loss, level, au
     )
     target = level * target.sign()  # square noise: the loudest there is
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        value = make_loss(loss)(model, target.sum(dim=1), target)
+        value = make_loss(loss)(Estimate(model, target.sum(dim=1)), target)
     value.backward()
     assert value.dtype == torch.float32
     assert torch.isfinite(value)
@@ -233,10 +234,12 @@ def test_magnitude_losses_and_waveform_loss_of_known_masks(stft):
         * (mixture.abs().mean() + (spectrum.real.abs() + spectrum.imag.abs()).mean() / 32),
     }
     for name, value in expected.items():
-        assert float(make_loss(name)(model, mixture, target)) == pytest.approx(float(value), rel=1e-5), name
-    weighted = make_loss("magnitude_l1", weights=(1.0, 0.5))(model, mixture, target)
+        assert float(make_loss(name)(Estimate(model, mixture), target)) == pytest.approx(
+            float(value), rel=1e-5
+        ), name
+    weighted = make_loss("magnitude_l1", weights=(1.0, 0.5))(Estimate(model, mixture), target)
     assert float(weighted) == pytest.approx((0.5 + 0.5 * 0.25) * float(magnitude.mean()), rel=1e-5)
-    low = make_loss("magnitude_l1", alpha="inverse_sqrt")(model, mixture, target)
+    low = make_loss("magnitude_l1", alpha="inverse_sqrt")(Estimate(model, mixture), target)
     profile = (magnitude.mean(dim=(0, 1, 3)) * frequency_weights(513, "inverse_sqrt")).mean()
     assert float(low) == pytest.approx(0.75 * float(profile), rel=1e-5)
 
@@ -247,10 +250,10 @@ def test_magnitude_phase_is_the_magnitude_loss_and_a_tenth_of_the_phase_loss(stf
     whole = mixture.shape[-1] // 256 * 256  # `phase_loss` knows spectra alone, so whole hops
     target, mixture = target[..., :whole], mixture[..., :whole]
     model = Fixed(stft, 0.5).eval()
-    parts = make_loss("magnitude_l1")(model, mixture, target) + 0.1 * phase_loss(
+    parts = make_loss("magnitude_l1")(Estimate(model, mixture), target) + 0.1 * phase_loss(
         estimate=0.5 * stft(mixture), target=stft(target[:, 0]), generator=torch.Generator().manual_seed(0)
     )
-    assert float(make_loss("magnitude_phase")(model, mixture, target)) == pytest.approx(
+    assert float(make_loss("magnitude_phase")(Estimate(model, mixture), target)) == pytest.approx(
         float(parts), rel=1e-6
     )
 
@@ -263,7 +266,7 @@ def test_training_draws_the_bins_anew_and_validation_keeps_to_one_half(stft):
     for mode in (True, False):
         model.train(mode)
         torch.manual_seed(0)
-        values[mode] = {float(loss(model, mixture, target)) for _ in range(3)}
+        values[mode] = {float(loss(Estimate(model, mixture), target)) for _ in range(3)}
     assert len(values[True]) == 3
     assert len(values[False]) == 1
 
@@ -272,7 +275,7 @@ def test_training_draws_the_bins_anew_and_validation_keeps_to_one_half(stft):
 def test_a_loss_on_magnitudes_is_refused_where_there_is_no_mask_of_magnitudes(name):
     model, target = models.build(name, **SMALL[name]), torch.zeros(1, 1, 2, 8192)
     with pytest.raises(UsageError, match=f"{name.replace('-', '_')}.*waveforms"):
-        make_loss("magnitude_l1")(model, target[:, 0], target)
+        make_loss("magnitude_l1")(Estimate(model, target[:, 0]), target)
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["vocals", "accompaniment"])
@@ -282,7 +285,7 @@ def test_both_heads_reach_the_trunk(number):
     weights = [0.0, 0.0]
     weights[number] = 1.0
     target = torch.stack([noise(n, batch=2, samples=RATE // 2) for n in range(2)], dim=1)
-    make_loss("magnitude_l1", weights=weights)(model, target.sum(dim=1), target).backward()
+    make_loss("magnitude_l1", weights=weights)(Estimate(model, target.sum(dim=1)), target).backward()
     assert model.core.fc1.weight.grad.abs().max() > 0
     assert model.core.lstm.weight_ih_l0.grad.abs().max() > 0
     own, other = (model.heads[n].fc3.weight.grad for n in (number, 1 - number))
@@ -292,6 +295,8 @@ def test_both_heads_reach_the_trunk(number):
 
 def test_weights_that_do_not_fit_and_unknown_losses_are_refused(stft):
     with pytest.raises(UsageError, match=r"2 weights.*got 3"):
-        make_loss("magnitude_l1", weights=(1, 1, 1))(Fixed(stft, 1, 1), noise(0), torch.zeros(1, 2, 2, RATE))
+        make_loss("magnitude_l1", weights=(1, 1, 1))(
+            Estimate(Fixed(stft, 1, 1), noise(0)), torch.zeros(1, 2, 2, RATE)
+        )
     with pytest.raises(UsageError, match="magnitude_phase"):
         make_loss("phase")

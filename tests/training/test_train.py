@@ -440,15 +440,15 @@ def test_a_loss_that_is_not_finite_stops_with_the_songs_and_keeps_the_checkpoint
     start, straight, root, tiny, monkeypatch, where, value
 ):
     """S26; and after the cause is gone the run goes on as if nothing had been."""
-    loss = SeparationTask._loss
+    finite = SeparationTask._finite
 
-    def spoilt(self, batch):
-        bad = self.current_epoch == 2 and self.training == (where == "training")
-        return loss(self, batch) * (value if bad else 1)
+    def spoilt(self, loss, which, batch, step):
+        bad = self.current_epoch == 2 and which == where
+        return finite(self, loss * (value if bad else 1), which, batch, step)
 
     run = root.run("Base-s0")
     with monkeypatch.context() as patch:
-        patch.setattr(SeparationTask, "_loss", spoilt)
+        patch.setattr(SeparationTask, "_finite", spoilt)
         with pytest.raises(
             SepkitError, match=f"The {where} loss became {value} in epoch 3, step 1"
         ) as caught:
