@@ -38,7 +38,13 @@ SHOWS = {
     ),
     "day4_demucs_tiny": (
         7,
-        [r"reach \d+ ms", r"A-s0 against Base-s0", r"G-s0 against Base-s0", r"H-s0 against Base-s0"],
+        [
+            r"reach \d+ ms",
+            r"A-s0 against Base-s0",
+            r"G-s0 against Base-s0",
+            r"H-s0 against Base-s0",
+            r"A-4-s0 against Base-4-s0, sdr_onsets of drums",
+        ],
     ),
     "day5_multitask_cv": (
         2,
