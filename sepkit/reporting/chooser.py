@@ -36,7 +36,7 @@ def chooser(
         songs: None for the scored ones, Base's best and worst first.
         estimates: gives {"mixture", "vocals", "vocals estimate", …} of a run's name and a song, each
             `(channel, time)`; called when a choice is first looked at.
-        runs: names; None for every scored run that is no fold, Base first.
+        runs: names; None for every scored run that is no fold and has the protocol of Base, which is first.
         seconds: how much is heard, from where the source is loudest.
     """
     scored = {
@@ -47,16 +47,22 @@ def chooser(
     by_experiment = {str(table["experiment"].iloc[0]): name for name, table in reversed(scored.items())}
     rank = {name: place for place, name in enumerate(ordered(by_experiment))}
     found = sorted(scored, key=lambda name: (rank[str(scored[name]["experiment"].iloc[0])], name))
-    runs = list(runs or found)
+    protocols = {name: str(table["protocol"].iloc[0]) for name, table in scored.items()}
+    leader = by_experiment.get(BASE) or next(iter(found), "")
+    runs = list(runs or (name for name in found if protocols[name] == protocols[leader]))
     unknown = [name for name in runs if name not in scored]
     if unknown or not runs:
         raise SepkitError(
             f"{', '.join(unknown) or 'No run'} is not scored under this root, so there is nothing to choose; evaluate it first."
         )
-    table = scored[by_experiment[BASE]] if BASE in by_experiment else scored[runs[0]]
+    table = scored[leader]
     leading = table[(table["metric"] == "sdr_bsseval") & (table["source"] == "vocals")]
     songs = list(songs or _easy_and_hard_first(leading.set_index("track")["value"]))
-    sources = list(dict.fromkeys(str(source) for name in runs for source in scored[name]["source"]))
+    sources = [
+        source
+        for source in dict.fromkeys(map(str, scored[runs[0]]["source"]))
+        if all((scored[name]["source"] == source).any() for name in runs)
+    ]
     return Chooser(songs, runs, sources, estimates, sample_rate, seconds)
 
 

@@ -66,6 +66,15 @@ def test_missing_source_is_a_sentence(week, helpers):
     assert "has no estimate of vocals" in both.widget().children[1].value
 
 
+def test_runs_of_four_sources_have_no_place_beside_those_of_two(root, estimates, helpers):
+    helpers.add(root, "A-4-s0", helpers.rows("A-4-s0", helpers.base_db, protocol="4stem"))
+    found = chooser(root, estimates=estimates, sample_rate=RATE)
+    assert "A-4-s0" not in found.runs
+    assert found.sources == ["vocals", "accompaniment"]
+    both = chooser(root, estimates=estimates, runs=["A-4-s0", "Base-s0"], sample_rate=RATE)
+    assert both.sources == ["vocals"]
+
+
 def test_unscored_runs_are_refused(week, estimates):
     with pytest.raises(SepkitError, match="E-s0 is not scored"):
         chooser(week, estimates=estimates, runs=["E-s0"])
