@@ -135,16 +135,25 @@ def line(
         *(median(metric) for metric in ("si_sdr", "sir_bsseval", "sar_bsseval")),
         median("sdr_bsseval", "accompaniment"),
         "—" if test is None else f"{test.median_difference:+.2f} [{test.interval[0]:+.2f}, {test.interval[1]:+.2f}]",
-        "—" if corrected is None or test is None else f"{corrected:.1e} {'✓' if test.better else '▼' if test.significant else ''}".strip(),
+        "—" if corrected is None or test is None else f"{corrected:.1e} {mark(test, corrected)}".strip(),
         "—" if test is None or test.method_interval is None else "[{:+.2f}, {:+.2f}]".format(*test.method_interval),
         "—" if pd.isna(minutes) else f"{minutes:.1f}",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
 
+def mark(test: Comparison, corrected: float) -> str:
+    """As the scoreboard's, but after Holm's correction."""
+    return "" if corrected >= ALPHA else "✓" if test.better else "▼"
+
+
 def write_table() -> None:
     readme = PLACE / "README.md"
     text = readme.read_text(encoding="utf-8")
+    if not SCORES.exists():
+        raise SystemExit(f"{SCORES} is not there yet: give --data, --root and --keep first.")
+    if BEGIN not in text or END not in text:
+        raise SystemExit(f"{readme} has no place for the table: put {BEGIN.strip()} and {END.strip()} there.")
     before, rest = text.split(BEGIN)
     write_text(readme, before + BEGIN + readme_table() + END + rest.split(END)[1])
 

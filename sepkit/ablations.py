@@ -19,7 +19,6 @@ def variants(menu: "Mapping[str, Experiment]") -> "list[Experiment]":
             "variant_of": row,
             "plan": "not in the plan",
             "literature": UNKNOWN,
-            "ablation": True,
             "default_week": False,
         }
         return replace(menu[row], name=name, **{**facts, **changes})

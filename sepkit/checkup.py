@@ -120,9 +120,10 @@ def environment(root: Path, profile: Profile) -> dict[str, Any]:
 
 
 def _precision(profile: Profile) -> str:
-    if _device() != "cpu":
-        return "float16 mixed, STFT in float32"
-    return "bfloat16 mixed, STFT in float32" if profile.bfloat16 else "float32"
+    from sepkit.training.devices import pick_device, precision
+
+    words = {"16-mixed": "float16 mixed, STFT in float32", "bf16-mixed": "bfloat16 mixed, STFT in float32"}
+    return words.get(precision(pick_device(None), bfloat16=profile.bfloat16), "float32")
 
 
 def _device() -> str:

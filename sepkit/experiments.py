@@ -36,8 +36,7 @@ class Experiment:
         the batch grows by as much as the clips shrink.
     ema: decay of the average of the weights that is validated and kept; None keeps the last ones.
     default_week: whether a week of 8 GPU-hours holds it where nobody picks.
-    ablation: a row that no week asks for; `train` runs it by its name.
-    variant_of: the row that an ablation changes, whose settings in a profile hold for it too.
+    variant_of: of an ablation, the row that it changes, whose settings in a profile hold for it too.
     t4_step_s: seconds of a step of the full profile on a T4, estimated from its operations.
     """
 
@@ -69,9 +68,13 @@ class Experiment:
     ema: float | None = None
     sampling: str = "balanced"
     default_week: bool = False
-    ablation: bool = False
     variant_of: str | None = None
     t4_step_s: float = 0.2
+
+    @property
+    def ablation(self) -> bool:
+        """A row that no week asks for; `train` runs it by its name."""
+        return self.variant_of is not None
 
 
 PITCH = {"pitch_semitones": 2.0}
