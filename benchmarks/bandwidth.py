@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from sepkit.data.cache import Cache, CacheSettings, build_cache
+from sepkit.data.build import build_cache
+from sepkit.data.cache import Cache, CacheSettings
 from sepkit.data.locate import locate_songs
 from sepkit.data.resampling import resample
 from sepkit.evaluation.estimators import oracle_estimate

@@ -21,7 +21,8 @@ import soundfile as sf
 import torch
 
 from sepkit.data.batches import TrainingClips
-from sepkit.data.cache import CacheSettings, build_cache
+from sepkit.data.build import build_cache
+from sepkit.data.cache import CacheSettings
 from sepkit.data.demo import make_demo_songs
 from sepkit.data.songs import Track, find_songs, read_song
 from sepkit.storage import Root

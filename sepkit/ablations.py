@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from sepkit.experiments import Experiment
+from sepkit.settings import Experiment
 
 STEMS = ("vocals", "drums", "bass", "other")
 UNKNOWN = "no figure found"
 
 
-def variants(menu: "Mapping[str, Experiment]") -> "list[Experiment]":
+def variants(menu: Mapping[str, Experiment]) -> list[Experiment]:
     """The ablations of `menu`'s rows, in their order."""
 
-    def of(row: str, name: str, **changes: Any) -> "Experiment":
+    def of(row: str, name: str, **changes: Any) -> Experiment:
         facts = {
             "variant_of": row,
             "plan": "not in the plan",

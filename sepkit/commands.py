@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 
-from sepkit.data.cache import Cache, CacheSettings, build_cache, cache_gigabytes
+from sepkit.data.build import build_cache
+from sepkit.data.cache import Cache, CacheSettings, cache_gigabytes
 from sepkit.data.check import require_headers
 from sepkit.data.demo import make_demo_songs
 from sepkit.data.locate import locate_songs

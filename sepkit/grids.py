@@ -12,7 +12,8 @@ from sepkit.data.folds import FOLDS
 from sepkit.errors import UsageError
 from sepkit.evaluation.evaluate import evaluate
 from sepkit.evaluation.statistics import summary
-from sepkit.experiments import Experiment, get_experiment
+from sepkit.experiments import get_experiment
+from sepkit.settings import Experiment
 from sepkit.storage import Run
 from sepkit.training.train import run_name, train_many
 

@@ -24,11 +24,11 @@ class Profile:
     patience: epochs without improvement that end a run; None leaves it to the experiment.
     learning_rate: of rows that name none; None leaves it to the plan.
     remix: share of the training clips whose stems come from two songs.
-    hidden_size: of the recurrent networks, None leaves it.
     cache_kind: wave or stft, what training reads (day 1 measures both).
     bfloat16: whether training on a CPU runs in mixed precision too, as it always does on a GPU.
+    models: what changes in a network, by its name, whichever row trains it; a row's own settings go before.
     rows: what changes in single rows of the menu, and in the ablations of these:
-        {row: {"model": …, "training": …, "start_from": …}}.
+        {row: {"training": …, "start_from": …}}.
     """
 
     name: str
@@ -43,32 +43,34 @@ class Profile:
     patience: int | None = None
     learning_rate: float | None = None
     remix: float = 0.0
-    hidden_size: int | None = None
     cache_kind: str = "wave"
     bfloat16: bool = False
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-# networks narrow enough for the demo's minutes, and what they learn well with there
-DEMO_F = {"start_from": "UMX", "training": {"learning_rate": 2e-4}}
-DEMO_A = {"model": {"channels": 8, "resample": False}, "training": {"learning_rate": 2e-2}}
-DEMO_G = {
-    "model": {
+# networks narrow enough for the demo's minutes
+DEMO_MODELS = {
+    "openunmix-small": {"hidden_size": 128},
+    "openunmix-complex": {"hidden_size": 128},
+    "openunmix-multitask": {"hidden_size": 128},
+    "umxhq": {"hidden_size": 128},
+    "demucs-tiny": {"channels": 8, "resample": False},
+    "band-split": {
         "n_fft": 2048, "hop_length": 1024, "features": 24, "hidden_size": 24, "layers": 2, "mask_hidden_size": 48,
     },
-    "training": {"learning_rate": 5e-3},
+    "tfc-tdf": {"n_fft": 2048, "hop_length": 512, "bins": 512, "features": 16, "growth": 8},
 }  # fmt: skip
-DEMO_H = {"model": {"n_fft": 2048, "hop_length": 512, "bins": 512, "features": 16, "growth": 8}}
 
 # on a CPU: batches that fit into memory (A) and into the processor's cache (H), where a step takes an eighth
 SHORT_CLIPS = MappingProxyType(
     {"batch_size": 4, "segment_s": 3.0, "steps_per_epoch": 40, "learning_rate": 2e-3}
 )
 PREVIEW_CLIPS = {"A": {"batch_size": 2, "segment_s": 3.0}, "H": SHORT_CLIPS, "Best": SHORT_CLIPS}
-# 20 CPU minutes a row on one core of an AMD EPYC, Best 45: `plan --minutes` measures them
+# 20 CPU minutes a row on one core of an AMD EPYC: `plan --minutes` measures them
 PREVIEW_EPOCHS = {
     "Base": 31, "UMX": 93, "C": 24, "C2": 26, "D-pitch": 28, "D-time": 31, "C+D": 22, "A": 24, "G": 20, "H": 25,
-    "B": 27, "E": 33, "Best": 56,
+    "B": 27, "E": 33, "Best": 25,
 }  # fmt: skip
 
 PROFILES = {
@@ -86,13 +88,12 @@ PROFILES = {
         epochs=8,
         patience=8,
         learning_rate=3e-3,
-        hidden_size=128,
+        models=DEMO_MODELS,
         rows={
             "UMX": {"training": {"learning_rate": 4e-3}},
-            "F": DEMO_F,
-            "A": DEMO_A,
-            "G": DEMO_G,
-            **dict.fromkeys(("H", "Best"), DEMO_H),
+            "F": {"start_from": "UMX", "training": {"learning_rate": 2e-4}},
+            "A": {"training": {"learning_rate": 2e-2}},
+            "G": {"training": {"learning_rate": 5e-3}},
         },
     ),
     "preview": Profile(
@@ -100,7 +101,7 @@ PROFILES = {
         songs="MUSDB18 7-second excerpts, 80 train / 14 validation / 50 test",
         reduced=(
             "9 minutes of music; 10 steps an epoch (H and Best 40 on clips of 3 s in batches of 4, A 10 in batches of 2), "
-            "as many epochs as 20 minutes of one core allow (Best 45), learning rates of 1e-3 to 3e-3, no early stopping (an "
+            "as many epochs as 20 minutes of one core allow, learning rates of 1e-3 to 3e-3, no early stopping (an "
             "epoch is too short to judge), half of the clips remixed from two songs (Best all), bfloat16 mixed on a CPU"
         ),
         steps_per_epoch=10,

@@ -10,7 +10,8 @@ import pytest
 import soundfile as sf
 import torch
 
-from sepkit.data.cache import CacheSettings, build_cache
+from sepkit.data.build import build_cache
+from sepkit.data.cache import CacheSettings
 from sepkit.data.songs import find_songs, musdb_validation_names
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root
@@ -109,5 +110,8 @@ def tiny():
         valid_segments=1,
         epochs=4,
         patience=None,
-        hidden_size=16,
+        models={
+            name: {**settings, "hidden_size": 16} if "hidden_size" in settings else settings
+            for name, settings in PROFILES["demo"].models.items()
+        },
     )

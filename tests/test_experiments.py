@@ -8,8 +8,9 @@ import torch
 from sepkit import models
 from sepkit.data.augment import make_augment
 from sepkit.errors import UsageError
-from sepkit.experiments import MENU, get_experiment, resolve, week_rows
+from sepkit.experiments import MENU, get_experiment, week_rows
 from sepkit.profiles import PROFILES
+from sepkit.settings import resolve
 from sepkit.training.estimate import Estimate
 from sepkit.training.losses import make_loss
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sepkit import sync
-from sepkit.data.cache import CacheSettings, build_cache
+from sepkit.data.build import build_cache
+from sepkit.data.cache import CacheSettings
 from sepkit.data.songs import find_songs
 from sepkit.storage import Root
 

@@ -1,43 +1,26 @@
-"""Songs -> caches: one HDF5 file a track, read in slices.
+"""The cache: one HDF5 file a track, read in slices.  `sepkit.data.build` writes it.
 
 `wave`: int16 (source, channel, time), chunked along time, one second a chunk over all sources, so
 that a 6-second clip of everything is seven neighbouring chunks.  The mixture is the sum of the
 sources and is stored only where the song's own mixture is not (AAC coding, mastering).
 `stft`: float16 magnitudes (1 + source, channel, freq, frame), the mixture first, all bins below the
 bandwidth, chunked along frames.  At hop 256 they take twice the bytes of the waveform.
-
-A folder `cache/<kind>-<fingerprint>` belongs to one set of settings and one set of source files.
-Each track is written aside and renamed, and then listed in `manifest.json` with its size: a file
-that is not listed, or that a copy cut short, is built again when the cache is opened.
 """
 
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from joblib import delayed
 
-from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
-from sepkit.data.resampling import resample
-from sepkit.data.songs import STEMS, SongFolder, Track, accompaniment, import_musdb, read_song
+from sepkit.data.songs import STEMS
 from sepkit.errors import SepkitError, UsageError
-from sepkit.parallel import spread
-from sepkit.progress import progress
-from sepkit.storage import Root, read_json, remove_leftovers, write_json, writing
 
-FORMAT = 2
-# Of a larger source file, as many evenly spaced blocks of 16 KiB stand for the whole.
-HASH_WHOLE_BYTES, HASH_BLOCKS, BLOCK = 2**21, 64, 2**14
 ACTIVITY_S = 0.1  # hop of the stored loudness of the vocals
-# Above this, what mixture − Σ sources holds is more than the rounding of three int16 signals.
-SUM_RESIDUAL_DB = -60.0
-STFT_CHUNK_FRAMES = 256  # 1.5 s at hop 256, 1.6 MB of two sources and their mixture
 
 
 @dataclass(frozen=True)
@@ -169,157 +152,3 @@ def cache_gigabytes(hours: float, settings: CacheSettings) -> float:
     else:
         values = settings.sample_rate * len(settings.sources)
     return seconds * channels * width * values / 1e9
-
-
-def build_cache(
-    folder: SongFolder,
-    root: Root,
-    settings: CacheSettings,
-    splits: Iterable[str] = ("train", "valid", "test"),
-    n_jobs: int = -1,
-) -> Cache:
-    """Opens the cache of `folder` for `splits`; what is missing or damaged is built first.
-
-    Raises SepkitError, by song and file, where songs can't be used: at once where headers tell, and
-    at the end where only the audio does; the others are then cached, and excluding the song is
-    enough to go on.
-    """
-    tracks = [track for track in folder.tracks if track.split in set(splits)]
-    if not tracks:
-        raise SepkitError(f"No songs of {'/'.join(splits)} under {folder.path} (0 found); nothing to cache.")
-    path = root.path / "cache" / f"{settings.kind}-{fingerprint(folder, settings)}"
-    manifest = path / "manifest.json"
-    songs = read_json(manifest, "the manifest of a cache")["songs"] if manifest.exists() else {}
-    todo = [track for track in tracks if not _is_whole(path, track.name, songs)]
-    if todo:
-        if folder.layout == "stem.mp4":
-            import_musdb()  # one sentence where ffmpeg is absent, not one a song
-        require([problem for track in todo for problem in check_headers(track)], "The cache")
-        path.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path)
-        order = {track.name: number for number, track in enumerate((*folder.tracks, *folder.excluded))}
-        jobs = (delayed(_cache_track)(track, path, settings) for track in todo)
-        results = spread(jobs, n_jobs=n_jobs)
-        problems: list[Problem] = []
-        for track, (song, found) in progress(
-            zip(todo, results, strict=True), doing="cache", total=len(todo), name=lambda pair: pair[0].name
-        ):
-            problems.extend(found)
-            if song:
-                songs[track.name] = song
-                songs = dict(sorted(songs.items(), key=lambda item: order[item[0]]))
-                write_json(
-                    manifest, {"settings": settings.to_dict(), "layout": folder.layout, "songs": songs}
-                )
-        require(problems, "The cache")
-    return Cache(
-        path, settings, {track.name: {**songs[track.name], "split": track.split} for track in tracks}
-    )
-
-
-def _is_whole(path: Path, name: str, songs: dict[str, dict[str, Any]]) -> bool:
-    file = track_file(path, name)
-    if name not in songs or not file.exists():
-        return False
-    if file.stat().st_size == songs[name]["bytes"]:
-        return True
-    print(
-        f"cache: {file.name} has {file.stat().st_size} bytes where {songs[name]['bytes']} were written; it is built again"
-    )
-    return False
-
-
-def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
-    """Twelve hexadecimal digits over the settings and the content of every source file.
-
-    Files above 2 MiB are read in blocks: enough to notice another file.  Where the songs lie and
-    when they were unpacked does not count.
-    """
-    digest = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict()]).encode())
-    for track in sorted(
-        (*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name)
-    ):
-        for file in track.files:
-            if not file.exists():
-                continue  # the header check tells; excluded songs may be incomplete
-            size = file.stat().st_size
-            digest.update(f"{track.name}/{file.name}:{size}".encode())
-            with file.open("rb") as content:
-                if size <= HASH_WHOLE_BYTES:
-                    digest.update(content.read())
-                    continue
-                for block in range(HASH_BLOCKS):
-                    content.seek((size - BLOCK) * block // (HASH_BLOCKS - 1))
-                    digest.update(content.read(BLOCK))
-    return digest.hexdigest()[:12]
-
-
-def _cache_track(
-    track: Track, path: Path, settings: CacheSettings
-) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """Writes one track; (its manifest entry, its problems). A blocking problem leaves no file."""
-    try:
-        audio, sample_rate = read_song(track)
-    except SepkitError as error:
-        return None, [
-            Problem(track.name, track.path.name, "unreadable", "audio", str(error), "copy it again", True)
-        ]
-    problems = check_audio(track, audio, sample_rate)
-    if any(problem.blocking for problem in problems):
-        return None, problems
-    residual = residual_db(audio)
-    audio["accompaniment"] = accompaniment(audio)
-    audio = {
-        name: resample(audio[name], sample_rate, settings.sample_rate)
-        for name in {"mixture", "vocals", *settings.sources}
-    }
-    sources = np.stack([audio[name] for name in settings.sources])  # (source, channel, time)
-    file = track_file(path, track.name)
-    with writing(file) as part, h5py.File(part, "w") as out:
-        if settings.kind == "stft":
-            _write_magnitudes(out, sources, settings)
-        else:
-            _write_int16(out, "audio", sources, settings.sample_rate)
-            whole = set(settings.sources) in ({"vocals", "accompaniment"}, set(STEMS))
-            if residual > SUM_RESIDUAL_DB or not whole:
-                _write_int16(out, "mixture", audio["mixture"], settings.sample_rate)
-        out["activity_db"] = activity_db(audio["vocals"], settings.sample_rate)
-    song = {
-        "split": track.split,
-        "artist": track.artist,
-        "frames": int(sources.shape[-1]),
-        "bytes": file.stat().st_size,
-        "residual_db": round(residual, 1) if np.isfinite(residual) else None,
-    }
-    return song, problems
-
-
-def _write_int16(out: h5py.File, name: str, audio: np.ndarray, sample_rate: int) -> None:
-    """int16 with one scale for the whole array: sums of stems may exceed full scale."""
-    peak = float(np.abs(audio).max(initial=0.0))
-    scale = max(1.0, peak * 32768 / 32767) / 32768
-    chunks = (*audio.shape[:-1], min(sample_rate, audio.shape[-1]))
-    data = out.create_dataset(name, data=np.rint(audio / scale).astype(np.int16), chunks=chunks)
-    data.attrs["scale"] = scale
-
-
-def _write_magnitudes(out: h5py.File, sources: np.ndarray, settings: CacheSettings) -> None:
-    """|STFT| of the summed sources and of each, a few seconds a chunk; |X| stays below n_fft / 2 · peak."""
-    import torch
-
-    from sepkit.models.stft import STFT  # as the networks compute it
-
-    stft = STFT(settings.n_fft, settings.hop_length)
-    stack = torch.from_numpy(np.concatenate([sources.sum(axis=0, keepdims=True), sources]))
-    magnitudes = stft(stack).abs()[..., : settings.n_bins, :].numpy().astype(np.float16)
-    chunks = (*magnitudes.shape[:-1], min(STFT_CHUNK_FRAMES, magnitudes.shape[-1]))
-    out.create_dataset("magnitudes", data=magnitudes, chunks=chunks)
-
-
-def activity_db(vocals: np.ndarray, sample_rate: int) -> np.ndarray:
-    """RMS of (channel, time) in windows of 0.1 s, dBFS, float32; the last window may be shorter."""
-    hop = round(ACTIVITY_S * sample_rate)
-    power = np.square(vocals, dtype=np.float64).mean(axis=0)
-    starts = np.arange(0, power.size, hop)
-    mean = np.add.reduceat(power, starts) / np.diff(np.append(starts, power.size))
-    return (10 * np.log10(np.maximum(mean, 1e-12))).astype(np.float32)

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from sepkit.data.batches import FixedClips, TrainingClips, read_clip
-from sepkit.data.cache import CacheSettings, build_cache
+from sepkit.data.build import build_cache
+from sepkit.data.cache import CacheSettings
 from sepkit.data.songs import SongFolder
 from sepkit.models.stft import STFT
 from sepkit.profiles import Profile

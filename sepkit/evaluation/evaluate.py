@@ -25,7 +25,8 @@ import pandas as pd
 import torch
 from joblib import delayed
 
-from sepkit.data.cache import Cache, CacheSettings, build_cache, cache_sources
+from sepkit.data.build import build_cache
+from sepkit.data.cache import Cache, CacheSettings, cache_sources
 from sepkit.data.check import require_headers
 from sepkit.data.locate import locate_songs
 from sepkit.errors import SepkitError, UsageError

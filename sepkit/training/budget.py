@@ -14,8 +14,9 @@ import torch
 
 from sepkit import models
 from sepkit.errors import UsageError
-from sepkit.experiments import MENU, Experiment, get_experiment, resolve
+from sepkit.experiments import MENU, get_experiment
 from sepkit.profiles import Profile, get_profile
+from sepkit.settings import Experiment, resolve
 from sepkit.storage import Root, default_root
 from sepkit.training.devices import autocast, device_name, kept_memory, one_thread, pick_device
 from sepkit.training.estimate import Estimate

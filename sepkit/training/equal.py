@@ -14,9 +14,10 @@ import torch
 
 from sepkit.data.folds import split_songs
 from sepkit.errors import UsageError
-from sepkit.experiments import Experiment, get_experiment, resolve
+from sepkit.experiments import get_experiment
 from sepkit.profiles import Profile, get_profile
 from sepkit.progress import progress
+from sepkit.settings import Experiment, resolve
 from sepkit.storage import Root
 from sepkit.training.devices import autocast, kept_memory, one_thread, pick_device
 from sepkit.training.fit import prepare, quiet_lightning

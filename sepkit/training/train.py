@@ -19,16 +19,18 @@ import torch
 from joblib import delayed
 
 from sepkit import sync
-from sepkit.data.cache import Cache, CacheSettings, build_cache, cache_sources
+from sepkit.data.build import build_cache
+from sepkit.data.cache import Cache, CacheSettings, cache_sources
 from sepkit.data.check import require_headers
 from sepkit.data.folds import split_songs
 from sepkit.data.locate import locate_songs
 from sepkit.errors import SepkitError, UsageError
-from sepkit.experiments import Experiment, get_experiment, resolve
+from sepkit.experiments import get_experiment
 from sepkit.models import umxhq
 from sepkit.parallel import spread
 from sepkit.profiles import Profile, get_profile
 from sepkit.progress import progress
+from sepkit.settings import Experiment, resolve
 from sepkit.storage import Root, Run, write_json
 from sepkit.training.checkpoints import kept, load_model, take_weights
 from sepkit.training.devices import pick_device

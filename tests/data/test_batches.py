@@ -17,7 +17,8 @@ from sepkit.data.batches import (
     read_clip,
     training_loader,
 )
-from sepkit.data.cache import CacheSettings, build_cache
+from sepkit.data.build import build_cache
+from sepkit.data.cache import CacheSettings
 from sepkit.data.songs import find_songs
 from sepkit.errors import SepkitError
 from sepkit.storage import Root

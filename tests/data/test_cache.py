@@ -14,15 +14,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from sepkit.data import cache as cache_module
-from sepkit.data.cache import (
-    CacheSettings,
-    activity_db,
-    build_cache,
-    cache_gigabytes,
-    fingerprint,
-    track_file,
-)
+from sepkit.data import build as building
+from sepkit.data.build import activity_db, build_cache, fingerprint
+from sepkit.data.cache import CacheSettings, cache_gigabytes, track_file
 from sepkit.data.songs import accompaniment, find_songs, read_song
 from sepkit.errors import SepkitError
 from sepkit.storage import Root
@@ -100,7 +94,7 @@ def test_no_songs_of_a_split_is_refused(make_mini, tmp_path, empty_root):
 
 
 def test_a_cache_is_not_built_twice(cache, root, mini_songs, monkeypatch):
-    monkeypatch.setattr(cache_module, "_cache_track", None)
+    monkeypatch.setattr(building, "_cache_track", None)
     before = {file: file.stat().st_mtime_ns for file in cache.path.iterdir()}
     assert build(mini_songs, root, HALF).path == cache.path
     assert before == {file: file.stat().st_mtime_ns for file in cache.path.iterdir()}
@@ -252,7 +246,7 @@ def test_a_song_that_only_its_audio_betrays_does_not_stop_the_others(songs, empt
         build(songs, empty_root)
     (path,) = (empty_root.path / "cache").iterdir()
     assert {file.stem for file in path.glob("*.h5")} == {"A1 - Train", "V0 - Valid", "T0 - Test"}
-    monkeypatch.setattr(cache_module, "_cache_track", None)  # nothing is done again
+    monkeypatch.setattr(building, "_cache_track", None)  # nothing is done again
     assert len(build(songs, empty_root, exclude=["A0 - Train"]).songs) == 3
 
 
@@ -311,11 +305,11 @@ def test_a_broken_manifest_is_named(mini_songs, root, cache):
 
 KILLED = """
 import os, signal, sys
-from sepkit.data import cache
+from sepkit.data import build, cache
 from sepkit.data.songs import find_songs
 from sepkit.storage import Root
 
-write, calls = cache._write_int16, []
+write, calls = build._write_int16, []
 
 def write_and_die(out, *arguments):
     calls.append(1)
@@ -324,8 +318,8 @@ def write_and_die(out, *arguments):
         out.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
-cache._write_int16 = write_and_die
-cache.build_cache(find_songs(sys.argv[1]), Root.open(sys.argv[2], "demo"), cache.CacheSettings(), n_jobs=1)
+build._write_int16 = write_and_die
+build.build_cache(find_songs(sys.argv[1]), Root.open(sys.argv[2], "demo"), cache.CacheSettings(), n_jobs=1)
 """
 
 

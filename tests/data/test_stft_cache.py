@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from sepkit.data.batches import FixedClips, TrainingClips
-from sepkit.data.cache import CacheSettings, build_cache, cache_gigabytes
+from sepkit.data.build import build_cache
+from sepkit.data.cache import CacheSettings, cache_gigabytes
 from sepkit.data.songs import find_songs
 from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import MENU
@@ -79,7 +80,7 @@ def test_training_from_either_cache_learns_the_same(folder, tmp_path):
     """The first losses agree to half precision: the same clips, the same weights."""
     small = replace(
         PROFILES["demo"], sample_rate=44100, segment_s=256 * 100 / 44100, steps_per_epoch=2, batch_size=2, epochs=1,
-        hidden_size=16, valid_segments=1,
+        models={"openunmix-small": {"hidden_size": 16}}, valid_segments=1,
     )  # fmt: skip
     base = replace(MENU["Base"], sampling="uniform")
     losses = []

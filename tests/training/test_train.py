@@ -247,7 +247,7 @@ def test_other_settings_under_the_same_name_are_refused(start, straight, root, t
     with pytest.raises(
         SepkitError, match=r"Base-s0 under .* made with model\.hidden_size = 16, but 32 is asked for"
     ):
-        start(place, profile=replace(tiny, hidden_size=32))
+        start(place, profile=replace(tiny, models={"openunmix-small": {"hidden_size": 32}}))
 
 
 KILLED = """

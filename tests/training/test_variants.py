@@ -5,8 +5,9 @@ import torch
 
 from sepkit import models
 from sepkit.data.cache import cache_sources
-from sepkit.experiments import MENU, resolve
+from sepkit.experiments import MENU
 from sepkit.profiles import PROFILES
+from sepkit.settings import resolve
 from sepkit.storage import Root, write_json
 from sepkit.training.checkpoints import AtomicCheckpointIO, load_checkpoint, load_model
 from sepkit.training.train import train, training_cache

@@ -1,0 +1,109 @@
+"""README's table of real songs: what it computes from the scores that are kept, and that it is up to date."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sepkit.evaluation.statistics import compare_scores, holm
+from sepkit.experiments import week_rows
+
+PLACE = Path(__file__).parent.parent.parent
+MAIN = "metric == 'sdr_bsseval' and source == 'vocals'"
+BETWEEN = "before\n{}old\n{}after\n"
+
+
+@pytest.fixture
+def preview():
+    spec = importlib.util.spec_from_file_location("preview", PLACE / "benchmarks/preview.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def elsewhere(preview, helpers, tmp_path, monkeypatch):
+    """The kept tables under tmp_path: Base with two seeds, C 1 dB above it, D like it, the mixture, a fold."""
+    runs = [
+        helpers.rows("Base-s0", helpers.base_db),
+        helpers.rows("Base-s1", helpers.base_db + 0.2, seed=1),
+        helpers.rows("C-s0", helpers.base_db + 1 + helpers.spread / 2),
+        helpers.rows("D-s0", helpers.base_db + helpers.spread),
+        helpers.rows("mixture", np.full(12, -5.0) + helpers.spread),
+        helpers.rows("C-s0-f0", helpers.base_db[:4], songs=helpers.songs[:4], fold=0),
+    ]
+    tables = [preview.wide(run) for run in runs]
+    monkeypatch.setattr(preview, "PLACE", tmp_path)
+    for name in ("SCORES", "RUNS"):
+        monkeypatch.setattr(preview, name, tmp_path / f"{name.lower()}.csv")
+    pd.concat(tables).to_csv(preview.SCORES, index=False)
+    facts = [{"run": run["run"].iloc[0], "cpu_min": 20.0 + number} for number, run in enumerate(runs[:4])]
+    pd.DataFrame(facts).reindex(columns=["run", *preview.FACTS]).to_csv(preview.RUNS, index=False)
+    (tmp_path / "README.md").write_text(BETWEEN.format(preview.BEGIN, preview.END))
+    return runs
+
+
+def cells(table: str, row: str) -> list[str]:
+    line = next(line for line in table.splitlines() if line.replace("*", "").startswith(f"| {row} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_way_out_and_back_keeps_scores(preview, helpers):
+    before = helpers.rows("C-s0", helpers.base_db, undefined=helpers.songs[2])
+    after = preview.long(preview.wide(before))
+    key = ["track", "source", "metric"]
+    pd.testing.assert_series_equal(
+        before.set_index(key)["value"].sort_index(), after.set_index(key)["value"].sort_index()
+    )
+    other = helpers.rows("Base-s0", helpers.base_db + helpers.spread)
+    assert compare_scores(after, other).p_value == compare_scores(before, other).p_value
+
+
+def test_table_says_medians_tests_and_minutes(preview, elsewhere):
+    table = preview.readme_table()
+    base, c, d, mixture = (cells(table, row) for row in ("Base", "C", "D", "mixture"))
+    test = compare_scores(elsewhere[2], pd.concat(elsewhere[:2]))
+    plain = compare_scores(elsewhere[3], pd.concat(elsewhere[:2])).p_value
+    corrected = holm({"C": test.p_value, "D": plain})
+    assert base[1] == "2" and base[-1] == "20.5"  # two seeds and the mean of their minutes
+    assert base[7:9] == ["—", "—"]  # no test against itself
+    assert c[1] == "1" and c[2].startswith(f"**{np.median(elsewhere[2].query(MAIN)['value']):.2f}**")
+    assert c[7].startswith(f"{test.median_difference:+.2f}")
+    assert c[8] == f"{corrected['C']:.1e} ✓"
+    assert "✓" not in d[8] and "▼" not in d[8]
+    assert mixture[1] == "—" and mixture[-1] == "—"
+
+
+def test_folds_stay_out_of_the_table(preview, elsewhere):
+    with_fold = preview.readme_table()
+    scores = preview.kept(preview.SCORES)
+    scores[scores["fold"].isna()].to_csv(preview.SCORES, index=False)
+    assert preview.readme_table() == with_fold
+
+
+def test_writes_between_the_marks_only(preview, elsewhere, tmp_path):
+    preview.write_table()
+    text = (tmp_path / "README.md").read_text()
+    assert text == f"before\n{preview.BEGIN}{preview.readme_table()}{preview.END}after\n"
+
+
+def test_a_readme_without_the_marks_is_refused(preview, elsewhere, tmp_path):
+    (tmp_path / "README.md").write_text("nothing here\n")
+    with pytest.raises(SystemExit, match="no place for the table"):
+        preview.write_table()
+    assert (tmp_path / "README.md").read_text() == "nothing here\n"
+
+
+def test_the_projects_table_is_what_its_scores_give(preview):
+    assert preview.readme_table() in (PLACE / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_row_that_needs_no_download_is_kept_for_the_same_minutes(preview):
+    scores, facts = preview.kept(preview.SCORES), preview.kept(preview.RUNS).set_index("run")
+    whole = scores[scores["fold"].isna()]
+    assert {*week_rows(), "mixture", "oracle"} - {"F"} <= set(whole["experiment"])
+    assert (whole.groupby("run")["track"].nunique() == 50).all()
+    minutes = facts.loc[[run for run in facts.index if run not in ("mixture", "oracle")], "cpu_min"]
+    assert minutes.between(16, 24).all(), minutes.to_dict()
