@@ -81,7 +81,8 @@ def measure(arguments: argparse.Namespace) -> None:
         facts = kept(RUNS)
         facts = pd.concat([facts[~facts["run"].isin(names)], pd.DataFrame([fact(run) for run in runs])])
         for table, file in ((scores, SCORES), (facts, RUNS)):
-            write_csv(file, table.sort_values([name for name in ("run", "track", "source") if name in table]))
+            key = [name for name in ("run", "track", "source") if name in table]
+            write_csv(file, table.convert_dtypes().sort_values(key))  # seeds and counts are whole numbers
 
 
 def fact(run: Run) -> dict[str, object]:
@@ -108,6 +109,10 @@ def readme_table() -> str:
     two_stem = scores[scores["protocol"] == "2stem"]
     scores = two_stem[two_stem["fold"].isna()]
     by_row = {str(name): part for name, part in scores.groupby("experiment")}
+    if BASE not in by_row:
+        raise SystemExit(
+            f"{SCORES} holds no scores of {BASE}, which all rows are compared with: --rows {BASE} --keep."
+        )
     tests = {
         name: compare_scores(part, by_row[BASE], alpha=ALPHA)
         for name, part in by_row.items()

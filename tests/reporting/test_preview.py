@@ -96,6 +96,30 @@ def test_a_readme_without_the_marks_is_refused(preview, elsewhere, tmp_path):
     assert (tmp_path / "README.md").read_text() == "nothing here\n"
 
 
+def test_without_base_there_is_no_table(preview, elsewhere):
+    scores = preview.kept(preview.SCORES)
+    scores[scores["experiment"] != "Base"].to_csv(preview.SCORES, index=False)
+    with pytest.raises(SystemExit, match="no scores of Base"):
+        preview.readme_table()
+
+
+def test_best_is_set_against_openunmixs_recipe_and_out_of_fold(preview, elsewhere, helpers):
+    more = [
+        helpers.rows("Best-s0", helpers.base_db + 2),
+        helpers.rows("UMX-s0", helpers.base_db + 1 + helpers.spread / 2),
+        helpers.rows("Best-s0-f1", helpers.base_db[:4] + 3, songs=helpers.songs[:4], fold=1),
+    ]
+    scores = pd.concat([preview.kept(preview.SCORES), *map(preview.wide, more)])
+    scores.to_csv(preview.SCORES, index=False)
+    sentences = preview.readme_table().split("\n\n")[1:]
+    found = compare_scores(more[0], more[1])
+    assert sentences[0] == f"{found.sentence}\n{found.method_sentence}"
+    median = np.median(helpers.base_db[:4] + 3)
+    assert "1 of 3 folds" in sentences[1]
+    assert f"**{median:.2f}**" in sentences[1]
+    assert "over 4 songs" in sentences[1]
+
+
 def test_the_projects_table_is_what_its_scores_give(preview):
     assert preview.readme_table() in (PLACE / "README.md").read_text(encoding="utf-8")
 
