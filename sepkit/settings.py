@@ -23,6 +23,8 @@ class Experiment:
     learning_rate: None leaves it to the profile, then to `LEARNING_RATE`.
     max_segment_s: clips are no longer than this, whatever the profile says.
     remix: share of the clips whose stems come from several songs; None leaves it to the profile.
+    stems: whether clips are made of the four stems, each remixed and augmented by itself, instead of vocals and
+        accompaniment.
     sample_rate: Hz, of training and network; None leaves it to the profile.
     curriculum: shorter clips at first, as (share of the epochs, share of the usual length) in turn;
         the batch grows by as much as the clips shrink.
@@ -55,6 +57,7 @@ class Experiment:
     weight_decay: float = 0.01
     max_segment_s: float | None = None
     remix: float | None = None
+    stems: bool = False
     sample_rate: int | None = None
     curriculum: tuple[tuple[float, float], ...] = ()
     ema: float | None = None
@@ -87,6 +90,7 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
         "valid_segment_s": profile.segment_s,  # the same clips judge all rows
         "sampling": experiment.sampling,
         "remix": profile.remix if experiment.remix is None else experiment.remix,
+        "stems": experiment.stems,
         "augment": dict(experiment.augment),
         "ema": experiment.ema,
         "cache_kind": profile.cache_kind,

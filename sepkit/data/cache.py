@@ -128,7 +128,7 @@ class Cache:
 
 
 def cache_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The sources that a run with this config.json is trained and scored on, by what its network estimates.
+    """The sources that a run with this config.json is scored on, by what its network estimates.
 
     Vocals and accompaniment; the four stems where it estimates drums, bass or other.
 
@@ -138,6 +138,19 @@ def cache_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
     estimated = config.get("model", {}).get("sources", ("vocals",))
     two = ("vocals", "accompaniment")
     return two if set(estimated) <= set(two) else STEMS
+
+
+def training_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sources that its clips are made of: the same, or the four stems where its training asks for them.
+
+    Raises UsageError where the network estimates the accompaniment, which is none of the four.
+    """
+    scored = cache_sources(config)
+    if not config.get("training", {}).get("stems"):
+        return scored
+    if "accompaniment" in config.get("model", {}).get("sources", ()):
+        raise UsageError("Clips of four stems hold no accompaniment; train this network with stems off.")
+    return STEMS
 
 
 def track_file(folder: Path, name: str) -> Path:

@@ -20,7 +20,7 @@ from joblib import delayed
 
 from sepkit import sync
 from sepkit.data.build import build_cache
-from sepkit.data.cache import Cache, CacheSettings, cache_sources
+from sepkit.data.cache import Cache, CacheSettings, training_sources
 from sepkit.data.check import require_headers
 from sepkit.data.folds import split_songs
 from sepkit.data.locate import locate_songs
@@ -135,7 +135,7 @@ def training_cache(
             f"The loss {loss} needs waveforms, which a stft cache does not hold; use cache_kind wave."
         )
     wanted = CacheSettings(
-        kind=kind, sample_rate=settings["model"]["sample_rate"], sources=cache_sources(settings)
+        kind=kind, sample_rate=settings["model"]["sample_rate"], sources=training_sources(settings)
     )
     return build_cache(folder, root, wanted, splits=("train", "valid")), folder.layout
 
@@ -159,7 +159,10 @@ def train_many(
     if jobs > 1:  # runs side by side find their caches built, and the runs that they start from
         profile = get_profile(where.get("profile"))
         settings = [resolve(get_experiment(row), profile) for row in rows]
-        for one in {str((s["model"], s["training"]["cache_kind"])): s for s in settings}.values():
+        caches = {
+            (s["training"]["cache_kind"], s["model"]["sample_rate"], training_sources(s)): s for s in settings
+        }
+        for one in caches.values():
             training_cache(one, profile, where.get("data"), Root.open(where.get("root"), profile))
         starts = dict.fromkeys(s["start_from"] or s["weights_of"] for s in settings)
         if "umxhq" in starts:

@@ -1,10 +1,13 @@
 """Rows that need more than other settings: another row's weights, another sample rate, four sources."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sepkit import models
 from sepkit.data.cache import cache_sources
+from sepkit.errors import UsageError
 from sepkit.experiments import MENU
 from sepkit.profiles import PROFILES
 from sepkit.settings import resolve
@@ -47,6 +50,23 @@ def test_base_32k_trains_on_songs_at_32_khz(mini_songs, tiny, make_root):
 @pytest.mark.parametrize("name", ["A-4", "Base-4"])
 def test_four_sources_come_from_the_cache_of_four_stems(name):
     assert cache_sources(resolve(MENU[name], PROFILES["full"])) == ("vocals", "drums", "bass", "other")
+
+
+def test_a_row_with_stems_learns_from_clips_of_four_and_is_scored_on_two(mini_songs, tiny, root):
+    """Its clips' accompaniment then comes from three songs, and its estimates are those of any other row."""
+    row = replace(MENU["Base"], name="stems", stems=True, remix=1.0)
+    run = train(row, profile=tiny, data=mini_songs, device="cpu", root=root)
+    cache, _ = training_cache(resolve(row, tiny), tiny, mini_songs, root)
+    assert cache.settings.sources == ("vocals", "drums", "bass", "other")
+    assert run.config["data"]["cache"] == cache.fingerprint
+    assert cache_sources(run.config) == ("vocals", "accompaniment")
+    assert load_model(run).sources == ("vocals",)
+    assert run.history()["valid_loss"].notna().all()
+
+
+def test_clips_of_four_stems_are_refused_where_the_accompaniment_is_estimated(mini_songs, tiny, root):
+    with pytest.raises(UsageError, match="no accompaniment; train this network with stems off"):
+        train(replace(MENU["B"], stems=True), profile=tiny, data=mini_songs, device="cpu", root=root)
 
 
 @pytest.mark.parametrize("name", MENU)
