@@ -141,16 +141,8 @@ def cache_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def training_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The sources that its clips are made of: the same, or the four stems where its training asks for them.
-
-    Raises UsageError where the network estimates the accompaniment, which is none of the four.
-    """
-    scored = cache_sources(config)
-    if not config.get("training", {}).get("stems"):
-        return scored
-    if "accompaniment" in config.get("model", {}).get("sources", ()):
-        raise UsageError("Clips of four stems hold no accompaniment; train this network with stems off.")
-    return STEMS
+    """The sources that its clips are made of: the same, or the four stems where its training asks for them."""
+    return STEMS if config["training"]["stems"] else cache_sources(config)
 
 
 def track_file(folder: Path, name: str) -> Path:

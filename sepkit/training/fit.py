@@ -17,6 +17,7 @@ from sepkit import models
 from sepkit.data.augment import make_augment
 from sepkit.data.batches import FixedClips, TrainingClips, training_loader
 from sepkit.data.cache import Cache
+from sepkit.errors import UsageError
 from sepkit.models.mask import magnitude_statistics
 from sepkit.storage import Run
 from sepkit.training.checkpoints import AtomicCheckpointIO, BestAndLast, load_checkpoint, newest
@@ -91,7 +92,13 @@ def prepare(
         steps=training["steps_per_epoch"],
         workers=2 if device == "cuda" else 0,
     )
-    picks = [cache.settings.sources.index(source) for source in model.sources]
+    held = cache.settings.sources
+    if missing := sorted(set(model.sources) - set(held)):
+        raise UsageError(
+            f"{config['experiment']} estimates {', '.join(missing)}, but its clips are made of {', '.join(held)}; "
+            "change its sources, or its setting stems."
+        )
+    picks = [held.index(source) for source in model.sources]
     task = SeparationTask(model, make_loss(**config["loss"]), picks, training, seed)
     return task, loader, DataLoader(fixed, batch_size=training["batch_size"])
 
