@@ -22,7 +22,7 @@ from sepkit.data.folds import FOLDS
 from sepkit.evaluation.evaluate import reference
 from sepkit.evaluation.metrics import METRICS
 from sepkit.evaluation.statistics import Comparison, compare_scores, holm, summary
-from sepkit.experiments import MENU
+from sepkit.experiments import MENU, week_rows
 from sepkit.reporting.rows import ALPHA, BASE, REFERENCES, ordered
 from sepkit.storage import Root, Run, write_csv, write_text
 from sepkit.training.train import run_name
@@ -125,6 +125,9 @@ def readme_table() -> str:
     ]
     for name in ordered(by_row):
         lines.append(line(name, by_row[name], tests.get(name), corrected.get(name), facts))
+    missing = [name for name in week_rows() if name not in by_row and MENU[name].start_from is None]
+    if missing:
+        lines += ["", f"Not trained yet: {', '.join(missing)}."]
     if {BEST, RECIPE} <= by_row.keys():
         found = compare_scores(by_row[BEST], by_row[RECIPE], alpha=ALPHA)
         lines += ["", found.sentence, found.method_sentence]
@@ -160,7 +163,7 @@ def line(
         *(median(metric) for metric in ("si_sdr", "sir_bsseval", "sar_bsseval")),
         median("sdr_bsseval", "accompaniment"),
         "—" if test is None else f"{test.median_difference:+.2f} [{test.interval[0]:+.2f}, {test.interval[1]:+.2f}]",
-        "—" if corrected is None or test is None else f"{corrected:.1e} {mark(test, corrected)}".strip(),
+        "—" if corrected is None or test is None else f"{corrected:.2g} {mark(test, corrected)}".strip(),
         "—" if test is None or test.method_interval is None else "[{:+.2f}, {:+.2f}]".format(*test.method_interval),
         "—" if pd.isna(minutes) else f"{minutes:.1f}",
     ]  # fmt: skip
