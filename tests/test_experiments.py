@@ -109,6 +109,7 @@ def test_each_row_differs_from_base_in_its_one_change():
     assert differences("G") == {"model.name", "loss.name", "loss.alpha"}
 
 
+BEST_AUGMENT = {"pitch_semitones": 2.0, "tempo": 0.1, "probability": 0.5}
 ABLATIONS = {  # name: (row that it changes, settings in which it differs)
     "Base-2048": ("Base", {"model.n_fft": 2048, "model.hop_length": 512}),
     "Base-4096": ("Base", {"model.n_fft": 4096, "model.hop_length": 1024}),
@@ -128,6 +129,11 @@ ABLATIONS = {  # name: (row that it changes, settings in which it differs)
     "Base-4": ("Base", {"model.name": "openunmix-multitask", "model.sources": STEMS}),
     "A-4": ("A", {"model.sources": STEMS}),
     "B-wiener": ("B", {"model.wiener": True, "weights_of.": "B"}),
+    "Best-long": ("Best", {"training.epochs": 45}),
+    "Best-gain": ("Best", {"training.augment": {**BEST_AUGMENT, "gain_db": 6.0}}),
+    "Best-swap": ("Best", {"training.augment": {**BEST_AUGMENT, "swap_channels": 0.5}}),
+    "Best-stems": ("Best", {"training.stems": True}),
+    "Best-average": ("Best", {"training.ema": 0.995}),
 }
 
 
@@ -137,6 +143,8 @@ def test_every_ablation_is_one_change_of_its_row():
     def flat(name):
         own = resolve(MENU[name], PROFILES["preview"])
         parts = {part: own[part] for part in ("model", "loss", "training")}
+        # the preview's are those of the same minutes
+        parts["training"]["epochs"] = resolve(MENU[name], PROFILES["full"])["training"]["epochs"]
         parts["weights_of"] = {"": own["weights_of"]}
         return {f"{part}.{key}": value for part, settings in parts.items() for key, value in settings.items()}
 
