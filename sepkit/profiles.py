@@ -79,7 +79,8 @@ PROFILES = {
         songs="procedural songs, 18 train / 4 validation / 12 test",
         reduced=(
             "synthetic songs; networks at 22.05 kHz with 128 hidden units, 1.5 s clips, at most 8 epochs of 24 steps, "
-            "patience 8, learning rates of their own; Demucs-tiny with 8 channels and a narrow G; F starts from UMX instead of umxhq"
+            "patience 8, learning rates of their own; Demucs-tiny with 8 channels, a narrow G, H and Best on 4 clips a step; F "
+            "starts from UMX instead of umxhq"
         ),
         sample_rate=22050,
         segment_s=1.5,
@@ -94,6 +95,7 @@ PROFILES = {
             "F": {"start_from": "UMX", "training": {"learning_rate": 2e-4}},
             "A": {"training": {"learning_rate": 2e-2}},
             "G": {"training": {"learning_rate": 5e-3}},
+            **{row: {"training": {"batch_size": 4, "learning_rate": 5e-3}} for row in ("H", "Best")},
         },
     ),
     "preview": Profile(

@@ -97,7 +97,7 @@ def player_html(
         )
     length = max(clip.shape[1] for clip in cut.values()) / sample_rate
     where = f"{length:.1f} s from {start_s:.1f} s" if start_s else f"{length:.1f} s"
-    note = f"{where}; common gain {gain_db + 0.0:.1f} dB for all clips; levels are before it."
+    note = f"{where}; common gain {gain_db:z.1f} dB for all clips; levels are before it."
     heading = f"<b>{html.escape(title)}</b><br>" if title else ""
     return (
         f'<div style="font-family:sans-serif;font-size:14px">{heading}<table style="border-collapse:collapse">'

@@ -56,6 +56,7 @@ def test_one_common_gain_is_printed_and_prevents_clipping(music):
     assert np.abs(loud).max() < 1
     assert rms(loud) / rms(quiet) == pytest.approx(100, rel=0.01)
     assert "common gain 0.0 dB" in player({"quiet": 0.02 * music}, RATE).data  # never raised
+    assert "common gain 0.0 dB" in player({"at the limit": 0.892 * music}, RATE).data  # -0.02 dB
 
 
 def test_silence_is_silent():
