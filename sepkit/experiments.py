@@ -150,6 +150,7 @@ _add(
         loss="magnitude_phase",
         loss_settings={"alpha": ALPHA},
         augment={**PITCH, **TEMPO},
+        epochs=15,
         default_week=True,
         t4_step_s=0.25,
     )

@@ -101,7 +101,7 @@ def test_each_row_differs_from_base_in_its_one_change():
 
     assert differences("C") == {"loss.name"}
     assert differences("D-pitch") == differences("D-time") == {"training.augment"}
-    assert differences("C+D") == {"loss.name", "training.augment"}
+    assert differences("C+D") == {"loss.name", "training.augment", "training.epochs"}
     assert differences("B") == {"model.name", "loss.weights"}
     assert differences("A") == {"model.name", "loss.name", "loss.alpha", "training.epochs"}
     assert differences("C-wave") == {"loss.name", "loss.alpha"}
@@ -183,6 +183,7 @@ def test_c_plus_d_is_c_and_both_arms_of_d():
     assert rows["C+D"]["training"]["augment"] == {"pitch_semitones": 2.0, "tempo": 0.1}
     assert rows["D-pitch"]["training"]["augment"] == {"pitch_semitones": 2.0}
     assert rows["D-time"]["training"]["augment"] == {"tempo": 0.1}
+    assert [rows[name]["training"]["epochs"] for name in ("C", "C+D")] == [20, 15]  # the plan's
 
 
 def test_f_starts_from_umxhq_and_in_the_demo_from_the_row_that_has_its_shape():
