@@ -69,7 +69,7 @@ SHORT_CLIPS = MappingProxyType(
 PREVIEW_CLIPS = {"A": {"batch_size": 2, "segment_s": 3.0}, "H": SHORT_CLIPS, "Best": SHORT_CLIPS}
 # 20 CPU minutes a row on one core of an AMD EPYC: `plan --minutes` measures them
 PREVIEW_EPOCHS = {
-    "Base": 31, "UMX": 93, "C": 24, "C2": 26, "D-pitch": 28, "D-time": 31, "C+D": 22, "A": 24, "G": 20, "H": 25,
+    "Base": 31, "UMX": 93, "C": 24, "C2": 26, "D-pitch": 28, "D-time": 31, "C+D": 22, "A": 24, "G": 44, "H": 25,
     "B": 27, "E": 33, "Best": 25, "Base-2048": 54, "Base-4096": 74, "Base-32k": 43, "Best-long": 56,
 }  # fmt: skip
 

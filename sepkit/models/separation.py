@@ -2,8 +2,9 @@
 
 The song goes through in chunks that overlap and are crossfaded, so memory follows the chunk, not
 the song.  Chunks begin at fixed places, one at a time on a CPU, so the same input gives the same
-bytes.  A source that the model does not estimate is the mixture minus what it does: of the vocals
-alone, the accompaniment is the `residual`.
+bytes; all are equally long, the last one overlaps more.  A network that normalises over time has a
+`chunk_s`: it gets chunks as long as its training clips.  A source that the model does not estimate is
+the mixture minus what it does: of the vocals alone, the accompaniment is the `residual`.
 """
 
 from collections.abc import Mapping
@@ -25,11 +26,13 @@ def separate(
     mixture,
     sample_rate: int = 44100,
     *,
-    chunk_s: float = CHUNK_S,
+    chunk_s: float | None = None,
     overlap_s: float | None = None,
     device=None,
 ) -> dict[str, np.ndarray]:
     """{source: float32 (channel, time)} of a mixture (channel, time), exactly as long as it.
+
+    chunk_s: None is the model's own, or 24 s; overlap_s: None is 2 s, or a quarter of a shorter chunk.
 
     A mono mixture is taken as two equal channels.  A mixture at another rate than the model's is
     resampled there and back.  Raises SepkitError for other shapes and for samples that are not
@@ -44,6 +47,8 @@ def separate(
         raise SepkitError(
             f"The mixture holds {np.count_nonzero(~np.isfinite(mixture))} samples that are not finite."
         )
+    if chunk_s is None:
+        chunk_s = getattr(model, "chunk_s", CHUNK_S)
     if chunk_s < SHORTEST_CHUNK_S:
         raise SepkitError(f"Expected chunks of at least {SHORTEST_CHUNK_S} s, got {chunk_s} s.")
     if overlap_s is None:
@@ -84,20 +89,23 @@ def complete(estimates: Mapping[str, np.ndarray], mixture: np.ndarray) -> dict[s
 
 
 def _overlap_add(model, mixture: Tensor, chunk: int, overlap: int) -> np.ndarray:
-    """(channel, time) -> (source, channel, time); neighbouring chunks are crossfaded linearly."""
+    """(channel, time) -> (source, channel, time); chunks are averaged, each less towards its ends."""
     parameter = next(model.parameters(), None)
     device = "cpu" if parameter is None else parameter.device
-    length, hop = mixture.shape[1], chunk - overlap
-    starts = list(range(0, max(1, length - overlap), hop))
+    length = mixture.shape[1]
+    last = max(0, length - chunk)
     output = np.zeros((len(model.sources), *mixture.shape), dtype=np.float32)
+    weights = np.zeros(length, dtype=np.float32)
     fade = np.linspace(0, 1, overlap + 2, dtype=np.float32)[1:-1]
-    for start in starts:
+    for start in (*range(0, last, chunk - overlap), last):
         stop = min(start + chunk, length)
-        # a copy: a model may hand back its input, which is the caller's mixture
-        part = model(mixture[None, :, start:stop].to(device))[0].float().cpu().numpy().copy()
+        weight = np.ones(stop - start, dtype=np.float32)
         if start > 0:
-            part[..., :overlap] *= fade[: part.shape[-1]]
-        if start != starts[-1]:
-            part[..., hop:] *= fade[::-1][: part.shape[-1] - hop]
-        output[..., start:stop] += part
+            weight[:overlap] = fade
+        if start < last:
+            weight[len(weight) - overlap :] = fade[::-1]
+        part = model(mixture[None, :, start:stop].to(device))[0].float().cpu().numpy()
+        output[..., start:stop] += part * weight
+        weights[start:stop] += weight
+    output /= weights
     return output

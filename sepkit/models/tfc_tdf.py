@@ -11,6 +11,8 @@ Different from the papers: one block a scale and few channels, for a CPU (605,50
 source), and the input is brought to deviation 1, so that levels do not matter.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -51,10 +53,15 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Mo
 class Model(MaskModel):
     """The sources' spectra of a mixture's.
 
+    Its normalisation averages over the frames of what it is given, so it separates best in pieces as long as
+    the clips that it was trained on: `chunk_s` (LOG.md).
+
     bins: the lowest ones, which the network sees and fills; bands: of equal width, into which they are cut.
     features: channels of the first scale; each further one has `growth` more.
     bottleneck: how many times narrower the layers over frequencies are in their middle.
     """
+
+    normalizes_over_time: ClassVar[bool] = True
 
     def __init__(
         self,

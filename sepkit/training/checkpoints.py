@@ -115,13 +115,18 @@ def newest(run: Run) -> Path | None:
 
 
 def load_model(run: Run, which: str = "best") -> Any:
-    """The network of `run` in evaluation mode, built from config.json, with its best or last weights."""
+    """The network of `run` in evaluation mode, built from config.json, with its best or last weights.
+
+    One that normalises over time learns in `chunk_s` how long its training clips were.
+    """
     path = run.path / f"{which}.ckpt"
     if not path.exists():
         raise SepkitError(f"{run.name} has no {path.name} yet under {run.path}; train it first.")
     model = models.build(**run.config["model"])
     state = load_checkpoint(path)["state_dict"]
     load_weights(model, {key.removeprefix("model."): value for key, value in state.items()}, str(path))
+    if getattr(model, "normalizes_over_time", False):
+        model.chunk_s = run.config["training"]["segment_s"]
     return model.eval()
 
 

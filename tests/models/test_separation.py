@@ -1,5 +1,6 @@
 """A whole song through a model: length, rate, chunks, bytes, memory and refusals."""
 
+import math
 import os
 import subprocess
 import sys
@@ -82,6 +83,35 @@ def test_the_callers_mixture_is_not_touched_even_by_a_model_that_hands_it_back()
     np.testing.assert_array_equal(mixture, before)
     np.testing.assert_allclose(out["vocals"], before, atol=1e-7)
     np.testing.assert_allclose(out["accompaniment"], 0, atol=1e-7)
+
+
+class Mean(Identity):
+    """The mean over time of what it is given: shows how long each chunk was, as a normalisation would."""
+
+    def __init__(self):
+        super().__init__(sample_rate=10000)
+        self.lengths = []
+
+    def forward(self, mixture):
+        self.lengths.append(mixture.shape[-1])
+        return mixture[:, None].mean(dim=-1, keepdim=True).expand(*mixture[:, None].shape)
+
+
+@pytest.mark.parametrize("length", [1001, 1751, 5000, 12345])
+def test_no_chunk_is_shorter_than_the_others(length):
+    model = Mean()
+    separate(model, noise(length), 10000, chunk_s=0.1)
+    assert set(model.lengths) == {1000}
+    assert len(model.lengths) == 1 + math.ceil((length - 1000) / 750)
+
+
+def test_a_models_own_chunks_are_used_unless_others_are_asked_for():
+    model, mixture = Mean(), noise(4000)
+    model.chunk_s = 0.2
+    separate(model, mixture, 10000)
+    separate(model, mixture, 10000, chunk_s=0.4)
+    assert set(model.lengths[:-1]) == {2000}
+    assert model.lengths[-1] == 4000
 
 
 @pytest.mark.parametrize("seconds", [1.0, 1.4, 1.401])

@@ -6,7 +6,10 @@ import torch
 
 from sepkit import models
 from sepkit.errors import SepkitError
+from sepkit.experiments import MENU
 from sepkit.models.weights import load_weights
+from sepkit.profiles import PROFILES
+from sepkit.settings import resolve
 from sepkit.storage import Root, write_json
 from sepkit.training.checkpoints import (
     AtomicCheckpointIO,
@@ -30,7 +33,7 @@ def run(tmp_path):
 
 def checkpoint(epoch=0, **settings):
     torch.manual_seed(epoch)
-    model = models.build(**{**SETTINGS, **settings})
+    model = models.build(**(settings if "name" in settings else {**SETTINGS, **settings}))
     return {
         "epoch": epoch,
         "state_dict": {f"model.{key}": value for key, value in model.state_dict().items()},
@@ -113,6 +116,18 @@ def test_a_model_is_built_from_the_configuration_and_the_checkpoint(run):
         assert torch.equal(model.state_dict()[key.removeprefix("model.")], value)
     with pytest.raises(SepkitError, match=r"no best\.ckpt yet under .*; train it first"):
         load_model(run)
+
+
+def test_a_network_that_normalises_over_time_separates_in_clips_of_its_training(tmp_path):
+    root, runs = Root.open(tmp_path, "demo"), {}
+    for row in ("H", "Base"):
+        config = resolve(MENU[row], PROFILES["demo"])
+        runs[row] = root.run(row)
+        write_json(runs[row].path / "config.json", config)
+        weights = checkpoint(**config["model"])
+        AtomicCheckpointIO().save_checkpoint(weights, runs[row].best)
+    assert load_model(runs["H"]).chunk_s == PROFILES["demo"].segment_s
+    assert not hasattr(load_model(runs["Base"]), "chunk_s")
 
 
 def test_weights_of_another_size_are_told_briefly(run):
