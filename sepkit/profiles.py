@@ -78,13 +78,13 @@ PROFILES = {
         name="demo",
         songs="procedural songs, 18 train / 4 validation / 12 test",
         reduced=(
-            "synthetic songs; networks at 22.05 kHz with 128 hidden units, 1.5 s clips, at most 8 epochs of 24 steps, "
+            "synthetic songs; networks at 22.05 kHz with 128 hidden units, 1.5 s clips, at most 8 epochs of 20 steps, "
             "patience 8, learning rates of their own; Demucs-tiny with 8 channels, a narrow G, H and Best on 4 clips a step; F "
             "starts from UMX instead of umxhq"
         ),
         sample_rate=22050,
         segment_s=1.5,
-        steps_per_epoch=24,
+        steps_per_epoch=20,
         valid_segments=4,
         epochs=8,
         patience=8,
