@@ -2,7 +2,8 @@
 
 A model is an nn.Module with `sources`, `sample_rate` and `channels`; called with a waveform
 (batch, channel, time) it gives (batch, source, channel, time).  `build("name", **settings)` makes
-the `Model` of the file that bears its name; `separate` takes a whole song.
+the `Model` of the file that bears its name; `separate` takes a whole song, in the chunks that suit the
+model: one with `normalizes_over_time` gets `chunk_s`, the length of its training clips, when it is loaded.
 """
 
 import importlib
