@@ -9,7 +9,7 @@ it goes on there.  With --keep its scores take their place in docs/preview/.  Th
 first ends with where it keeps, computes README's table anew from docs/preview/, without any song.
 
 docs/preview/scores.csv: a line a run, song and source, a column a metric, dB, empty where undefined.
-docs/preview/runs.csv: a line a run: epochs, best epoch, criterion, CPU minutes, parameters.
+docs/preview/runs.csv: a line a run: epochs, best epoch, criterion, minutes, parameters, device, precision.
 """
 
 import argparse
@@ -30,7 +30,17 @@ from sepkit.training.train import run_name
 PLACE = Path(__file__).parent.parent
 SCORES, RUNS = PLACE / "docs/preview/scores.csv", PLACE / "docs/preview/runs.csv"
 OF_A_LINE = ["run", "experiment", "seed", "fold", "protocol", "accompaniment", "track", "source"]
-FACTS = ["epochs", "best_epoch", "best_sdr", "minutes", "cpu_min", "parameters", "stopped", "device"]
+FACTS = [
+    "epochs",
+    "best_epoch",
+    "best_sdr",
+    "minutes",
+    "cpu_min",
+    "parameters",
+    "stopped",
+    "device",
+    "precision",
+]
 BEST, RECIPE = "Best", "UMX"  # the menu's answer, and what a user would train without sepkit
 BEGIN, END = "<!-- preview table, by benchmarks/preview.py -->\n", "<!-- end of the preview table -->\n"
 
@@ -133,15 +143,16 @@ def readme_table() -> str:
         lines += ["", found.sentence, found.method_sentence]
     folds = two_stem[two_stem["fold"].notna() & (two_stem["experiment"] == BEST)]
     if not folds.empty:
-        lines += ["", out_of_fold(folds)]
+        lines += ["", out_of_fold(folds, facts)]
     return "\n".join(lines) + "\n"
 
 
-def out_of_fold(scores: pd.DataFrame) -> str:
+def out_of_fold(scores: pd.DataFrame, facts: pd.DataFrame) -> str:
     """What the runs of a cross-validation reach on songs of artists that they did not train on."""
-    main, number = summary(scores), scores["run"].nunique()
+    main, runs = summary(scores), scores["run"].unique()
+    where = " and ".join(sorted(facts.loc[runs, "device"].unique()))
     return (
-        f"{BEST} in cross-validation by artist, {number} of {FOLDS} folds: median sdr_bsseval of vocals "
+        f"{BEST} in cross-validation by artist, {len(runs)} of {FOLDS} folds ({where}): median sdr_bsseval of vocals "
         f"**{main['median']:.2f}** [{main['q25']:.2f}, {main['q75']:.2f}] dB over {scores['track'].nunique()} songs, "
         "each scored by the fold that did not train on its artist."
     )
@@ -155,7 +166,6 @@ def line(
 
     main = summary(scores)
     runs = sorted(scores["run"].unique())
-    minutes = facts["cpu_min"].reindex(runs).mean()
     cells = [
         f"**{name}**" if name in MENU else name,
         "—" if name in REFERENCES else str(len(runs)),
@@ -165,9 +175,18 @@ def line(
         "—" if test is None else f"{test.median_difference:+.2f} [{test.interval[0]:+.2f}, {test.interval[1]:+.2f}]",
         "—" if corrected is None or test is None else f"{corrected:.2g} {mark(test, corrected)}".strip(),
         "—" if test is None or test.method_interval is None else "[{:+.2f}, {:+.2f}]".format(*test.method_interval),
-        "—" if pd.isna(minutes) else f"{minutes:.1f}",
+        minutes(facts.reindex(runs)),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
+
+
+def minutes(facts: pd.DataFrame) -> str:
+    """The mean CPU minutes of the runs, or those of the GPU that they were trained on."""
+    if facts["cpu_min"].isna().all():
+        return "—"
+    if (facts["device"] == "cpu").all():
+        return f"{facts['cpu_min'].mean():.1f}"
+    return f"{facts['minutes'].mean():.1f} on a GPU"
 
 
 def mark(test: Comparison, corrected: float) -> str:

@@ -171,7 +171,7 @@ _add(
         epochs=15,
         max_segment_s=6.0,
         default_week=True,
-        t4_step_s=1.1,
+        t4_step_s=2.2,
     )
 )
 _add(

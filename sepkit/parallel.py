@@ -4,8 +4,13 @@ Inside `joblib.parallel_config(backend="dask")` the same calls go to the cluster
 to see the same folders.
 """
 
+import fcntl
+import os
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from joblib import Parallel
@@ -21,3 +26,22 @@ def spread(calls: Iterable[Any], *, n_jobs: int | None = -1, ahead: str = "2*n_j
         # and under "warnings are errors" the warning would end the thread that all results wait for
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
         yield from Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=ahead)(calls)
+
+
+def import_librosa() -> ModuleType:
+    """librosa, ready for onsets; in processes that begin together, first in one of them, then in all others.
+
+    Its first import on a machine compiles functions with numba into a cache on the disk.  Processes
+    that do so at one time can leave halves that don't belong together, on which every later import
+    crashes with a segmentation fault (numba/numba#10128).
+    """
+    lock = Path(tempfile.gettempdir()) / f"sepkit-librosa-{os.getuid()}.lock"
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # another one compiles or reads; readers don't wait for each other
+            fcntl.flock(file, fcntl.LOCK_SH)
+        import librosa
+
+        librosa.onset.onset_detect  # noqa: B018  loaded at first touch, with all that is compiled
+    return librosa

@@ -25,7 +25,7 @@ class Profile:
     learning_rate: of rows that name none; None leaves it to the plan.
     remix: share of the training clips whose stems come from two songs.
     cache_kind: wave or stft, what training reads (day 1 measures both).
-    bfloat16: whether training on a CPU runs in mixed precision too, as it always does on a GPU.
+    bfloat16: whether training on a CPU that gains from it runs in mixed precision too, as it always does on a GPU.
     models: what changes in a network, by its name, whichever row trains it; a row's own settings go before.
     rows: what changes in single rows of the menu, and in the ablations of these:
         {row: {"training": …, "start_from": …}}.
@@ -104,7 +104,8 @@ PROFILES = {
         reduced=(
             "9 minutes of music; 10 steps an epoch (H and Best 40 on clips of 3 s in batches of 4, A 10 in batches of 2), "
             "as many epochs as 20 minutes of one core allow, learning rates of 1e-3 to 3e-3, no early stopping (an "
-            "epoch is too short to judge), half of the clips remixed from two songs (Best all), bfloat16 mixed on a CPU"
+            "epoch is too short to judge), half of the clips remixed from two songs (Best all), bfloat16 mixed on a CPU "
+            "that gains from it"
         ),
         steps_per_epoch=10,
         valid_segments=1,

@@ -31,7 +31,7 @@ class Experiment:
     ema: decay of the average of the weights that is validated and kept; None keeps the last ones.
     default_week: whether a week of 8 GPU-hours holds it where nobody picks.
     variant_of: of an ablation, the row that it changes, whose settings in a profile hold for it too.
-    t4_step_s: seconds of a step of the full profile on a T4, estimated from its operations.
+    t4_step_s: seconds of a step of the full profile on a T4, estimated from its operations, or from an H100's time (A).
     """
 
     name: str

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sepkit.data.resampling import resample
 from sepkit.evaluation.filters import Array
+from sepkit.parallel import import_librosa
 
 RATE = 44100  # Hz, at which onsets are found
 MARGIN = 4096  # mirrored samples at both ends: librosa puts zeros beyond, whose edges are onsets to it
@@ -34,8 +35,6 @@ def at_onsets(target: Array, sample_rate: int = RATE) -> NDArray[np.bool_]:
         >>> int(near.sum()), bool(near[20000:21500].all()), bool(near[22205:].any())
         (2205, True, False)
     """
-    import librosa  # slow to import
-
     length = target.shape[1]
     near = np.zeros(length, bool)
     mono = target.sum(axis=0)
@@ -44,7 +43,7 @@ def at_onsets(target: Array, sample_rate: int = RATE) -> NDArray[np.bool_]:
         return near
     mono = resample(mono / peak, sample_rate, RATE).astype(np.float32)
     mirrored = np.pad(mono, MARGIN, mode="reflect")
-    found = librosa.onset.onset_detect(y=mirrored, sr=RATE, units="samples") - MARGIN
+    found = import_librosa().onset.onset_detect(y=mirrored, sr=RATE, units="samples") - MARGIN
 
     window, lead = round(WINDOW_S * sample_rate), round(LEAD_S * sample_rate)
     energy = np.einsum("ct,ct->t", target, target)

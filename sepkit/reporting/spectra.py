@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sepkit.errors import SepkitError
+from sepkit.parallel import import_librosa
 from sepkit.reporting.canvas import Picture, cycle, plain
 from sepkit.reporting.player import as_clip
 
@@ -31,8 +32,7 @@ def spectrograms(
     """
     if not clips:
         raise SepkitError("expected at least one clip to draw, got none.")
-    import librosa  # slow to import
-
+    librosa = import_librosa()
     # about 46 ms of window, whatever the rate
     n_fft = 2 ** round(np.log2(0.0464 * sample_rate))
     top = min(max_hz, sample_rate / 2)

@@ -108,7 +108,7 @@ def _fit(
 ) -> None:
     training = config["training"]
     task, loader, valid_loader = prepare(config, cache, device, start)
-    checkpoint = newest(run)
+    checkpoint, computing = newest(run), precision(device, bfloat16=training["bfloat16"])
     if checkpoint is not None:  # Lightning says it too late, when workers have drawn their first batches
         batches: Any = loader.batch_sampler
         batches.sampler.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
@@ -118,7 +118,7 @@ def _fit(
     trainer = L.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,
-        precision=precision(device, bfloat16=training["bfloat16"]),
+        precision=computing,
         max_epochs=training["epochs"],
         callbacks=[*averaging, Recorder(run, device_name(device)), stopping, keeper],
         plugins=[AtomicCheckpointIO()],
@@ -129,7 +129,12 @@ def _fit(
         use_distributed_sampler=False,
         default_root_dir=run.path,
     )
-    run.write_status(state="running", device=device_name(device), started=time.strftime("%Y-%m-%dT%H:%M:%S"))
+    run.write_status(
+        state="running",
+        device=device_name(device),
+        precision=computing,
+        started=time.strftime("%Y-%m-%dT%H:%M:%S"),
+    )
     try:
         trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as error:  # what Lightning makes of Ctrl-C
@@ -153,6 +158,7 @@ def _fit(
         gpu_min=round(float(history["seconds"].sum()) / 60, 3) if torch.cuda.is_available() else 0.0,
         vram_mib=int(history["vram_mib"].max()),
         device=device_name(device),
+        precision=computing,
         parameters=sum(parameter.numel() for parameter in task.parameters()),
     )
     print(

@@ -40,7 +40,11 @@ def elsewhere(preview, helpers, tmp_path, monkeypatch):
     for name in ("SCORES", "RUNS"):
         monkeypatch.setattr(preview, name, tmp_path / f"{name.lower()}.csv")
     pd.concat(tables).to_csv(preview.SCORES, index=False)
-    facts = [{"run": run["run"].iloc[0], "cpu_min": 20.0 + number} for number, run in enumerate(runs[:4])]
+    facts = [
+        {"run": run["run"].iloc[0], "cpu_min": 20.0 + number, "minutes": 3.0, "device": "cpu"}
+        for number, run in enumerate(runs[:4])
+    ]
+    facts[3]["device"] = "T4"
     pd.DataFrame(facts).reindex(columns=["run", *preview.FACTS]).to_csv(preview.RUNS, index=False)
     (tmp_path / "README.md").write_text(BETWEEN.format(preview.BEGIN, preview.END))
     return runs
@@ -74,6 +78,7 @@ def test_table_says_medians_tests_and_minutes(preview, elsewhere):
     assert c[7].startswith(f"{test.median_difference:+.2f}")
     assert c[8] == f"{corrected['C']:.2g} ✓"
     assert "✓" not in d[8] and "▼" not in d[8]
+    assert d[-1] == "3.0 on a GPU"
     assert mixture[1] == "—" and mixture[-1] == "—"
 
 
@@ -112,13 +117,16 @@ def test_best_is_set_against_openunmixs_recipe_and_out_of_fold(preview, elsewher
     ]
     scores = pd.concat([preview.kept(preview.SCORES), *map(preview.wide, more)])
     scores.to_csv(preview.SCORES, index=False)
+    facts = preview.kept(preview.RUNS)
+    fold = pd.DataFrame([{"run": "Best-s0-f1", "cpu_min": 1.0, "minutes": 2.0, "device": "T4"}])
+    pd.concat([facts, fold]).to_csv(preview.RUNS, index=False)
     todo, *sentences = preview.readme_table().split("\n\n")[1:]
     assert todo.startswith("Not trained yet: C2, D-pitch")
     assert not {"Base", "UMX", "F", "Best"} & set(todo.strip(".").replace(":", ",").split(", "))
     found = compare_scores(more[0], more[1])
     assert sentences[0] == f"{found.sentence}\n{found.method_sentence}"
     median = np.median(helpers.base_db[:4] + 3)
-    assert "1 of 3 folds" in sentences[1]
+    assert "1 of 3 folds (T4)" in sentences[1]
     assert f"**{median:.2f}**" in sentences[1]
     assert "over 4 songs" in sentences[1]
 
@@ -133,12 +141,23 @@ def test_every_row_of_a_week_is_kept_base_and_best_with_three_seeds(preview):
     trained = {name for name in week_rows() if MENU[name].start_from is None}  # F needs umxhq's weights
     assert set(seeds.index) >= {*trained, *REFERENCES}
     assert (seeds[["Base", "Best"]] >= 3).all()
+    assert {"Base-2048", "Base-4096"} <= set(seeds.index)
+
+
+def test_bests_folds_are_kept_and_score_every_song_of_train_once(preview):
+    scores = preview.kept(preview.SCORES)
+    songs = scores[scores["fold"].notna() & (scores["source"] == "vocals")]
+    assert set(songs["run"]) == {"Best-s0-f0", "Best-s0-f1", "Best-s0-f2"}
+    assert songs["track"].is_unique and len(songs) == 94
+    artists = songs["track"].str.split(" - ").str[0]
+    assert (songs["fold"].groupby(artists).nunique() == 1).all()
 
 
 def test_what_is_kept_was_trained_for_the_same_minutes_and_scored_on_all_songs(preview):
     scores, facts = preview.kept(preview.SCORES), preview.kept(preview.RUNS).set_index("run")
     whole = scores[scores["fold"].isna()]
     assert (whole.groupby("run")["track"].nunique() == 50).all()
-    minutes = facts["cpu_min"].dropna()
-    assert set(minutes.index) == set(scores["run"]) - set(REFERENCES)
+    trained = facts[facts["epochs"] > 0]
+    assert set(trained.index) == set(scores["run"]) - set(REFERENCES)
+    minutes = trained.loc[trained["device"] == "cpu", "cpu_min"]  # a GPU's run has a CPU run's epochs
     assert minutes.between(16, 24).all(), minutes.to_dict()
