@@ -1,6 +1,6 @@
 """Real songs: trains and scores rows of the menu on the preview; README's table from the scores that are kept.
 
-    python benchmarks/preview.py --data SONGS --root ROOT --rows Base,H --seeds 0,1 [--folds none,0,1,2] [--jobs 2]
+    python benchmarks/preview.py --data SONGS --root ROOT --rows Base,H --seeds 0,1 [--folds none,0,1,2] [--jobs 2] [--device cuda]
     python benchmarks/preview.py --table
 
 The first line reproduces: it trains what is not trained under ROOT, scores it and prints each run beside
@@ -31,16 +31,8 @@ PLACE = Path(__file__).parent.parent
 SCORES, RUNS = PLACE / "docs/preview/scores.csv", PLACE / "docs/preview/runs.csv"
 OF_A_LINE = ["run", "experiment", "seed", "fold", "protocol", "accompaniment", "track", "source"]
 FACTS = [
-    "epochs",
-    "best_epoch",
-    "best_sdr",
-    "minutes",
-    "cpu_min",
-    "parameters",
-    "stopped",
-    "device",
-    "precision",
-]
+    "epochs", "best_epoch", "best_sdr", "minutes", "cpu_min", "parameters", "stopped", "device", "precision",
+]  # fmt: skip
 BEST, RECIPE = "Best", "UMX"  # the menu's answer, and what a user would train without sepkit
 BEGIN, END = "<!-- preview table, by benchmarks/preview.py -->\n", "<!-- end of the preview table -->\n"
 
@@ -76,7 +68,7 @@ def measure(arguments: argparse.Namespace) -> None:
             seeds=arguments.seeds,
             folds=arguments.folds,
             n_jobs=arguments.jobs,
-            device="cpu",
+            device=arguments.device,
             **where,
         )
         root = Root.open(arguments.root, "preview")
@@ -219,6 +211,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=numbers, default=[0])
     parser.add_argument("--folds", type=numbers, default=[None])
     parser.add_argument("--jobs", type=int)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()

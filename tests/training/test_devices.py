@@ -26,7 +26,7 @@ def processor(monkeypatch):
 
 @pytest.mark.parametrize(
     ("times", "wanted", "expected"),
-    [(0.3, True, "bf16-mixed"), (0.3, False, "32-true"), (1.0, True, "32-true"), (57.0, True, "32-true")],
+    [(0.3, True, "bf16-mixed"), (0.3, False, "32-true"), (1.2, True, "32-true"), (57.0, True, "32-true")],
 )
 def test_bfloat16_where_it_is_wanted_and_pays(processor, times, wanted, expected):
     processor(times)
