@@ -20,10 +20,11 @@ from sepkit.data.cache import Cache
 from sepkit.errors import UsageError
 from sepkit.models.mask import magnitude_statistics
 from sepkit.storage import Run
-from sepkit.training.checkpoints import AtomicCheckpointIO, BestAndLast, load_checkpoint, newest
+from sepkit.training.checkpoints import load_checkpoint, newest
 from sepkit.training.devices import device_name, kept_memory, one_thread, precision
 from sepkit.training.loop import Recorder, SeparationTask
 from sepkit.training.losses import make_loss
+from sepkit.training.saving import AtomicCheckpointIO, BestAndLast
 
 
 def build_model(config: dict[str, Any], cache: Cache) -> Any:

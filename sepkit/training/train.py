@@ -34,7 +34,6 @@ from sepkit.settings import Experiment, resolve
 from sepkit.storage import Root, Run, write_json
 from sepkit.training.checkpoints import kept, load_model, take_weights
 from sepkit.training.devices import pick_device
-from sepkit.training.fit import fit
 
 # losses that a cache of magnitudes is enough for
 ON_MAGNITUDES = ("magnitude_l1", "magnitude_mse")
@@ -98,6 +97,8 @@ def train(
             )
             take_weights(run, other)
         else:
+            from sepkit.training.fit import fit  # with Lightning, which takes seconds to import
+
             fit(run, config, cache, device, start)
     return run
 

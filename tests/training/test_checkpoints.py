@@ -11,12 +11,8 @@ from sepkit.models.weights import load_weights
 from sepkit.profiles import PROFILES
 from sepkit.settings import resolve
 from sepkit.storage import Root, write_json
-from sepkit.training.checkpoints import (
-    AtomicCheckpointIO,
-    load_checkpoint,
-    load_model,
-    newest,
-)
+from sepkit.training.checkpoints import load_checkpoint, load_model, newest
+from sepkit.training.saving import AtomicCheckpointIO
 
 SETTINGS = {"name": "openunmix-small", "hidden_size": 16}
 

@@ -12,7 +12,8 @@ from sepkit.experiments import MENU
 from sepkit.profiles import PROFILES
 from sepkit.settings import resolve
 from sepkit.storage import Root, write_json
-from sepkit.training.checkpoints import AtomicCheckpointIO, load_checkpoint, load_model
+from sepkit.training.checkpoints import load_checkpoint, load_model
+from sepkit.training.saving import AtomicCheckpointIO
 from sepkit.training.train import train, training_cache
 
 NARROW = {
