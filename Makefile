@@ -25,6 +25,7 @@ lint: setup
 
 bench: setup
 	$(PY) benchmarks/bench_loader.py
+	$(PY) benchmarks/bench_augment.py
 	$(PY) benchmarks/bench_bss_eval.py
 
 clean:

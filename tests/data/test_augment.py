@@ -1,7 +1,6 @@
 """Pitch and tempo against answers known beforehand: tones, clicks, and librosa's phase vocoder."""
 
 import math
-import time
 
 import librosa
 import numpy as np
@@ -183,14 +182,3 @@ def test_nothing_asked_for_is_nothing_done_and_wrong_settings_are_refused():
     for settings in ({"tempo": 1.0}, {"pitch_semitones": -2}, {"probability": 1.5}):
         with pytest.raises(UsageError, match=next(iter(settings))):
             make_augment(settings)
-
-
-def test_a_clip_of_six_seconds_costs_less_than_a_tenth_of_its_training_step():
-    """A Base step takes 3.7 s of one core for 8 clips: 46 ms a clip may go here."""
-    sources = noise(seconds=6.0)
-    spent = []
-    for _ in range(5):
-        start = time.process_time()
-        change(sources, RATE, semitones=1.9, tempo=1.07)
-        spent.append(time.process_time() - start)
-    assert min(spent) < 0.046
