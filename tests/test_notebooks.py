@@ -1,7 +1,7 @@
 """The seven notebooks: their form, a whole week on small songs, and nbval on the cells that are stable.
 
-The week runs once, headless, with the demo profile on a few short songs.  `empty_cells` is the check
-by which a notebook fails whose cells ran without an error and did nothing.
+The week runs once, headless, with the demo profile's rows and networks on a few short songs and for an eighth
+of its steps.  `empty_cells` is the check by which a notebook fails whose cells ran without an error and did nothing.
 """
 
 import json
@@ -102,11 +102,30 @@ def songs(tmp_path_factory):
     )
 
 
+# found by every Python process whose PYTHONPATH leads to it: kernels, and their workers
+SHORT = """
+from dataclasses import replace
+from sepkit.profiles import PROFILES
+
+PROFILES["demo"] = replace(PROFILES["demo"], epochs=4, steps_per_epoch=5)
+"""
+
+
 @pytest.fixture(scope="module")
-def root(songs, tmp_path_factory):
+def short_demo(tmp_path_factory):
+    """The PYTHONPATH with which the demo profile trains an eighth as long."""
+    folder = tmp_path_factory.mktemp("short")
+    (folder / "sitecustomize.py").write_text(SHORT)
+    return f"{folder}{os.pathsep}{FOLDER.parent}"
+
+
+@pytest.fixture(scope="module")
+def root(songs, short_demo, tmp_path_factory):
     """A root after a whole headless week on small songs."""
     root = tmp_path_factory.mktemp("root")
-    sepkit.week(profile="demo", data=songs, root=root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", short_demo)
+        sepkit.week(profile="demo", data=songs, root=root)
     return root
 
 
@@ -143,6 +162,7 @@ def test_the_week_leaves_scored_runs_a_scoreboard_and_a_report(root):
     rows = {*sepkit.experiments.week_rows(), "Base-4", "A-4"}  # the last two on day 4
     expected = {f"{row}-s0" for row in rows} | {f"Base-s0-f{fold}" for fold in range(3)}
     assert expected | {"mixture", "oracle"} == set(runs)
+    assert runs["Base-s0"].status["epochs"] == 4
     for run in runs.values():
         assert run.finished
         assert run.scores()["track"].nunique() > 0
@@ -180,14 +200,14 @@ def test_a_notebook_that_does_nothing_fails_the_check(tmp_path):
 
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("figsize", ["6.4,4.8", "3,2"])
-def test_stable_cells_give_their_stored_output(root, songs, tmp_path, figsize):
+def test_stable_cells_give_their_stored_output(root, songs, short_demo, tmp_path, figsize):
     """nbval with the runs in place, twice, with another default figure size the second time."""
     (tmp_path / "matplotlibrc").write_text(f"figure.figsize: {figsize}\n")
     checked = [FOLDER / f"{name}.ipynb" for name in ("day1_baseline", "day3_phase_augment")]
     environment = {
         "PATH": str(Path(sys.executable).parent), "HOME": str(tmp_path), "MATPLOTLIBRC": str(tmp_path),
         "SEPKIT_PROFILE": "demo", "SEPKIT_DATA": str(songs), "SEPKIT_ROOT": str(root), "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(FOLDER.parent),
+        "PYTHONPATH": short_demo,
     }  # fmt: skip
     command = [
         sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-sanitize-with", "tests/nbval_sanitize.cfg",
