@@ -1,7 +1,7 @@
 """Work over many tracks or runs: joblib, on this machine's cores or on a dask cluster.
 
 Inside `joblib.parallel_config(backend="dask")` the same calls go to the cluster, whose workers have
-to see the same folders.
+to see the same folders.  What workers that begin together must not do at one time is here too.
 """
 
 import fcntl
