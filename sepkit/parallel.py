@@ -9,6 +9,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ def spread(calls: Iterable[Any], *, n_jobs: int | None = -1, ahead: str = "2*n_j
         yield from Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=ahead)(calls)
 
 
+@cache
 def import_librosa() -> ModuleType:
     """librosa, ready for onsets; in processes that begin together, first in one of them, then in all others.
 

@@ -12,7 +12,9 @@ from sepkit.parallel import import_librosa
 @pytest.fixture
 def lock(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    import_librosa.cache_clear()  # as in a process that has not called it
     import_librosa()
+    import_librosa.cache_clear()
     (path,) = tmp_path.glob("sepkit-librosa-*.lock")
     with path.open("w") as file:
         yield file

@@ -2,6 +2,7 @@
 
 import ctypes
 import time
+import timeit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -48,12 +49,8 @@ def gains_from_bfloat16() -> bool:
 
 def _product_seconds(dtype: torch.dtype) -> float:
     """CPU seconds of a product of two 256 × 256 matrices, the least of five."""
-    matrix, seconds = torch.ones(256, 256, dtype=dtype), []
-    for _ in range(5):
-        start = time.process_time()
-        matrix @ matrix
-        seconds.append(time.process_time() - start)
-    return min(seconds)
+    matrix = torch.ones(256, 256, dtype=dtype)
+    return min(timeit.repeat(lambda: matrix @ matrix, timer=time.process_time, number=1, repeat=5))
 
 
 def autocast(device: str, *, bfloat16: bool) -> torch.autocast:

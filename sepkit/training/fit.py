@@ -110,6 +110,7 @@ def _fit(
     training = config["training"]
     task, loader, valid_loader = prepare(config, cache, device, start)
     checkpoint, computing = newest(run), precision(device, bfloat16=training["bfloat16"])
+    where = {"device": device_name(device), "precision": computing}
     if checkpoint is not None:  # Lightning says it too late, when workers have drawn their first batches
         batches: Any = loader.batch_sampler
         batches.sampler.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
@@ -121,7 +122,7 @@ def _fit(
         devices=1,
         precision=computing,
         max_epochs=training["epochs"],
-        callbacks=[*averaging, Recorder(run, device_name(device)), stopping, keeper],
+        callbacks=[*averaging, Recorder(run, where["device"]), stopping, keeper],
         plugins=[AtomicCheckpointIO()],
         logger=False,
         enable_progress_bar=False,
@@ -130,18 +131,13 @@ def _fit(
         use_distributed_sampler=False,
         default_root_dir=run.path,
     )
-    run.write_status(
-        state="running",
-        device=device_name(device),
-        precision=computing,
-        started=time.strftime("%Y-%m-%dT%H:%M:%S"),
-    )
+    run.write_status(state="running", **where, started=time.strftime("%Y-%m-%dT%H:%M:%S"))
     try:
         trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as error:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from error
     except Exception as error:
-        run.write_status(state="failed", device=device_name(device), reason=str(error))
+        run.write_status(state="failed", **where, reason=str(error))
         raise
     history = run.history()
     early = stopping.stopped_epoch > 0 and len(history) < training["epochs"]
@@ -158,8 +154,7 @@ def _fit(
         cpu_min=round(float(history["cpu_seconds"].sum()) / 60, 3),
         gpu_min=round(float(history["seconds"].sum()) / 60, 3) if torch.cuda.is_available() else 0.0,
         vram_mib=int(history["vram_mib"].max()),
-        device=device_name(device),
-        precision=computing,
+        **where,
         parameters=sum(parameter.numel() for parameter in task.parameters()),
     )
     print(
