@@ -19,14 +19,13 @@ from joblib import Parallel, delayed
 from sepkit.data.build import build_cache
 from sepkit.data.cache import Cache, CacheSettings
 from sepkit.data.locate import locate_songs
-from sepkit.data.resampling import resample
+from sepkit.devices import one_thread
+from sepkit.dsp import STFT, resample
 from sepkit.evaluation.estimators import oracle_estimate
 from sepkit.evaluation.evaluate import SCORE_RATE, song_audio
 from sepkit.evaluation.metrics import score_track
-from sepkit.models.stft import STFT
 from sepkit.profiles import get_profile
 from sepkit.storage import Root
-from sepkit.training.devices import one_thread
 
 BAND_HZ = 16000
 Stems = dict[str, np.ndarray]

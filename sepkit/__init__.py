@@ -9,25 +9,25 @@ import importlib
 from typing import Any
 
 _CALLS = {
-    "doctor": "sepkit.checkup",
-    "demo": "sepkit.commands",
-    "cache": "sepkit.commands",
+    "doctor": "sepkit.commands.doctor",
+    "demo": "sepkit.commands.small",
+    "cache": "sepkit.commands.small",
     "train": "sepkit.training.train",
     "train_many": "sepkit.training.train",
-    "grid": "sepkit.grids",
-    "out_of_fold": "sepkit.grids",
+    "grid": "sepkit.commands.grid",
+    "out_of_fold": "sepkit.commands.grid",
     "equal_epochs": "sepkit.training.equal",
     "evaluate": "sepkit.evaluation.evaluate",
     "reference": "sepkit.evaluation.evaluate",
     "estimates": "sepkit.evaluation.evaluate",
-    "separate": "sepkit.commands",
-    "compare": "sepkit.commands",
+    "separate": "sepkit.commands.small",
+    "compare": "sepkit.commands.small",
     "scoreboard": "sepkit.reporting.scoreboard",
     "report": "sepkit.reporting.report",
     "player": "sepkit.reporting.player",
-    "budget": "sepkit.training.budget",
-    "plan": "sepkit.training.budget",
-    "week": "sepkit.headless",
+    "budget": "sepkit.storage.ledger",
+    "plan": "sepkit.training.plan",
+    "week": "sepkit.commands.week",
 }
 _MODULES = ("data", "evaluation", "experiments", "models", "profiles", "reporting", "storage", "training")
 

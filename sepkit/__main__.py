@@ -161,7 +161,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "report":
             print(sepkit.report(args.root, args.profile))
         case "budget":
-            from sepkit.training.budget import WEEK_HOURS, hours_left
+            from sepkit.storage import WEEK_HOURS, hours_left
 
             _print_table(sepkit.budget(args.root, args.profile))
             print(f"GPU hours left: {hours_left(args.root, args.profile):.2f} of {WEEK_HOURS:g}")

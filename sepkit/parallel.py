@@ -1,20 +1,27 @@
-"""Work over many tracks or runs: joblib, on this machine's cores or on a dask cluster.
+"""Work over many tracks or runs: joblib, on this machine's cores or on a dask cluster, and its progress.
 
 Inside `joblib.parallel_config(backend="dask")` the same calls go to the cluster, whose workers have
 to see the same folders.  What workers that begin together must not do at one time is here too.
+
+Progress is a bar on a terminal and one plain line an item anywhere else: a notebook that is executed
+headless keeps every line that is printed.
 """
 
 import fcntl
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from joblib import Parallel
+from tqdm import tqdm
+
+Item = TypeVar("Item")
 
 
 def spread(calls: Iterable[Any], *, n_jobs: int | None = -1, ahead: str = "2*n_jobs") -> Iterator[Any]:
@@ -27,6 +34,20 @@ def spread(calls: Iterable[Any], *, n_jobs: int | None = -1, ahead: str = "2*n_j
         # and under "warnings are errors" the warning would end the thread that all results wait for
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
         yield from Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=ahead)(calls)
+
+
+def on_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+def progress(items: Iterable[Item], *, doing: str, total: int, name=str) -> Iterator[Item]:
+    """Passes `items` on; shows `doing`, how many are done, and `name(item)` for each."""
+    if on_terminal():
+        yield from tqdm(items, desc=doing, total=total, leave=False)
+        return
+    for number, item in enumerate(items, 1):
+        yield item
+        print(f"{doing} {number}/{total} {name(item)}", flush=True)
 
 
 @cache

@@ -147,7 +147,7 @@ def test_the_module_runs_as_a_program(tmp_path):
 
 
 def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sepkit.training.budget.pick_device", lambda device: "cpu")
+    monkeypatch.setattr("sepkit.training.plan.pick_device", lambda device: "cpu")
     root = Root.open(tmp_path, "full")
     assert main(["budget", "--root", str(tmp_path)]) == 0
     assert "nothing yet" in capsys.readouterr().out

@@ -15,8 +15,8 @@ import nbformat
 import pytest
 
 import sepkit
+from sepkit.commands.week import DAYS, execute, parameter_names
 from sepkit.data.demo import make_demo_songs
-from sepkit.headless import DAYS, execute, parameter_names
 from sepkit.storage import Root
 
 FOLDER = Path(__file__).parents[1] / "notebooks"

@@ -17,11 +17,10 @@ from joblib import delayed
 
 from sepkit.data.cache import ACTIVITY_S, Cache, CacheSettings, track_file
 from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
-from sepkit.data.resampling import resample
 from sepkit.data.songs import STEMS, SongFolder, Track, accompaniment, import_musdb, read_song
+from sepkit.dsp import resample
 from sepkit.errors import SepkitError
-from sepkit.parallel import spread
-from sepkit.progress import progress
+from sepkit.parallel import progress, spread
 from sepkit.storage import Root, read_json, remove_leftovers, write_json, writing
 
 FORMAT = 2
@@ -168,7 +167,7 @@ def _write_magnitudes(out: h5py.File, sources: np.ndarray, settings: CacheSettin
     """|STFT| of the summed sources and of each, a few seconds a chunk; |X| stays below n_fft / 2 · peak."""
     import torch
 
-    from sepkit.models.stft import STFT  # as the networks compute it
+    from sepkit.dsp import STFT  # as the networks compute it
 
     stft = STFT(settings.n_fft, settings.hop_length)
     stack = torch.from_numpy(np.concatenate([sources.sum(axis=0, keepdims=True), sources]))

@@ -14,7 +14,7 @@ from sepkit.data.batches import FixedClips, TrainingClips, read_clip
 from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings
 from sepkit.data.songs import SongFolder
-from sepkit.models.stft import STFT
+from sepkit.dsp import STFT
 from sepkit.profiles import Profile
 from sepkit.storage import Root
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from sepkit.dsp import STFT
 from sepkit.models.separation import separate
-from sepkit.models.stft import STFT
 from sepkit.storage import Run
-from sepkit.training.checkpoints import load_model
+from sepkit.storage.checkpoints import load_model
 
 SCORE_RATE = 44100
 # each signal {source: (channel, time)} or (channel, time), at SCORE_RATE

@@ -29,6 +29,7 @@ from sepkit.data.build import build_cache
 from sepkit.data.cache import Cache, CacheSettings, cache_sources
 from sepkit.data.check import require_headers
 from sepkit.data.locate import locate_songs
+from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.estimators import (
     SCORE_RATE,
@@ -40,11 +41,9 @@ from sepkit.evaluation.estimators import (
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS, PROTOCOLS, prepare, score_windows
 from sepkit.evaluation.sides import REFERENCES
 from sepkit.models import refuse_contaminated
-from sepkit.parallel import spread
+from sepkit.parallel import progress, spread
 from sepkit.profiles import Profile, get_profile
-from sepkit.progress import progress
 from sepkit.storage import SCORE_DECIMALS, Root, Run, read_scores, write_csv, write_json
-from sepkit.training.devices import device_name, one_thread, pick_device
 
 COLUMNS = [
     "run", "experiment", "seed", "fold", "track", "source", "metric", "value",

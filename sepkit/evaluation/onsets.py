@@ -15,7 +15,7 @@ that sounds steadily has onsets too, in its fluctuations.
 import numpy as np
 from numpy.typing import NDArray
 
-from sepkit.data.resampling import resample
+from sepkit.dsp import resample
 from sepkit.evaluation.filters import Array
 from sepkit.parallel import import_librosa
 

@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 
 from sepkit import models
+from sepkit.devices import pick_device
 from sepkit.evaluation.evaluate import ModelEstimate, reference, score_songs, scoring_songs
 from sepkit.evaluation.statistics import summary
 from sepkit.profiles import Profile
 from sepkit.storage import Root
-from sepkit.training.devices import pick_device
 
 PUBLISHED = (
     "6.25 dB (four stems, Wiener filter; Stöter et al. 2019), 5.4 to 5.6 dB for vocals with the residual"

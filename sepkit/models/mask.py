@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from sepkit.dsp import STFT
 from sepkit.errors import UsageError
-from sepkit.models.stft import STFT
 
 
 class MaskModel(nn.Module):

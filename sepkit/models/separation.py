@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sepkit.data.resampling import resample
+from sepkit.dsp import resample
 from sepkit.errors import SepkitError
 
 CHUNK_S = 24.0

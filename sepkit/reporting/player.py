@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from sepkit.data.resampling import resample
+from sepkit.dsp import resample
 from sepkit.errors import SepkitError
 
 MAX_SECONDS = 10.0

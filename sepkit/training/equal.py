@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 
 from sepkit.data.folds import split_songs
+from sepkit.devices import autocast, kept_memory, one_thread, pick_device
 from sepkit.errors import UsageError
 from sepkit.experiments import get_experiment
+from sepkit.experiments.settings import Experiment, resolve
+from sepkit.parallel import progress
 from sepkit.profiles import Profile, get_profile
-from sepkit.progress import progress
-from sepkit.settings import Experiment, resolve
 from sepkit.storage import Root
-from sepkit.training.devices import autocast, kept_memory, one_thread, pick_device
 from sepkit.training.fit import prepare, quiet_lightning
 from sepkit.training.train import training_cache
 

@@ -17,11 +17,11 @@ from sepkit import models
 from sepkit.data.augment import make_augment
 from sepkit.data.batches import FixedClips, TrainingClips, training_loader
 from sepkit.data.cache import Cache
+from sepkit.devices import device_name, kept_memory, one_thread, precision
 from sepkit.errors import UsageError
 from sepkit.models.mask import magnitude_statistics
 from sepkit.storage import Run
-from sepkit.training.checkpoints import load_checkpoint, newest
-from sepkit.training.devices import device_name, kept_memory, one_thread, precision
+from sepkit.storage.checkpoints import load_checkpoint, newest
 from sepkit.training.loop import Recorder, SeparationTask
 from sepkit.training.losses import make_loss
 from sepkit.training.saving import AtomicCheckpointIO, BestAndLast

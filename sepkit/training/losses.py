@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sepkit.dsp import STFT
 from sepkit.errors import UsageError
-from sepkit.models.stft import STFT
 from sepkit.training.estimate import Estimate
 
 Loss = Callable[[Estimate, Tensor], Tensor]

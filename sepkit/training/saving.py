@@ -10,10 +10,9 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from sepkit import sync
 from sepkit.errors import SepkitError
-from sepkit.storage import Run, writing
-from sepkit.training.checkpoints import kept, load_checkpoint
+from sepkit.storage import Run, drive, writing
+from sepkit.storage.checkpoints import kept, load_checkpoint
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -51,7 +50,7 @@ class BestAndLast(Checkpoint):
             trainer.save_checkpoint(self.run.best)
         trainer.save_checkpoint(self.run.last)
         if trainer.is_global_zero:
-            copied = sync.push(self.run.root, only=kept(self.run))
+            copied = drive.push(self.run.root, only=kept(self.run))
             if copied is not None and not copied.safe:
                 print(f"{self.run.name}: Drive: {copied}", flush=True)
 

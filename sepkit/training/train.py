@@ -18,22 +18,20 @@ from typing import Any
 import torch
 from joblib import delayed
 
-from sepkit import sync
 from sepkit.data.build import build_cache
 from sepkit.data.cache import Cache, CacheSettings, training_sources
 from sepkit.data.check import require_headers
 from sepkit.data.folds import split_songs
 from sepkit.data.locate import locate_songs
+from sepkit.devices import pick_device
 from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import get_experiment
+from sepkit.experiments.settings import Experiment, resolve
 from sepkit.models import umxhq
-from sepkit.parallel import spread
+from sepkit.parallel import progress, spread
 from sepkit.profiles import Profile, get_profile
-from sepkit.progress import progress
-from sepkit.settings import Experiment, resolve
-from sepkit.storage import Root, Run, write_json
-from sepkit.training.checkpoints import kept, load_model, take_weights
-from sepkit.training.devices import pick_device
+from sepkit.storage import Root, Run, drive, write_json
+from sepkit.storage.checkpoints import kept, load_model, take_weights
 
 # losses that a cache of magnitudes is enough for
 ON_MAGNITUDES = ("magnitude_l1", "magnitude_mse")
@@ -62,7 +60,7 @@ def train(
     root = Root.open(root, profile)
     settings = resolve(experiment, profile)
     run = root.run(run_name(experiment.name, seed, fold))
-    sync.pull(root, only=kept(run))  # a fresh machine goes on from the copy on Drive
+    drive.pull(root, only=kept(run))  # a fresh machine goes on from the copy on Drive
     if run.finished:
         _same_settings(run, settings)
         return run

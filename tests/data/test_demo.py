@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from sepkit.data import demo, demo_song, synth
+from sepkit.data.demo import song as demo_song
+from sepkit.data.demo import songs as demo
+from sepkit.data.demo import synth
 from sepkit.data.songs import find_songs
 from sepkit.errors import SepkitError, UsageError
 

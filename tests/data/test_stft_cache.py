@@ -10,9 +10,9 @@ from sepkit.data.batches import FixedClips, TrainingClips
 from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings, cache_gigabytes
 from sepkit.data.songs import find_songs
+from sepkit.dsp import STFT
 from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import MENU
-from sepkit.models.stft import STFT
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root
 from sepkit.training.train import train

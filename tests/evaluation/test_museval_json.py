@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sepkit.commands import compare
+from sepkit.commands.small import compare
 from sepkit.errors import SepkitError
 from sepkit.evaluation.evaluate import COLUMNS, FRAME_METRICS, frames_path
 from sepkit.evaluation.museval_json import NAMES, read_museval, write_museval

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from sepkit import models
+from sepkit.dsp import STFT
 from sepkit.errors import UsageError
 from sepkit.models.mask import magnitude_statistics
 from sepkit.models.openunmix_small import BOUNDS, Model, import_openunmix
-from sepkit.models.stft import STFT
 
 
 def noise(*shape, seed=0):

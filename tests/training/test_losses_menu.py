@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sepkit import models
+from sepkit.dsp import STFT
 from sepkit.errors import UsageError
-from sepkit.models.stft import STFT
 from sepkit.training.estimate import Estimate
 from sepkit.training.losses import LOSSES, frequency_weights, make_loss, phase_loss
 

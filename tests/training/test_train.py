@@ -21,7 +21,7 @@ from sepkit.data.batches import FixedClips, training_loader
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.metrics import sdr_global
 from sepkit.experiments import MENU
-from sepkit.training.checkpoints import load_model
+from sepkit.storage.checkpoints import load_model
 from sepkit.training.loop import SeparationTask, clip_sdr
 from sepkit.training.losses import make_loss
 from sepkit.training.saving import AtomicCheckpointIO

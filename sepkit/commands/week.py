@@ -1,0 +1,217 @@
+"""`week`: the seven notebooks through papermill, a line a day.
+
+An executed notebook appears under its own name only when all its cells have run; until then it is
+`<day>.running.ipynb`, and after a failure `<day>.failed.ipynb`, so an old result never looks fresh.
+"""
+
+import ast
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from sepkit.errors import SepkitError, UsageError
+from sepkit.experiments import picked_rows
+from sepkit.profiles import Profile, get_profile
+from sepkit.storage import Root
+
+DAYS = (
+    "day1_baseline",
+    "day2_finetune",
+    "day3_phase_augment",
+    "day4_demucs_tiny",
+    "day5_multitask_cv",
+    "day6_evaluate",
+    "day7_milestone",
+)
+CELL_TIMEOUT_S = None  # a training cell may take hours
+BAR_S = "60"  # seconds between two states of a bar: a notebook keeps every one that is drawn
+
+
+def week(
+    *,
+    profile: str | Profile | None = None,
+    data: Path | str | None = None,
+    root: Path | str | Root | None = None,
+    seed: int = 0,
+    days: Iterable[int] | None = None,
+    pick: Iterable[str] | None = None,
+    hours: float | None = None,
+    notebooks: Path | str | None = None,
+) -> list[Path]:
+    """Runs the notebooks (all, or `days`) headless and returns the executed files.
+
+    pick: rows of the menu that days 2 to 6 run; None as `sepkit.experiments.picked_rows` says.  hours: GPU hours of the week; rows that `plan` predicts beyond them are left out, and
+    that is said.
+
+    Raises SepkitError with day, cell and reason where a notebook fails; what ran before is kept, and
+    the same call goes on with what is missing, since finished runs are not trained again.
+    """
+    profile = get_profile(profile)
+    root = Root.open(root, profile)
+    folder = find_notebooks(notebooks)
+    numbers = sorted(set(days)) if days is not None else list(range(1, len(DAYS) + 1))
+    if not numbers or not set(numbers) <= set(range(1, len(DAYS) + 1)):
+        raise UsageError(f"Days are numbered 1 to {len(DAYS)}, got {numbers}.")
+    kernel = check_kernel()
+    parameters: dict[str, Any] = {"profile": profile.name, "root": str(root.path), "seed": seed}
+    if data is not None:
+        parameters["data"] = str(Path(data).expanduser().resolve())
+    chosen = choose(profile, pick, hours, root)
+    if chosen is not None:
+        parameters["pick"] = chosen
+    names = [DAYS[number - 1] for number in numbers]
+    for name in names:  # all of them before the first is run
+        check_parameters(folder / f"{name}.ipynb", parameters)
+    executed = []
+    for name in names:
+        start = time.perf_counter()
+        executed.append(execute(folder / f"{name}.ipynb", root.path / "week", parameters, kernel))
+        print(f"{name}: done in {time.perf_counter() - start:.0f} s, {executed[-1]}", flush=True)
+    return executed
+
+
+def choose(
+    profile: Profile, pick: Iterable[str] | None, hours: float | None, root: Root | None = None
+) -> list[str] | None:
+    """The rows to run, Base first, as far as `hours` reach, saying what is left out; None leaves it to the days."""
+    from sepkit.training.plan import plan
+
+    if pick is None and hours is None:
+        return None
+    names = list(dict.fromkeys(["Base", *picked_rows(pick, profile)]))
+    if hours is None:
+        return names
+    planned = plan(profile=profile, pick=names, hours=hours, root=root)
+    left_out = planned.loc[~planned["within"], "experiment"].tolist()
+    if left_out:
+        print(f"left out, beyond {hours:g} hours: {', '.join(left_out)}")
+    return planned.loc[planned["within"], "experiment"].tolist()
+
+
+def find_notebooks(folder: Path | str | None = None) -> Path:
+    """The folder of the notebooks: given, or beside the package, or under the current folder."""
+    places = [Path(folder)] if folder else [Path(__file__).parents[2] / "notebooks", Path("notebooks")]
+    for place in places:
+        if (place / f"{DAYS[0]}.ipynb").exists():
+            return place
+    raise SepkitError(
+        f"No {DAYS[0]}.ipynb in {' or '.join(map(str, places))}; run this in the project's folder."
+    )
+
+
+def check_kernel(name: str = "python3") -> str:
+    """`name`, when such a kernel is installed and speaks Python; SepkitError otherwise."""
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    try:
+        spec = KernelSpecManager().get_kernel_spec(name)
+    except NoSuchKernel as error:
+        raise SepkitError(f"There is no Jupyter kernel {name!r} here; pip install ipykernel.") from error
+    if spec.language != "python":
+        raise SepkitError(
+            f"The Jupyter kernel {name!r} speaks {spec.language}, not Python; reinstall ipykernel."
+        )
+    return name
+
+
+def parameter_names(path: Path) -> list[str]:
+    """Names assigned in the one cell tagged `parameters`; SepkitError where there is not exactly one."""
+    cells = nbformat.read(path, as_version=4).cells
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise SepkitError(f"{path.name} has {len(tagged)} cells tagged 'parameters', expected exactly one.")
+    targets: list[ast.expr] = []
+    for statement in ast.parse(tagged[0].source).body:
+        if isinstance(statement, ast.Assign):
+            targets += statement.targets
+        elif isinstance(statement, ast.AnnAssign):
+            targets.append(statement.target)
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def check_parameters(path: Path, parameters: Iterable[str]) -> None:
+    """SepkitError where the notebook would ignore one of `parameters`."""
+    known = parameter_names(path)
+    unknown = [name for name in parameters if name not in known]
+    if unknown:
+        raise SepkitError(
+            f"{path.name} has no parameter {', '.join(unknown)}; its cell tagged 'parameters' has {', '.join(known)}."
+        )
+
+
+def execute(path: Path, folder: Path, parameters: dict[str, Any], kernel: str = "python3") -> Path:
+    """Runs one notebook and returns the executed file; raises SepkitError with cell and reason."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    check_parameters(path, parameters)
+    folder.mkdir(parents=True, exist_ok=True)
+    done, running, failed = (folder / f"{path.stem}{end}.ipynb" for end in ("", ".running", ".failed"))
+    for old in (done, running, failed):
+        old.unlink(missing_ok=True)
+    try:
+        with kernel_environment():
+            papermill.execute_notebook(
+                str(path), str(running), parameters=parameters, kernel_name=kernel, language="python",
+                cwd=str(path.parent), progress_bar=False, log_output=False, execution_timeout=CELL_TIMEOUT_S,
+            )  # fmt: skip
+    except PapermillExecutionError as error:
+        running.replace(failed)
+        where, reason = _place(failed), f"{error.ename}: {error.evalue}"
+        raise SepkitError(f"{path.stem} stopped in {where}: {reason} (see {failed}).") from error
+    except RuntimeError as error:
+        where = "its start"
+        if running.exists():
+            running.replace(failed)
+            where = _place(failed)
+        dead = isinstance(error, DeadKernelError)
+        reason = "the kernel died (out of memory, or killed)" if dead else str(error)
+        raise SepkitError(
+            f"{path.stem} stopped in {where}: {reason}; {_saved(Root(folder.parent))}, "
+            f"and the same call goes on from there (see {failed})."
+        ) from error
+    running.replace(done)
+    return done
+
+
+@contextmanager
+def kernel_environment() -> Iterator[None]:
+    """Kernels started in here import this sepkit, and draw tqdm's bars, whoever's, once a minute."""
+    before = os.environ.copy()
+    os.environ.update(dict.fromkeys(("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"), BAR_S))
+    paths = [str(Path(__file__).parents[2]), before.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _place(path: Path) -> str:
+    """The code cell that was begun last, numbered from 1 as in the notebook as it was written.
+
+    papermill adds cells: the parameters that were given, and its own marks where a cell failed.
+    """
+    number, place = 0, "its start"
+    for cell in nbformat.read(path, as_version=4).cells:
+        if {"injected-parameters", "papermill-error-cell-tag"} & set(cell.metadata.get("tags", [])):
+            continue
+        number += 1
+        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("status") != "pending":
+            first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
+            place = f"cell {number} ({first})"
+    return place
+
+
+def _saved(root: Root) -> str:
+    """What is kept of the runs that are in work: the last epoch of each."""
+    runs = [run for run in root.runs() if run.status["state"] == "running"]
+    epochs = [f"{run.name} {len(run.history())}" for run in runs if (run.path / "history.csv").exists()]
+    return f"saved epochs: {', '.join(epochs)}" if epochs else "finished runs and songs are kept"

@@ -1,0 +1,67 @@
+"""STFT and resampling, the only ones of the package.
+
+The STFT: Hann window, centred frames with reflection at the ends, one-sided; always in float32, since
+half precision has no FFT on a CPU and only powers of two on a GPU.  Resampling is offline, a whole
+song at a time.
+"""
+
+from math import gcd
+
+import numpy as np
+import torch
+from scipy.signal import resample_poly
+from torch import Tensor, nn
+
+
+class STFT(nn.Module):
+    """waveform (…, time) <-> complex spectrum (…, freq, frame).
+
+    frames = 1 + time // hop_length; bins = n_fft // 2 + 1.  `inverse(forward(x), length)` gives x
+    back to 1e-6 for any length, also below one window.
+    """
+
+    window: Tensor
+
+    def __init__(self, n_fft: int = 1024, hop_length: int = 256) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, hop_length
+        # not persistent: a window is a setting, and settings live in the configuration
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    @property
+    def n_bins(self) -> int:
+        return self.n_fft // 2 + 1
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        with torch.autocast(waveform.device.type, enabled=False):
+            shape = waveform.shape
+            flat = waveform.float().reshape(-1, shape[-1])
+            if shape[-1] < self.n_fft:  # reflection needs more samples than half a window
+                flat = torch.nn.functional.pad(flat, (0, self.n_fft - shape[-1]))
+            spectrum = torch.stft(
+                flat, self.n_fft, self.hop_length, window=self.window.float(), return_complex=True
+            )
+            return spectrum.reshape(*shape[:-1], *spectrum.shape[-2:])
+
+    def inverse(self, spectrum: Tensor, length: int) -> Tensor:
+        """(…, freq, frame) complex -> (…, length) float32."""
+        with torch.autocast(spectrum.device.type, enabled=False):
+            flat = spectrum.to(torch.complex64).reshape(-1, *spectrum.shape[-2:])
+            waveform = torch.istft(
+                flat, self.n_fft, self.hop_length, window=self.window.float(), length=max(length, self.n_fft)
+            )
+            return waveform[..., :length].reshape(*spectrum.shape[:-2], length)
+
+
+def resample(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """`audio` (…, time) at `new_rate` Hz, by a zero-phase polyphase filter; float32.
+
+    Untouched where the rates are equal.  n samples become ⌈n · new_rate / rate⌉.
+
+    >>> resample(np.ones((2, 441), np.float32), 44100, 32000).shape
+    (2, 320)
+    """
+    if rate == new_rate:
+        return audio
+    divisor = gcd(rate, new_rate)
+    return resample_poly(audio, new_rate // divisor, rate // divisor, axis=-1).astype(np.float32)

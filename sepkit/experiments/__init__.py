@@ -1,0 +1,8 @@
+"""The menu as data: menu.py has the week's experiments, ablations.py their variants, settings.py what an entry
+becomes under a profile.
+"""
+
+from sepkit.experiments.menu import MENU, get_experiment, picked_rows, week_rows
+from sepkit.experiments.settings import Experiment, resolve
+
+__all__ = ["MENU", "Experiment", "get_experiment", "picked_rows", "resolve", "week_rows"]

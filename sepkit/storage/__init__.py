@@ -1,0 +1,24 @@
+"""What is kept: the root and its runs, the ledger, the copy on Drive, checkpoints.
+
+files.py writes files that are complete or absent, root.py says what lies where, ledger.py counts the
+minutes, drive.py keeps the copy, checkpoints.py gives a run's network back.
+"""
+
+from sepkit.storage.files import read_json, remove_leftovers, write_csv, write_json, write_text, writing
+from sepkit.storage.ledger import WEEK_HOURS, budget, hours_left
+from sepkit.storage.root import (
+    BUDGET_COLUMNS,
+    SCORE_DECIMALS,
+    Root,
+    Run,
+    default_root,
+    git_revision,
+    read_scores,
+    versions,
+)
+
+__all__ = [
+    "BUDGET_COLUMNS", "SCORE_DECIMALS", "WEEK_HOURS", "Root", "Run", "budget", "default_root", "git_revision",
+    "hours_left", "read_json", "read_scores", "remove_leftovers", "versions", "write_csv", "write_json",
+    "write_text", "writing",
+]  # fmt: skip

@@ -1,0 +1,90 @@
+"""Checkpoints as files: which there are, which one loads, the network in it.
+
+`last.ckpt` holds all that a restart needs, `previous.ckpt` the epoch before, `best.ckpt` the epoch
+of the highest `valid_sdr`; all load with weights_only=True.  `saving` writes them.  Lightning is not
+imported here: it takes seconds, and every process that scores songs reads a checkpoint.
+"""
+
+import pickle
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sepkit import models
+from sepkit.errors import SepkitError
+from sepkit.models.weights import load_weights
+from sepkit.storage import drive
+from sepkit.storage.files import writing
+from sepkit.storage.root import Run
+
+# what torch and pickle raise on a file that is cut short, overwritten or something else
+UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, ValueError, TypeError)
+
+
+def kept(run: Run) -> tuple[str, str]:
+    """What of a root belongs to one run and goes to Drive after each epoch."""
+    return f"runs/{run.name}", "budget.csv"
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Everything in a checkpoint, on the CPU; SepkitError where the file is cut short or foreign."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch's guesses at what the file may be
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint["state_dict"]
+    except UNREADABLE as error:
+        size = path.stat().st_size if path.exists() else 0
+        raise SepkitError(
+            f"Expected a whole checkpoint in {path}, found {size} bytes that do not load ({type(error).__name__}); "
+            "train the run again, which goes on from the checkpoint before."
+        ) from error
+    return checkpoint
+
+
+def newest(run: Run) -> Path | None:
+    """The newest checkpoint of `run` that loads: last.ckpt, or the one before it, with a line; or None."""
+    damaged = ""
+    for path in (run.last, run.path / "previous.ckpt"):
+        if not path.exists():
+            continue
+        try:
+            epochs = load_checkpoint(path).get("epoch", -1) + 1
+        except SepkitError:
+            damaged += f"{path.name} is damaged ({path.stat().st_size} bytes that do not load); "
+            continue
+        if damaged:
+            print(f"{run.name}: {damaged}going on from {path.name}, after epoch {epochs}", flush=True)
+        return path
+    if damaged:
+        print(f"{run.name}: {damaged}starting again at epoch 1", flush=True)
+    return None
+
+
+def load_model(run: Run, which: str = "best") -> Any:
+    """The network of `run` in evaluation mode, built from config.json, with its best or last weights.
+
+    One that normalises over time learns in `chunk_s` how long its training clips were.
+    """
+    path = run.path / f"{which}.ckpt"
+    if not path.exists():
+        raise SepkitError(f"{run.name} has no {path.name} yet under {run.path}; train it first.")
+    model = models.build(**run.config["model"])
+    state = load_checkpoint(path)["state_dict"]
+    load_weights(model, {key.removeprefix("model."): value for key, value in state.items()}, str(path))
+    if getattr(model, "normalizes_over_time", False):
+        model.chunk_s = run.config["training"]["segment_s"]
+    return model.eval()
+
+
+def take_weights(run: Run, other: Run) -> None:
+    """Finishes `run` with the best weights of `other`, a finished one; no minute is spent on it."""
+    load_model(other)  # whole, or a sentence
+    for name in ("best.ckpt", "history.csv"):
+        with writing(run.path / name) as part:
+            shutil.copyfile(other.path / name, part)
+    nothing = {"minutes": 0.0, "gpu_min": 0.0, "vram_mib": 0}
+    run.write_status(**{**other.status, **nothing, "stopped": f"the weights of {other.name}"})
+    drive.push(run.root, only=kept(run))

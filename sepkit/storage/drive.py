@@ -1,0 +1,178 @@
+"""The synced copy of a root on Drive.
+
+Training and evaluation read and write the local disk; what must survive the runtime is copied to
+the folder that SEPKIT_DRIVE names.  A copy is written aside, compared with its source by size and
+hash as read back from the destination, and renamed; it keeps its source's time, which tells
+versions apart.  A mount that is lost or stale is tried a few times, then syncing pauses and says
+so; the work goes on, and the next push copies what is missing.
+"""
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sepkit.storage.root import Root
+
+TRIES, WAIT_S = 3, 1.0
+SAME_TIME_NS = 10**6  # Drive keeps milliseconds
+Only = str | tuple[str, ...] | None
+PATTERNS = (
+    "runs/*/*",
+    "budget.csv",
+    "exclude.txt",
+    "scoreboard.*",
+    "results/*",
+    "results/*/*/*",
+    "report/*",
+    "report/figures/*",
+    "cache/*/*",
+)
+
+
+@dataclass
+class Synced:
+    """What a push or pull did; `safe` is True where the copy holds everything."""
+
+    copied: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def safe(self) -> bool:
+        return not self.failed
+
+    def __str__(self) -> str:
+        if self.safe:
+            return f"{len(self.copied)} files copied; everything is in the copy"
+        name, reason = next(iter(self.failed.items()))
+        return (
+            f"NOT safe: {len(self.failed)} files are not copied ({name}: {reason}); the next sync tries again"
+        )
+
+
+def drive_folder() -> Path | None:
+    """The folder that SEPKIT_DRIVE names, or None."""
+    return Path(os.environ["SEPKIT_DRIVE"]) if os.environ.get("SEPKIT_DRIVE") else None
+
+
+def push(
+    root: Root,
+    drive: Path | None = None,
+    *,
+    only: Only = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Synced | None:
+    """Copies what is new or changed under the root to `drive` (or SEPKIT_DRIVE); None without a Drive.
+
+    only: a folder or file below the root, or several, such as runs/Base-s0.  Raises no OSError: a
+    copy that fails is told in what it returns.
+    """
+    drive = drive or drive_folder()
+    if drive is None:
+        return None
+    names = _files(root.path, only)
+    try:
+        # the folder itself, never the one above it: without the mount that would be a local folder
+        drive.mkdir(exist_ok=True)
+    except OSError as error:
+        return Synced(failed=dict.fromkeys(names, f"Drive is not mounted: {error}"))
+    return _copy_new(root.path, drive, names, sleep)
+
+
+def pull(
+    root: Root,
+    drive: Path | None = None,
+    *,
+    only: Only = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Synced | None:
+    """Brings back from the copy what the local root lacks: after the runtime is gone, before work goes on.
+
+    A file that exists locally is left as it is: the local one is at least as new.
+    """
+    drive = drive or drive_folder()
+    try:
+        if drive is None or not drive.exists():
+            return None
+        missing = [name for name in _files(drive, only) if not (root.path / name).exists()]
+    except OSError as error:  # a mount that is lost can't even be listed
+        return Synced(failed={str(drive): str(error)})
+    return _copy_new(drive, root.path, missing, sleep)
+
+
+def _files(folder: Path, only: Only = None) -> list[str]:
+    """Paths, relative to `folder`, of what is worth a copy; temporary files are not."""
+    wanted = (only,) if isinstance(only, str) else only
+    found: list[str] = []
+    for pattern in PATTERNS:
+        for path in sorted(folder.glob(pattern)):
+            name = path.relative_to(folder).as_posix()
+            if path.name.startswith(".") or not path.is_file():
+                continue
+            if wanted is None or any(f"{name}/".startswith(f"{each.rstrip('/')}/") for each in wanted):
+                found.append(name)
+    return found
+
+
+def _copy_new(
+    source: Path, destination: Path, names: Iterable[str], sleep: Callable[[float], None]
+) -> Synced:
+    result, lost = Synced(), ""
+    for name in names:
+        if lost:  # one lost mount fails every file: the first few tries were enough
+            result.failed[name] = lost
+            continue
+        try:
+            if not _same(source / name, destination / name):
+                _copy(source / name, destination / name, sleep)
+                result.copied.append(name)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and str(error.filename) == str(source / name):
+                continue  # deleted while the others were copied
+            result.failed[name] = lost = str(error)
+    return result
+
+
+def _same(source: Path, copy: Path) -> bool:
+    """Whether the copy is of this version of the source: size and time, or else size and content.
+
+    A copy bears its source's time.  A destination that keeps times coarsely, or not at all, is read.
+    """
+    if not copy.exists():
+        return False
+    ours, theirs = source.stat(), copy.stat()
+    if ours.st_size != theirs.st_size:
+        return False
+    return abs(ours.st_mtime_ns - theirs.st_mtime_ns) < SAME_TIME_NS or _digest(source) == _digest(copy)
+
+
+def _copy(source: Path, copy: Path, sleep: Callable[[float], None]) -> None:
+    """Copies one file aside, verifies what the destination gives back, renames; OSError after TRIES."""
+    part = copy.with_name(f".{copy.name}.part")
+    for attempt in range(1, TRIES + 1):
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            version = source.stat()  # before the copy: one that changes meanwhile is copied again
+            shutil.copyfile(source, part)
+            arrived = part.stat().st_size
+            if arrived != version.st_size:
+                raise OSError(f"{arrived} of {version.st_size} bytes arrived")
+            if _digest(part) != _digest(source):
+                raise OSError("other bytes arrived than were sent")
+            with suppress(OSError):  # a destination without times is compared by content
+                os.utime(part, ns=(version.st_atime_ns, version.st_mtime_ns))
+            part.replace(copy)
+            return
+        except OSError:
+            if attempt == TRIES:
+                raise
+            sleep(WAIT_S * 2**attempt)
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()

@@ -1,0 +1,201 @@
+"""The root folder and its run folders: what lies where, and how it is read."""
+
+import csv
+import os
+import platform
+import subprocess
+import time
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sepkit.errors import SepkitError
+from sepkit.profiles import Profile, get_profile
+from sepkit.storage.files import read_json, write_json
+
+BUDGET_COLUMNS = ("time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib")
+SCORE_DECIMALS = 6  # of a dB in scores.csv; beyond them a sum's order decides
+VERSIONED = ("torch", "lightning", "openunmix", "numpy", "scipy")
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """scores.csv, every value as it was written; undefined ones are NaN with a reason in `status`."""
+    empty = {name: [""] for name in ("value", "fold", "accompaniment")}  # a song may be called "NA"
+    kinds: Any = {"track": str, "run": str, "accompaniment": object, "value": float}
+    table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
+    return table.round({"value": SCORE_DECIMALS})  # pandas before 3 reads some a bit beside
+
+
+def default_root(profile: Profile) -> Path:
+    return Path(os.environ.get("SEPKIT_ROOT") or Path.home() / "sepkit-root" / profile.name)
+
+
+@dataclass(frozen=True)
+class Root:
+    """The folder under which everything that sepkit writes lies; one profile a root."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, root: "Path | str | Root | None", profile: Profile | str | None = None) -> "Root":
+        """The root at `root` (or SEPKIT_ROOT, or ~/sepkit-root/<profile>), made where it is absent."""
+        if isinstance(root, Root):
+            return root
+        profile = get_profile(profile)
+        path = Path(root).expanduser().resolve() if root else default_root(profile).resolve()
+        if path.exists() and not path.is_dir():
+            raise SepkitError(f"Expected a folder for results at {path}, found a file; give another --root.")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SepkitError(
+                f"The folder for results {path} can't be made ({error.strerror}); give another --root."
+            ) from error
+        return cls(path)
+
+    def run(self, name: str) -> "Run":
+        return Run(self, name)
+
+    def runs(self) -> list["Run"]:
+        """All runs with a configuration, by name."""
+        return [Run(self, file.parent.name) for file in sorted(self.path.glob("runs/*/config.json"))]
+
+    def excluded(self) -> tuple[str, ...]:
+        """Names in exclude.txt under the root: songs that no stage uses (one a line, # comments)."""
+        file = self.path / "exclude.txt"
+        if not file.exists():
+            return ()
+        lines = (line.split("#")[0].strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
+        return tuple(line for line in lines if line)
+
+    def add_minutes(
+        self,
+        *,
+        run: str,
+        stage: str,
+        minutes: float,
+        device: str,
+        gpu_attached: bool,
+        epoch: int | None = None,
+        vram_mib: float = 0.0,
+    ) -> None:
+        """Appends one row to budget.csv: minutes count as GPU minutes wherever a GPU is attached."""
+        file = self.path / "budget.csv"
+        row = (
+            time.strftime("%Y-%m-%dT%H:%M:%S"),
+            run,
+            stage,
+            "" if epoch is None else epoch,
+            f"{minutes:.4f}",
+            f"{minutes if gpu_attached else 0:.4f}",
+            device,
+            f"{vram_mib:.0f}",
+        )
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        with file.open("a", newline="", encoding="utf-8") as out:
+            writer = csv.writer(out)
+            if not text:
+                writer.writerow(BUDGET_COLUMNS)
+            elif not text.endswith("\n"):  # a kill in the middle of a row
+                out.write("\n")
+            writer.writerow(row)
+
+    def budget(self) -> pd.DataFrame:
+        """Every minute spent so far, one row an epoch or a stage."""
+        file = self.path / "budget.csv"
+        if not file.exists():
+            return pd.DataFrame(columns=list(BUDGET_COLUMNS))
+        table = pd.read_csv(file, names=list(BUDGET_COLUMNS), header=None, dtype=str, on_bad_lines="skip")
+        numbers = ["epoch", "minutes", "gpu_min", "vram_mib"]
+        table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
+        # headers, also a second one of two runs that began together, and rows that a kill cut short
+        return table.dropna(subset=numbers[1:]).reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained (or reference) run: a folder under runs/."""
+
+    root: Root
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return self.root.path / "runs" / self.name
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.ckpt"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        if not (self.path / "config.json").exists():
+            raise SepkitError(f"There is no run {self.name!r} under {self.root.path}; train it first.")
+        return read_json(self.path / "config.json", "the configuration of a run")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        file = self.path / "status.json"
+        return read_json(file, "the status of a run") if file.exists() else {"state": "absent"}
+
+    def write_status(self, **values: Any) -> None:
+        write_json(
+            self.path / "status.json", {**values, "versions": versions(), "git_revision": git_revision()}
+        )
+
+    @property
+    def finished(self) -> bool:
+        return self.status["state"] == "finished"
+
+    def history(self) -> pd.DataFrame:
+        """One row an epoch: losses, learning rate, seconds, peak GPU memory."""
+        file = self.path / "history.csv"
+        if not file.exists():
+            raise SepkitError(f"{self.name} has no finished epoch yet ({file} is absent); train it first.")
+        return pd.read_csv(file)
+
+    @property
+    def scores_path(self) -> Path:
+        return self.path / "scores.csv"
+
+    def scores(self) -> pd.DataFrame:
+        """scores.csv as a table; see `read_scores`."""
+        if not self.scores_path.exists():
+            raise SepkitError(
+                f"{self.name} is not scored yet ({self.scores_path} is absent); evaluate it first."
+            )
+        return read_scores(self.scores_path)
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def git_revision() -> str | None:
+    """The revision of the code in use; None outside a git checkout."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None

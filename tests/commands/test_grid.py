@@ -1,0 +1,151 @@
+"""Rows × seeds × folds: one table, scores out of fold, and a kill that costs nothing but time."""
+
+import fcntl
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from sepkit.commands.grid import grid, out_of_fold
+from sepkit.errors import UsageError
+from sepkit.evaluation.statistics import compare_scores
+from sepkit.experiments import MENU
+from sepkit.storage import write_json
+from sepkit.storage.checkpoints import load_checkpoint
+from sepkit.training.equal import equal_epochs
+from sepkit.training.train import alone, train, train_many
+
+FOLDS = (0, 1, 2)
+
+
+@pytest.fixture
+def where(mini_songs, root, tiny):
+    return {"profile": replace(tiny, epochs=1), "data": mini_songs, "root": root, "device": "cpu"}
+
+
+def test_a_grid_is_a_line_a_run_and_one_for_all_folds(where, root, capsys):
+    table = grid(["Base"], seeds=[1], folds=[None, *FOLDS], n_jobs=1, **where)
+    runs = ["Base-s1", "Base-s1-f0", "Base-s1-f1", "Base-s1-f2"]
+    assert list(table["run"]) == [*runs, "Base-s1 folds"]
+    assert list(table["songs"]) == list(table["epochs"]) == [1, 1, 1, 1, 3]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines if line[:5] in ("train", "score")] == [
+        [word, f"{number}/4", run + ","] if word == "score" else [word, f"{number}/4", run]
+        for word in ("train", "score")
+        for number, run in enumerate(runs, 1)
+    ]
+    assert not [line for line in lines if "T0 - Test" in line and line.startswith("score")]
+    folds = [root.run(f"Base-s1-f{fold}").scores() for fold in FOLDS]
+    values = [
+        scores.query("metric == 'sdr_global' and source == 'vocals'")["value"].item() for scores in folds
+    ]
+    assert table["sdr_global"][4] == pytest.approx(sorted(values)[1])
+    again = grid(["Base"], seeds=[1], folds=[None, *FOLDS], n_jobs=1, **where)
+    assert again.equals(table)
+
+
+def test_wrong_calls_are_refused(where):
+    for call in ({"rows": ["Bass"]}, {"rows": []}, {"rows": ["Base"], "seeds": []}):
+        with pytest.raises(UsageError):
+            grid(**call, **where)
+    assert not list(where["root"].path.glob("runs/*"))
+
+
+@pytest.mark.parametrize("row", ["F", "E", "A", "B-wiener"])
+def test_every_row_has_its_folds_and_starts_from_its_own_folds_run(where, root, row):
+    """No run starts from weights that have seen the songs that it is scored on."""
+    runs = train_many([row], folds=FOLDS, n_jobs=1, **where)
+    assert [run.name for run in runs] == [f"{row}-s0-f{fold}" for fold in FOLDS]
+    tests = [run.config["data"]["test"] for run in runs]
+    assert sorted(song for songs in tests for song in songs) == ["A0 - Train", "A1 - Train", "V0 - Valid"]
+    other = runs[0].config["start_from"] or runs[0].config["weights_of"]
+    for fold in FOLDS if other else ():
+        start = root.run(f"{other}-s0-f{fold}")
+        assert start.finished
+        assert start.config["data"]["test"] == tests[fold]
+
+
+def test_scores_out_of_fold_are_one_table_that_compares(where):
+    tables = [out_of_fold(row, n_jobs=1, **where) for row in ("Base", "E")]
+    for table in tables:
+        songs = table.query("metric == 'sdr_global' and source == 'vocals'")
+        assert sorted(songs["track"]) == ["A0 - Train", "A1 - Train", "V0 - Valid"]
+        assert sorted(songs["fold"]) == list(FOLDS)
+    comparison = compare_scores(tables[1], tables[0], metric="sdr_global")
+    assert (comparison.n, comparison.run, comparison.base) == (3, "E", "Base")
+
+
+def test_weights_that_know_the_songs_of_a_fold_are_told(where, root, monkeypatch, capsys):
+    run = train("Base", fold=0, **where)
+    write_json(run.path / "config.json", {**run.config, "start_from": "umxhq"})
+    monkeypatch.setattr("sepkit.commands.grid.train_many", lambda *rows, **options: [run])
+    out_of_fold("Base", n_jobs=1, **where)
+    assert "umxhq's weights come from training on these songs" in capsys.readouterr().out
+
+
+def test_a_run_that_another_process_trains_is_waited_for(where, root, capsys):
+    run = train("Base", **where)
+    file = (run.path / "config.json").open("r+")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    threading.Timer(0.3, file.close).start()
+    start = time.perf_counter()
+    with alone(run):
+        assert time.perf_counter() - start > 0.2
+    with alone(run):
+        pass
+    out = capsys.readouterr().out
+    assert out.count("Base-s0 is being trained by another process; waiting for it") == 1
+
+
+KILLED = """
+import pickle, sys
+from sepkit.commands.grid import grid
+grid(["Base", "E"], n_jobs=2, **pickle.loads(bytes.fromhex(sys.argv[1])))
+"""
+
+
+def test_a_killed_grid_leaves_no_worker_behind_and_goes_on(where, root, make_root, tiny):
+    """kill -9 of the caller alone, while two workers train; then the same call."""
+    where["profile"] = replace(tiny, epochs=4, steps_per_epoch=8)
+    caller = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", KILLED, pickle.dumps({**where, "root": root.path}).hex()],
+        env={**os.environ, "PYTHONPATH": ".", "OMP_NUM_THREADS": "1"},
+    )
+    runs = [root.run(f"{row}-s0") for row in ("Base", "E")]
+    while not all(run.last.exists() for run in runs):
+        assert caller.poll() is None
+        time.sleep(0.02)
+    os.kill(caller.pid, signal.SIGKILL)
+    caller.wait()
+    assert not all(run.finished for run in runs)
+    time.sleep(1.5)
+    kept = [(run.path / "history.csv").stat().st_mtime_ns for run in runs]
+    time.sleep(0.5)
+    assert [(run.path / "history.csv").stat().st_mtime_ns for run in runs] == kept
+    table = grid(["Base", "E"], n_jobs=1, **where)
+    assert list(table["run"]) == ["Base-s0", "E-s0"]
+    whole = train_many(["Base", "E"], n_jobs=1, **{**where, "root": make_root()})
+    for run, other in zip(runs, whole, strict=True):
+        assert run.history()["valid_sdr"].equals(other.history()["valid_sdr"])
+        one, two = (load_checkpoint(it.best)["state_dict"] for it in (run, other))
+        assert all((one[key] == two[key]).all() for key in one)
+
+
+def test_equal_minutes_give_each_row_whole_epochs_that_fit(where, root):
+    wide = replace(MENU["Base"], name="wide", model_settings={"hidden_size": 256})
+    table = equal_epochs(["Base", wide, "E"], minutes=0.1, **where).set_index("row")
+    assert list(table.index) == ["Base", "wide", "E"]
+    assert table["epochs"]["wide"] < table["epochs"]["Base"]
+    assert (table["epochs"] >= 1).all()
+    assert (table["epochs"] * table["epoch_s"] <= 6.5).all()
+    assert ((table["epochs"] + 1) * table["epoch_s"] > 5.5).all()
+    assert [path.name for path in root.path.iterdir()] == ["cache"]
+    for minutes in (0, -1, float("nan"), 1e-5):
+        with pytest.raises(UsageError, match="minutes"):
+            equal_epochs(["Base"], minutes=minutes, **where)
