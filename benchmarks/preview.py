@@ -24,8 +24,7 @@ from sepkit.evaluation.metrics import METRICS
 from sepkit.evaluation.statistics import Comparison, compare_scores, holm, summary
 from sepkit.experiments import MENU, week_rows
 from sepkit.reporting.rows import ALPHA, BASE, REFERENCES, ordered
-from sepkit.storage import Root, Run, write_csv, write_text
-from sepkit.training.train import run_name
+from sepkit.storage import Root, Run, run_name, write_csv, write_text
 
 PLACE = Path(__file__).parent.parent
 SCORES, RUNS = PLACE / "docs/preview/scores.csv", PLACE / "docs/preview/runs.csv"

@@ -195,8 +195,7 @@ def _evaluate(args: argparse.Namespace, where: dict[str, str | None]) -> None:
     from sepkit.evaluation.evaluate import REFERENCES, scores_path
     from sepkit.evaluation.statistics import summary
     from sepkit.experiments import get_experiment
-    from sepkit.storage import Root
-    from sepkit.training.train import run_name
+    from sepkit.storage import Root, run_name
 
     if args.experiment in REFERENCES:
         run = sepkit.reference(args.experiment, data=args.data, split=args.split, n_jobs=args.jobs, **where)

@@ -16,9 +16,8 @@ from sepkit.evaluation.evaluate import evaluate
 from sepkit.evaluation.statistics import compare_scores, summary
 from sepkit.experiments import MENU, picked_rows, week_rows
 from sepkit.profiles import Profile, get_profile
-from sepkit.storage import WEEK_HOURS, Root, Run, drive, hours_left
+from sepkit.storage import WEEK_HOURS, Root, Run, drive, hours_left, run_name
 from sepkit.training.plan import plan
-from sepkit.training.train import run_name
 
 DAYS = 7
 

@@ -12,6 +12,13 @@ from typing import Any
 
 from sepkit.errors import UsageError
 
+SAMPLE_RATE = (
+    44100  # Hz: of MUSDB18-HQ, of every score, and of a network unless its experiment says otherwise
+)
+# the sources that are scored together, by the protocol's name; the first is the one that the week is about
+PROTOCOLS = {"2stem": ("vocals", "accompaniment"), "4stem": ("vocals", "drums", "bass", "other")}
+STEMS = PROTOCOLS["4stem"]
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -34,7 +41,7 @@ class Profile:
     name: str
     songs: str
     reduced: str
-    sample_rate: int = 44100
+    sample_rate: int = SAMPLE_RATE
     segment_s: float = 6.0
     batch_size: int = 8
     steps_per_epoch: int = 300

@@ -14,8 +14,8 @@ from sepkit.evaluation.evaluate import evaluate
 from sepkit.evaluation.statistics import summary
 from sepkit.experiments import get_experiment
 from sepkit.experiments.settings import Experiment
-from sepkit.storage import Run
-from sepkit.training.train import run_name, train_many
+from sepkit.storage import Run, run_name
+from sepkit.training.train import train_many
 
 METRICS = ("sdr_bsseval", "sdr_global", "si_sdr")
 

@@ -19,9 +19,8 @@ from sepkit.evaluation.statistics import Comparison, compare_scores
 from sepkit.experiments import MENU
 from sepkit.models.separation import separate as separate_song
 from sepkit.profiles import Profile, get_profile
-from sepkit.storage import Root, Run, writing
+from sepkit.storage import Root, Run, run_name, writing
 from sepkit.storage.checkpoints import load_model
-from sepkit.training.train import run_name
 
 
 def demo(folder: Path | str, *, seed: int = 0) -> Path:

@@ -2,7 +2,17 @@
 becomes under a profile.
 """
 
-from sepkit.experiments.menu import MENU, get_experiment, picked_rows, week_rows
+from sepkit.experiments.menu import BASE, BASES, MENU, REFERENCES, get_experiment, picked_rows, week_rows
 from sepkit.experiments.settings import Experiment, resolve
 
-__all__ = ["MENU", "Experiment", "get_experiment", "picked_rows", "resolve", "week_rows"]
+__all__ = [
+    "BASE",
+    "BASES",
+    "MENU",
+    "REFERENCES",
+    "Experiment",
+    "get_experiment",
+    "picked_rows",
+    "resolve",
+    "week_rows",
+]

@@ -18,6 +18,10 @@ ALPHA = "inverse_sqrt"
 PITCH = {"pitch_semitones": 2.0}
 TEMPO = {"tempo": 0.1}
 
+BASE = "Base"
+BASES = {"2stem": BASE, "4stem": "Base-4"}  # what the experiments of a protocol are tested against
+REFERENCES = ("mixture", "oracle")  # scored without training; the mixture itself, and the ideal ratio mask
+
 MENU: dict[str, Experiment] = {}
 
 

@@ -34,6 +34,10 @@ def default_root(profile: Profile) -> Path:
     return Path(os.environ.get("SEPKIT_ROOT") or Path.home() / "sepkit-root" / profile.name)
 
 
+def run_name(experiment: str, seed: int, fold: int | None = None) -> str:
+    return f"{experiment}-s{seed}" + (f"-f{fold}" if fold is not None else "")
+
+
 @dataclass(frozen=True)
 class Root:
     """The folder under which everything that sepkit writes lies; one profile a root."""
@@ -59,6 +63,20 @@ class Root:
 
     def run(self, name: str) -> "Run":
         return Run(self, name)
+
+    def run_of(self, experiment: str, seed: int = 0, fold: int | None = None) -> "Run":
+        """The run of an experiment's seed and fold."""
+        return self.run(run_name(experiment, seed, fold))
+
+    def scored_runs(self, experiment: str | None = None, *, folds: bool = False) -> list["Run"]:
+        """The runs that count: finished and scored, of `experiment` or of all; of the usual split, or of folds."""
+        return [
+            run
+            for run in self.runs()
+            if run.scored
+            and experiment in (None, run.config.get("experiment"))
+            and folds == (run.config.get("fold") is not None)
+        ]
 
     def runs(self) -> list["Run"]:
         """All runs with a configuration, by name."""
@@ -154,6 +172,11 @@ class Run:
     @property
     def finished(self) -> bool:
         return self.status["state"] == "finished"
+
+    @property
+    def scored(self) -> bool:
+        """Finished, with scores of the test songs (perhaps not of all of them: a kill leaves the first ones)."""
+        return self.finished and self.scores_path.exists()
 
     def history(self) -> pd.DataFrame:
         """One row an epoch: losses, learning rate, seconds, peak GPU memory."""

@@ -189,10 +189,6 @@ def _end_with(caller: int) -> None:
     os._exit(1)
 
 
-def run_name(experiment: str, seed: int, fold: int | None = None) -> str:
-    return f"{experiment}-s{seed}" + (f"-f{fold}" if fold is not None else "")
-
-
 def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
     """SepkitError where a run under this name was made with other settings."""
     have = run.config
