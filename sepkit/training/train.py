@@ -59,7 +59,7 @@ def train(
     device = pick_device(device)
     root = Root.open(root, profile)
     settings = resolve(experiment, profile)
-    run = root.run(run_name(experiment.name, seed, fold))
+    run = root.run_of(experiment.name, seed, fold)
     drive.pull(root, only=kept(run))  # a fresh machine goes on from the copy on Drive
     if run.finished:
         _same_settings(run, settings)
