@@ -1,8 +1,9 @@
 # Needs Python >= 3.11 and make; everything else goes into .venv.
 PYTHON ?= python3
 PY := .venv/bin/python
+PYTEST = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: setup week test lint bench clean
+.PHONY: setup week test test-long lint bench clean
 
 setup: .venv/.done
 
@@ -15,8 +16,11 @@ setup: .venv/.done
 week: setup  ## the demo week: makes the songs, runs the seven notebooks, writes the report
 	$(PY) -m sepkit week --profile demo --root sepkit-root/demo
 
-test: setup lint
-	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest
+test: setup lint  ## at most 8 minutes on 2 cores
+	$(PYTEST) -m "not long" -n 2 --dist worksteal
+
+test-long: setup  ## whole weeks, kills, the full profile rehearsed, simulations
+	$(PYTEST) -m long -n 2 --dist loadfile
 
 lint: setup
 	$(PY) -m ruff check .

@@ -50,6 +50,7 @@ def write_long_song(folder: Path, seed: int, seconds: int = 240) -> None:
         sf.write(folder / f"{name}.wav", samples, 44100, subtype="PCM_16")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_full_profile_on_six_long_songs(tmp_path):
     validation = sorted(musdb_validation_names())[:2]

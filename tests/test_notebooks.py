@@ -150,12 +150,14 @@ def test_form(name):
     assert "what_now" in notebook.cells[-1].source
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("name", DAYS)
 def test_every_day_shows_what_it_computed(root, name):
     assert empty_cells(root / "week" / f"{name}.ipynb", name) == []
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2400)
 def test_the_week_leaves_scored_runs_a_scoreboard_and_a_report(root):
     runs = {run.name: run for run in Root(root).runs()}
@@ -175,6 +177,7 @@ def test_the_week_leaves_scored_runs_a_scoreboard_and_a_report(root):
     assert sepkit.budget(root)["minutes"].sum() > 0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2400)
 def test_players_and_chooser_stay_without_a_kernel(root):
     first = (root / "week" / "day1_baseline.ipynb").read_text(encoding="utf-8")
@@ -198,6 +201,7 @@ def test_a_notebook_that_does_nothing_fails_the_check(tmp_path):
         assert len(lacks) == 1 + len(SHOWS[name][1])
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("figsize", ["6.4,4.8", "3,2"])
 def test_stable_cells_give_their_stored_output(root, songs, short_demo, tmp_path, figsize):

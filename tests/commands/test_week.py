@@ -129,6 +129,7 @@ def test_a_failing_cell_names_day_cell_and_reason_and_leaves_no_old_result(folde
     assert any("ValueError" in str(cell.get("outputs")) for cell in cells)
 
 
+@pytest.mark.long
 def test_a_killed_kernel_names_the_cell_and_what_is_saved_and_the_next_call_goes_on(folder, root):
     """S48."""
     run = root.run("Base-s0")

@@ -323,6 +323,7 @@ build.build_cache(find_songs(sys.argv[1]), Root.open(sys.argv[2], "demo"), cache
 """
 
 
+@pytest.mark.long
 def test_a_killed_build_goes_on_and_ends_like_a_clean_one(mini_songs, tmp_path, capsys):
     """S34: kill -9 in the middle of the third of four songs."""
     killed, clean = Root.open(tmp_path / "killed", "demo"), Root.open(tmp_path / "clean", "demo")

@@ -169,6 +169,7 @@ def test_a_resample_is_the_pseudo_median_of_its_songs():
     assert artist_bootstrap(gains, names, 200) == pytest.approx(expected)
 
 
+@pytest.mark.long
 def test_an_interval_for_methods_keeps_its_promise_under_nulls(nulls):
     """A small version of docs/statistics.md: at most 5 %, within three sampling errors of 120."""
     test, _, method = np.mean(
@@ -179,6 +180,7 @@ def test_an_interval_for_methods_keeps_its_promise_under_nulls(nulls):
     assert nulls.rates("songs differ", 3, 20, gain=0.5)[2] > 0.9  # not by being useless
 
 
+@pytest.mark.long
 def test_the_document_shows_what_the_script_finds(nulls):
     """One cheap line of the table, made again."""
     text = nulls.DOCUMENT.read_text(encoding="utf-8")
@@ -205,6 +207,7 @@ def test_power_as_published_and_as_in_statsmodels():
     assert detectable_db(1 / math.sqrt(12), 11, alpha=0.01) == pytest.approx(effect, rel=2e-3)
 
 
+@pytest.mark.long
 def test_power_is_what_a_simulation_finds(nulls):
     """At the difference that is said to be found in four of five cases, it is."""
     rng, needed = np.random.default_rng(0), checkpoints_db(50, 1.0)

@@ -269,6 +269,7 @@ train("Base", profile=profile, data=data, root=root, device="cpu")
 """
 
 
+@pytest.mark.long
 def test_two_epochs_a_kill_and_two_more_are_four(start, straight, root, tiny, mini_songs):
     """S33, by kill -9 in the middle of the third epoch; the budget keeps what died."""
     argument = pickle.dumps((tiny, mini_songs, root.path)).hex()
