@@ -5,7 +5,7 @@ minutes, drive.py keeps the copy, checkpoints.py gives a run's network back.
 """
 
 from sepkit.storage.files import read_json, remove_leftovers, write_csv, write_json, write_text, writing
-from sepkit.storage.ledger import WEEK_HOURS, budget, hours_left
+from sepkit.storage.ledger import WEEK_HOURS, budget, hours_left, spending
 from sepkit.storage.root import (
     BUDGET_COLUMNS,
     SCORE_DECIMALS,
@@ -32,6 +32,7 @@ __all__ = [
     "read_scores",
     "remove_leftovers",
     "run_name",
+    "spending",
     "versions",
     "write_csv",
     "write_json",

@@ -1,6 +1,7 @@
 """The root folder and its run folders: what lies where, and how it is read."""
 
 import csv
+import io
 import os
 import platform
 import subprocess
@@ -101,29 +102,24 @@ class Root:
         epoch: int | None = None,
         vram_mib: float = 0.0,
     ) -> None:
-        """Appends one row to budget.csv: minutes count as GPU minutes wherever a GPU is attached."""
-        file = self.path / "budget.csv"
+        """Appends one row to budget.csv; the minutes are GPU minutes wherever a GPU is attached."""
         row = (
-            time.strftime("%Y-%m-%dT%H:%M:%S"),
-            run,
-            stage,
-            "" if epoch is None else epoch,
-            f"{minutes:.4f}",
-            f"{minutes if gpu_attached else 0:.4f}",
-            device,
-            f"{vram_mib:.0f}",
-        )
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-        with file.open("a", newline="", encoding="utf-8") as out:
-            writer = csv.writer(out)
-            if not text:
-                writer.writerow(BUDGET_COLUMNS)
-            elif not text.endswith("\n"):  # a kill in the middle of a row
-                out.write("\n")
-            writer.writerow(row)
+            time.strftime("%Y-%m-%dT%H:%M:%S"), run, stage, "" if epoch is None else epoch, f"{minutes:.4f}",
+            f"{minutes if gpu_attached else 0:.4f}", device, f"{vram_mib:.0f}",
+        )  # fmt: skip
+        text = io.StringIO(newline="")
+        with (self.path / "budget.csv").open("a+b") as file:
+            if not file.seek(0, os.SEEK_END):
+                csv.writer(text).writerow(BUDGET_COLUMNS)
+            else:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a kill in the middle of a row
+                    text.write("\n")
+            csv.writer(text).writerow(row)
+            file.write(text.getvalue().encode())  # one write: processes append side by side
 
     def budget(self) -> pd.DataFrame:
-        """Every minute spent so far, one row an epoch or a stage."""
+        """Every minute spent so far, in rows of at most a minute: those of a run and stage add up."""
         file = self.path / "budget.csv"
         if not file.exists():
             return pd.DataFrame(columns=list(BUDGET_COLUMNS))
