@@ -78,8 +78,8 @@ def main() -> None:
         clips = TrainingClips(cache, seconds=SECONDS, seed=0)
 
         def cached(index: int) -> tuple[torch.Tensor, torch.Tensor]:
-            sources = clips[0, index]["sources"]
-            return sources.sum(dim=0), sources[0]
+            clip = clips[0, index]
+            return clip["mixture"], clip["sources"][0]
 
         rng = np.random.default_rng(0)
         memory = torch.zeros(2, 2, int(SECONDS * RATE))

@@ -4,9 +4,8 @@ Every draw is a function of (seed, epoch, index) alone, so the clips do not depe
 workers, on what was drawn before, or on a restart.  A sampler hands (epoch, index) to the data
 set, which knows from the epoch how long a clip is, so workers keep no state between epochs.
 
-A clip of a wave cache is {"sources": float32 (source, channel, time)}, and the mixture is their sum;
-one of a stft cache is {"magnitudes": float32 (1 + source, channel, freq, frame)}, the mixture first.
-Both have {"track": name}.
+A clip is {"mixture", "sources", "track"}: float32 waveforms (channel, time) and (source, channel, time),
+the mixture being the sum of the sources; from a stft cache both are magnitudes ([source,] channel, freq, frame).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -173,8 +172,10 @@ def read_clip(cache: Cache, name: str, start: int, length: int) -> np.ndarray:
 
 
 def _item(cache: Cache, clip: np.ndarray, name: str) -> dict[str, Any]:
-    key = "magnitudes" if cache.settings.kind == "stft" else "sources"
-    return {key: torch.from_numpy(clip), "track": name}
+    tensor = torch.from_numpy(clip)
+    if cache.settings.kind == "stft":  # the mixture comes first
+        return {"mixture": tensor[0], "sources": tensor[1:], "track": name}
+    return {"mixture": tensor.sum(dim=0), "sources": tensor, "track": name}
 
 
 class EpochSampler(Sampler):

@@ -41,8 +41,8 @@ def compare_caches(folder: SongFolder, root: Root, profile: Profile) -> pd.DataF
             read = 1000 * _seconds(lambda index, clips=clips: clips[0, index])
             row = {"cache": kind, "read, ms a clip": read, "STFT, ms a clip": 0.0}
             if kind == "wave":
-                stft, clip = STFT(settings.n_fft, settings.hop_length), clips[0, 0]["sources"]
-                stack = torch.cat([clip.sum(dim=0, keepdim=True), clip])
+                stft, clip = STFT(settings.n_fft, settings.hop_length), clips[0, 0]
+                stack = torch.cat([clip["mixture"][None], clip["sources"]])
                 row["STFT, ms a clip"] = 1000 * _seconds(
                     lambda index, stft=stft, stack=stack: stft(stack).abs()
                 )

@@ -42,8 +42,8 @@ def build_model(config: dict[str, Any], cache: Cache) -> Any:
 def _mixture_magnitudes(stft: nn.Module, clips: FixedClips) -> Iterator[Tensor]:
     """|X| (channel, freq, frame) of each clip's mixture, from either kind of cache."""
     for index in range(len(clips)):
-        clip = clips[index]
-        yield clip["magnitudes"][0] if "magnitudes" in clip else stft(clip["sources"].sum(dim=0)).abs()
+        mixture = clips[index]["mixture"]
+        yield mixture if mixture.ndim == 3 else stft(mixture).abs()
 
 
 def fit(

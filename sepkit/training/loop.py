@@ -17,10 +17,9 @@ from sepkit.training.losses import Loss
 
 
 class SeparationTask(L.LightningModule):
-    """A model, its loss and its optimiser; batches are {"sources": (batch, source, channel, time)}.
+    """A model, its loss and its optimiser; batches are those of `sepkit.data.batches`.
 
-    The mixture is the sum over all sources of the batch; `picks` are the positions of the model's
-    sources among them.  A validation logs `valid_loss` and `valid_sdr`, the mean of `clip_sdr` over
+    `picks` are the positions of the model's sources among those of a batch.  A validation logs `valid_loss` and `valid_sdr`, the mean of `clip_sdr` over
     the vocals of all clips, or over all of the model's sources where it does not estimate vocals.
     """
 
@@ -43,9 +42,7 @@ class SeparationTask(L.LightningModule):
 
     def _pair(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """(mixture, target) as waveforms, or as the magnitudes of a stft cache."""
-        if "magnitudes" in batch:  # the mixture first
-            return batch["magnitudes"][:, 0], batch["magnitudes"][:, 1:][:, self.picks]
-        return batch["sources"].sum(dim=1), batch["sources"][:, self.picks]
+        return batch["mixture"], batch["sources"][:, self.picks]
 
     def loss_of(self, batch: dict[str, Any]) -> Tensor:
         mixture, target = self._pair(batch)

@@ -62,6 +62,12 @@ def test_a_clip_is_a_piece_of_its_song(cache):
     assert len(starts) == 1
 
 
+def test_the_mixture_is_the_sum_of_the_sources_whatever_was_done_to_them(cache):
+    clips = make_clips(cache, remix=1.0, augment=scale_and_flip)
+    for clip in (clips[0, 0], FixedClips(cache, seconds=0.5, count=1, names=["V0 - Valid"])[0]):
+        assert torch.equal(clip["mixture"], clip["sources"].sum(dim=0))
+
+
 def test_draws_differ_between_epochs_indices_and_seeds_and_repeat_for_the_same(cache):
     """S54."""
     drawn = log(make_clips(cache, augment=scale_and_flip), KEYS)

@@ -46,13 +46,15 @@ def test_magnitudes_are_those_of_the_waveform_in_half_precision(caches):
 def test_a_clip_is_the_same_slice_in_frames(caches):
     _, stft, _ = caches
     clips = TrainingClips(stft, seconds=1.0, seed=0)
-    clip = clips[0, 0]["magnitudes"]
-    assert clip.shape == (3, 2, 513, 1 + 44100 // 256)
+    clip = clips[0, 0]
+    assert clip["mixture"].shape == (2, 513, 1 + 44100 // 256)
+    assert clip["sources"].shape == (2, *clip["mixture"].shape)
     fixed = FixedClips(stft, seconds=1.0, count=1, names=[stft.names("train")[0]])
     name, start = fixed.clips[0]
     first = start // 256
     np.testing.assert_array_equal(
-        fixed[0]["magnitudes"].numpy(), stft.magnitudes(name, first, first + 1 + 44100 // 256)
+        torch.cat([fixed[0]["mixture"][None], fixed[0]["sources"]]),
+        stft.magnitudes(name, first, first + 1 + 44100 // 256),
     )
 
 

@@ -169,7 +169,7 @@ def test_the_criterion_is_the_mean_sdr_of_the_vocals_over_clips(cache, straight,
     model, sdrs = load_model(straight, "last"), []
     for clip in FixedClips(cache, seconds=tiny.segment_s, count=1, names=["V0 - Valid"]):
         with torch.no_grad():
-            estimate = model(clip["sources"].sum(dim=0)[None])[0, 0]
+            estimate = model(clip["mixture"][None])[0, 0]
         sdrs.append(sdr_global(estimate=estimate.numpy(), target=clip["sources"][0].numpy()))
     assert straight.history()["valid_sdr"].iloc[-1] == pytest.approx(np.mean(sdrs), abs=1e-4)
 
@@ -187,7 +187,8 @@ def test_the_sdr_of_clips_is_bounded_and_skips_what_is_not_heard():
 
 def test_validation_songs_without_a_voice_are_refused(start, root, tiny, monkeypatch):
     monkeypatch.setattr("sepkit.training.fit.FixedClips.__getitem__", lambda self, index: {
-        "sources": torch.stack([torch.zeros(2, 11025), torch.ones(2, 11025)]), "track": "calm"
+        "mixture": torch.ones(2, 11025), "sources": torch.stack([torch.zeros(2, 11025), torch.ones(2, 11025)]),
+        "track": "calm",
     })  # fmt: skip
     with pytest.raises(SepkitError, match="No validation clip has a target that can be heard"):
         start(root)
@@ -338,7 +339,7 @@ def test_averaged_weights_are_validated_kept_and_resumed(start, root, make_root,
     model = load_model(run, "last")
     (clip,) = FixedClips(cache, seconds=tiny.segment_s, count=1, names=["V0 - Valid"])
     with torch.no_grad():
-        estimate = model(clip["sources"].sum(dim=0)[None])[0, 0]
+        estimate = model(clip["mixture"][None])[0, 0]
     sdr = sdr_global(estimate=estimate.numpy(), target=clip["sources"][0].numpy())
     assert run.history()["valid_sdr"].iloc[-1] == pytest.approx(sdr, abs=1e-4)
 
@@ -472,7 +473,11 @@ def test_one_step_on_silence_leaves_finite_weights(tiny):
     settings = {"learning_rate": 1e-2, "weight_decay": 0.01, "epochs": 1}
     task = SeparationTask(model, make_loss("magnitude_l1"), [0], settings, seed=0)
     optimiser = task.configure_optimizers()["optimizer"]
-    batch = {"sources": torch.zeros(2, 2, 2, 11025), "track": ["silence", "silence"]}
+    batch = {
+        "mixture": torch.zeros(2, 2, 11025),
+        "sources": torch.zeros(2, 2, 2, 11025),
+        "track": ["silence", "silence"],
+    }
     task.training_step(batch, 0).backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
     optimiser.step()
