@@ -22,7 +22,7 @@ from sepkit.data.folds import FOLDS
 from sepkit.evaluation.evaluate import reference
 from sepkit.evaluation.metrics import METRICS
 from sepkit.evaluation.statistics import Comparison, compare_scores, holm, summary
-from sepkit.experiments import MENU, week_rows
+from sepkit.experiments import MENU, week_experiments
 from sepkit.reporting.rows import ALPHA, BASE, REFERENCES, ordered
 from sepkit.storage import Root, Run, run_name, write_csv, write_text
 
@@ -126,7 +126,7 @@ def readme_table() -> str:
     ]
     for name in ordered(by_row):
         lines.append(line(name, by_row[name], tests.get(name), corrected.get(name), facts))
-    missing = [name for name in week_rows() if name not in by_row and MENU[name].start_from is None]
+    missing = [name for name in week_experiments() if name not in by_row and MENU[name].start_from is None]
     if missing:
         lines += ["", f"Not trained yet: {', '.join(missing)}."]
     if {BEST, RECIPE} <= by_row.keys():

@@ -14,7 +14,7 @@ from sepkit.commands.doctor import environment
 from sepkit.errors import SepkitError
 from sepkit.evaluation.evaluate import evaluate
 from sepkit.evaluation.statistics import compare_scores, summary
-from sepkit.experiments import MENU, picked_rows, week_rows
+from sepkit.experiments import MENU, picked, week_experiments
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import WEEK_HOURS, Root, Run, drive, hours_left, run_name
 from sepkit.training.plan import plan
@@ -78,13 +78,13 @@ def begin(
 ) -> Day:
     """Opens a day: brings back the synced copy, and prints where the student stands.
 
-    rows: what the day runs; pick: the rows of the week, None as `sepkit.experiments.picked_rows` says.
+    rows: what the day runs; pick: the rows of the week, None as `sepkit.experiments.picked` says.
     """
     profile = get_profile(profile)
     root = Root.open(root, profile)
     back = drive.pull(root)
-    week = picked_rows(pick, profile)
-    if pick is None and profile.name == "full":
+    week = picked(pick, profile)
+    if pick is None and profile.as_planned:
         print(f"the default week of {WEEK_HOURS:g} GPU hours: {', '.join(week)}; give `pick` for other rows")
     chosen = tuple(row for row in rows if row in week)
     day = Day(number, profile, root, data, seed, chosen)
@@ -159,14 +159,14 @@ def what_now(day: Day) -> str:
     finished = {run.config["experiment"] for run in day.root.runs() if run.finished}
     left = hours_left(day.root)
     lines = [f"GPU hours left: {left:.2f} of {WEEK_HOURS:g}."]
-    open_rows = [name for name in week_rows() if name not in finished]
+    open_rows = [name for name in week_experiments() if name not in finished]
     if open_rows:
         name = open_rows[0]
         cost = plan(profile=day.profile, pick=[name], root=day.root)
         minutes = float(cost.loc[cost["experiment"] == name, "minutes"].iloc[0])
         basis = cost.loc[cost["experiment"] == name, "basis"].iloc[0]
         lines.append(
-            f"Best next run: {name}, {MENU[name].title} (day {MENU[name].day}), about {minutes:.1f} minutes "
+            f"Best next run: {name}, {MENU[name].change} (day {MENU[name].day}), about {minutes:.1f} minutes "
             f"({basis}). Expect: {MENU[name].literature}."
         )
     else:

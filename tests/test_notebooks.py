@@ -161,7 +161,7 @@ def test_every_day_shows_what_it_computed(root, name):
 @pytest.mark.timeout(2400)
 def test_the_week_leaves_scored_runs_a_scoreboard_and_a_report(root):
     runs = {run.name: run for run in Root(root).runs()}
-    rows = {*sepkit.experiments.week_rows(), "Base-4", "A-4"}  # the last two on day 4
+    rows = {*sepkit.experiments.week_experiments(), "Base-4", "A-4"}  # the last two on day 4
     expected = {f"{row}-s0" for row in rows} | {f"Base-s0-f{fold}" for fold in range(3)}
     assert expected | {"mixture", "oracle"} == set(runs)
     assert runs["Base-s0"].status["epochs"] == 4
@@ -169,7 +169,7 @@ def test_the_week_leaves_scored_runs_a_scoreboard_and_a_report(root):
         assert run.finished
         assert run.scores()["track"].nunique() > 0
     board = sepkit.scoreboard(root)
-    assert set(board["Exp"]) == set(sepkit.experiments.week_rows()) | {"mixture", "oracle"}
+    assert set(board["Exp"]) == set(sepkit.experiments.week_experiments()) | {"mixture", "oracle"}
     assert board["SDR voc (sdr_bsseval)"].notna().all()
     report = (root / "report" / "milestone2.html").read_text(encoding="utf-8")
     assert "C+D" in report

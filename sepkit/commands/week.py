@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 
 from sepkit.errors import SepkitError, UsageError
-from sepkit.experiments import picked_rows
+from sepkit.experiments import picked
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root
 
@@ -45,7 +45,7 @@ def week(
 ) -> list[Path]:
     """Runs the notebooks (all, or `days`) headless and returns the executed files.
 
-    pick: rows of the menu that days 2 to 6 run; None as `sepkit.experiments.picked_rows` says.  hours: GPU hours of the week; rows that `plan` predicts beyond them are left out, and
+    pick: rows of the menu that days 2 to 6 run; None as `sepkit.experiments.picked` says.  hours: GPU hours of the week; rows that `plan` predicts beyond them are left out, and
     that is said.
 
     Raises SepkitError with day, cell and reason where a notebook fails; what ran before is kept, and
@@ -83,7 +83,7 @@ def choose(
 
     if pick is None and hours is None:
         return None
-    names = list(dict.fromkeys(["Base", *picked_rows(pick, profile)]))
+    names = list(dict.fromkeys(["Base", *picked(pick, profile)]))
     if hours is None:
         return names
     planned = plan(profile=profile, pick=names, hours=hours, root=root)

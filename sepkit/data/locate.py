@@ -19,15 +19,15 @@ def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongF
     Raises SepkitError where there are none, with the address and what to do by hand.
     """
     path = data or os.environ.get("SEPKIT_DATA") or None
-    if path is None and profile.name == "demo":
+    if path is None and profile.songs_from == "made":
         from sepkit.data.demo import make_demo_songs
 
         path = make_demo_songs(root.path / "songs")
-    elif path is None and profile.name == "preview":
+    elif path is None and profile.songs_from == "downloaded":
         path = download_preview(root.path / "songs")
     elif path is None:
         raise SepkitError(
-            f"The full profile needs MUSDB18-HQ: download musdb18hq.zip from {FULL_URL}, unpack it on the local "
+            f"The {profile.name} profile needs MUSDB18-HQ: download musdb18hq.zip from {FULL_URL}, unpack it on the local "
             "disk, and give its folder with --data or SEPKIT_DATA."
         )
     return find_songs(path, root.excluded())

@@ -31,7 +31,6 @@ from sepkit.storage import Root, default_root
 PAIRED_SDS = (0.4, 0.6, 1.0, 1.7)
 SEED_SDS = (0.1, 0.15, 0.3)
 TYPICAL_PAIRED_SD = 1.0
-SONGS = {"demo": 12, "preview": 50, "full": 50}
 POWER = 0.8
 DRAWS = 20_000
 
@@ -107,7 +106,7 @@ def power_table(
     Methods are told apart by 95 % intervals, checkpoints at `alpha`.
     """
     profile = get_profile(profile)
-    songs, seeds = songs or SONGS.get(profile.name, 50), tuple(seeds)
+    songs, seeds = songs or profile.test_songs, tuple(seeds)
     if songs < 6 or not seeds or min(seeds) < 2:
         raise UsageError(
             f"Expected at least 6 songs and 2 seeds a side, got {songs} songs and seeds {seeds}."

@@ -1,18 +1,48 @@
-"""The menu as data: menu.py has the week's experiments, ablations.py their variants, settings.py what an entry
-becomes under a profile.
+"""The menu: menu.py has the week's experiments, ablations.py their variants, settings.py what an entry is and
+what it becomes under a profile.
 """
 
-from sepkit.experiments.menu import BASE, BASES, MENU, REFERENCES, get_experiment, picked_rows, week_rows
+from collections.abc import Iterable
+
+from sepkit.errors import UsageError
+from sepkit.experiments.ablations import ABLATIONS
+from sepkit.experiments.menu import BASE, BASES, REFERENCES, WEEK
 from sepkit.experiments.settings import Experiment, resolve
+from sepkit.profiles import Profile
+
+MENU = {experiment.name: experiment for experiment in (*WEEK, *ABLATIONS)}
+
+
+def get_experiment(name: str | Experiment) -> Experiment:
+    """The menu's entry; UsageError for an unknown name."""
+    if isinstance(name, Experiment):
+        return name
+    if name not in MENU:
+        raise UsageError(f"There is no experiment {name!r}; expected one of {', '.join(MENU)}.")
+    return MENU[name]
+
+
+def week_experiments() -> list[str]:
+    """All experiments that a week can run, in the order of its days: all but the ablations."""
+    return [name for name, experiment in MENU.items() if not experiment.ablation]
+
+
+def default_week() -> list[str]:
+    """The experiments that eight GPU-hours allow, Base first, in the order of the days."""
+    return [name for name, experiment in MENU.items() if experiment.default_week]
+
+
+def picked(pick: Iterable[str] | None, profile: Profile) -> list[str]:
+    """The experiments of a week: those of `pick`, or the default week (full), or all that a week can run.
+
+    Raises UsageError for an unknown name.
+    """
+    if pick is not None:
+        return [get_experiment(name).name for name in pick]
+    return default_week() if profile.as_planned else week_experiments()
+
 
 __all__ = [
-    "BASE",
-    "BASES",
-    "MENU",
-    "REFERENCES",
-    "Experiment",
-    "get_experiment",
-    "picked_rows",
-    "resolve",
-    "week_rows",
-]
+    "BASE", "BASES", "MENU", "REFERENCES", "Experiment", "default_week", "get_experiment", "picked", "resolve",
+    "week_experiments",
+]  # fmt: skip

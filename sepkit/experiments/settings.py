@@ -1,4 +1,4 @@
-"""What a row of the menu is, and what it becomes under a profile: the settings of a run, as config.json keeps them."""
+"""What an experiment is, and the settings of its runs under a profile, as config.json keeps them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,48 +6,45 @@ from typing import Any
 
 from sepkit.profiles import Profile
 
+FREQUENCY_WEIGHT = "inverse_sqrt"  # α(f) of losses on magnitudes: chosen once on validation songs (LOG.md)
+MAGNITUDE_L1 = {"name": "magnitude_l1", "alpha": FREQUENCY_WEIGHT}
 LEARNING_RATE = 3e-4  # the plan's, for AdamW
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One row of the menu.
+    """One entry of the menu: what it tries, and the settings in which it differs from the defaults.
 
-    plan: the gain on vocals that the plan expects; literature: what is realistic, with its source.
-    backbone, domain, extras: how the scoreboard words it.
-    model, loss: a name and the settings that differ from its defaults.
-    augment: settings of `sepkit.data.augment`; empty for none.
-    start_from: what the weights are before training: None drawn from the seed, "umxhq" the
-        published ones, otherwise those of this menu row, of the same seed and fold.
-    weights_of: the row whose weights it takes as they are, of the same seed and fold; nothing is trained.
-    learning_rate: None leaves it to the profile, then to `LEARNING_RATE`.
-    max_segment_s: clips are no longer than this, whatever the profile says.
-    remix: share of the clips whose stems come from several songs; None leaves it to the profile.
-    stems: whether clips are made of the four stems, each remixed and augmented by itself, instead of vocals and
-        accompaniment.
-    sample_rate: Hz, of training and network; None leaves it to the profile.
-    curriculum: shorter clips at first, as (share of the epochs, share of the usual length) in turn;
-        the batch grows by as much as the clips shrink.
-    ema: decay of the average of the weights that is validated and kept; None keeps the last ones.
-    default_week: whether a week of 8 GPU-hours holds it where nobody picks.
-    variant_of: of an ablation, the row that it changes, whose settings in a profile hold for it too.
-    t4_step_s: seconds of a step of the full profile on a T4, estimated from its operations, or from an H100's time (A).
+    plan: the gain on vocals that the plan expects; literature: a realistic figure, with its source.
+    backbone, domain, extras: the scoreboard's columns.
+    model, loss: a name, and the settings that differ from that network's or loss's own.
+    augment: settings of `sepkit.data.augment`.
+    start_from: initial weights: None = random; "umxhq" = published; else that experiment's best checkpoint
+        of the same seed and fold.
+    weights_of: the experiment whose weights are used as they are; nothing is trained.
+    learning_rate, remix, sample_rate (Hz): None takes the profile's.
+    remix: share of the training clips whose stems come from several songs.
+    stems: make clips from four stems, each remixed and augmented separately, instead of from two sources.
+    max_segment_s: clips are no longer than this under any profile.
+    curriculum: shorter clips first, as (share of the epochs, share of the clip length); batches grow to match.
+    ema: decay of the average of the weights that is validated and kept; None keeps the last weights.
+    default_week: part of the default week of 8 GPU-hours.
+    t4_step_s: estimated seconds of a training step on a T4, with the plan's settings.
+    variant_of: of an ablation, the experiment that it changes.
+    profiles: its own settings under a profile: {"demo": {"training": {…}, "model": {…}, "start_from": …}, …}.
     """
 
     name: str
     day: int
-    title: str
-    hypothesis: str
     change: str
-    plan: str
-    literature: str
+    hypothesis: str
+    plan: str = "not in the plan"
+    literature: str = "no figure found"
     backbone: str = "Open-Unmix-small"
     domain: str = "STFT mask"
     extras: str = "—"
-    model: str = "openunmix-small"
-    model_settings: Mapping[str, Any] = field(default_factory=dict)
-    loss: str = "magnitude_l1"
-    loss_settings: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=lambda: {"name": "openunmix-small"})
+    loss: Mapping[str, Any] = field(default_factory=lambda: MAGNITUDE_L1)
     augment: Mapping[str, Any] = field(default_factory=dict)
     start_from: str | None = None
     weights_of: str | None = None
@@ -63,21 +60,19 @@ class Experiment:
     ema: float | None = None
     sampling: str = "balanced"
     default_week: bool = False
-    variant_of: str | None = None
     t4_step_s: float = 0.2
+    variant_of: str | None = None
+    profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def ablation(self) -> bool:
-        """A row that no week asks for; `train` runs it by its name."""
+        """Whether it changes another experiment; no week runs it unless it is picked."""
         return self.variant_of is not None
 
 
 def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
-    """Every setting of a run as plain data, for config.json: the entry, then what the profile changes."""
-    changed: dict[str, Any] = {}
-    for row in filter(None, (experiment.variant_of, experiment.name)):
-        for key, value in profile.rows.get(row, {}).items():
-            changed[key] = {**changed.get(key, {}), **value} if isinstance(value, Mapping) else value
+    """All settings of a run as plain data: the profile's, the experiment's, then its own under that profile."""
+    own = experiment.profiles.get(profile.name, {})
     training = {
         "epochs": min(experiment.epochs, profile.epochs or experiment.epochs),
         "patience": profile.patience or experiment.patience,
@@ -87,7 +82,7 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
         "steps_per_epoch": profile.steps_per_epoch,
         "segment_s": min(profile.segment_s, experiment.max_segment_s or profile.segment_s),
         "valid_segments": profile.valid_segments,
-        "valid_segment_s": profile.segment_s,  # the same clips judge all rows
+        "valid_segment_s": profile.segment_s,  # validation clips are the same for all experiments
         "sampling": experiment.sampling,
         "remix": profile.remix if experiment.remix is None else experiment.remix,
         "stems": experiment.stems,
@@ -95,7 +90,7 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
         "ema": experiment.ema,
         "cache_kind": profile.cache_kind,
         "bfloat16": profile.bfloat16,
-        **changed.get("training", {}),
+        **own.get("training", {}),
     }
     shorter = [  # [[epochs, seconds], …]
         [round(share * training["epochs"]), length * training["segment_s"]]
@@ -105,13 +100,14 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
         "experiment": experiment.name,
         "profile": profile.name,
         "model": {
-            "name": experiment.model,
+            "name": experiment.model["name"],
             "sample_rate": experiment.sample_rate or profile.sample_rate,
-            **profile.models.get(experiment.model, {}),
-            **experiment.model_settings,
+            **profile.models.get(experiment.model["name"], {}),
+            **experiment.model,
+            **own.get("model", {}),
         },
-        "loss": {"name": experiment.loss, **experiment.loss_settings},
-        "start_from": changed.get("start_from", experiment.start_from),
+        "loss": dict(experiment.loss),
+        "start_from": own.get("start_from", experiment.start_from),
         "weights_of": experiment.weights_of,
         "training": {**training, "curriculum": shorter or None},
     }

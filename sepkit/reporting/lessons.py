@@ -12,7 +12,7 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.statistics import Comparison, compare_scores
-from sepkit.experiments import MENU, week_rows
+from sepkit.experiments import MENU, week_experiments
 from sepkit.profiles import Profile
 from sepkit.reporting.rows import ALPHA, LEADING, MAIN, REFERENCES, Board, Section
 from sepkit.reporting.scoreboard import collect
@@ -146,11 +146,11 @@ def money(budget: pd.DataFrame, shown: Collection[str] = ()) -> list[str]:
 def missing(board: Board) -> list[str]:
     """Rows of the menu that did not run, runs that are not in the table, and what the profile leaves out."""
     ran = {str(name) for section in board.sections for name in section.table["Exp"]}
-    absent = [name for name in (*week_rows(), *REFERENCES) if name not in ran]
+    absent = [name for name in (*week_experiments(), *REFERENCES) if name not in ran]
     said = [f"{run} is not in the table: {reason}." for run, reason in board.unfinished.items()]
     if absent:
         said.append(f"No score of: {', '.join(absent)}.")
-    if board.profile.name != "full":
+    if not board.profile.as_planned:
         said.append(
             f"These are {board.profile.name} scores ({board.profile.songs}; {board.profile.reduced}); the plan's and the literature's figures are for MUSDB18-HQ, so only signs and orders compare."
         )

@@ -1,7 +1,7 @@
 """Equal minutes: how many epochs each row gets for the same time, measured side by side.
 
 On a CPU a second is one of CPU time, which a busy machine does not stretch; on a GPU one of the clock.
-The epochs go into `profiles.py`, rows[…]["training"]["epochs"], so that `train` repeats a run to the bit.
+The epochs go into the entries of the menu, `profiles`, so that `train` repeats a run to the bit.
 """
 
 import time

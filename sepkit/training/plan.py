@@ -11,7 +11,7 @@ import torch
 from sepkit import models
 from sepkit.devices import autocast, device_name, kept_memory, one_thread, pick_device
 from sepkit.errors import UsageError
-from sepkit.experiments import MENU, get_experiment
+from sepkit.experiments import default_week, get_experiment
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import WEEK_HOURS, Root, default_root
@@ -58,7 +58,7 @@ def plan(
     """Predicted training minutes of the picked rows (or the default week), before they are spent.
 
     Columns: experiment, steps, step_s, basis ("measured in <run>" from its history, "measured now", or
-    "estimate for a T4" where no GPU is here and the profile is full), minutes, total_h, and `within`:
+    "estimate for a T4" where no GPU is here and the profile is as planned), minutes, total_h, and `within`:
     whether the running total stays within `hours` (8 by default).  The whole cost of a row counts, as
     if it ran all its epochs: early stopping only makes it cheaper.
     """
@@ -90,11 +90,6 @@ def plan(
     return pd.DataFrame(rows)
 
 
-def default_week() -> list[str]:
-    """The rows that a week of eight hours affords, Base first, in the order of the days."""
-    return [name for name, experiment in MENU.items() if experiment.default_week]
-
-
 def _step_cost(
     experiment: Experiment, profile: Profile, root: Path | str | Root | None, device: str | None
 ) -> tuple[float, str]:
@@ -107,6 +102,6 @@ def _step_cost(
         steps = resolve(experiment, profile)["training"]["steps_per_epoch"]
         return float(history["seconds"].median()) / steps, f"measured in {run.name}"
     device = pick_device(device)
-    if profile.name == "full" and device == "cpu":
+    if profile.as_planned and device == "cpu":
         return experiment.t4_step_s, "estimate for a T4"
     return step_seconds(experiment, profile, device), f"measured now on {device_name(device)}"

@@ -139,7 +139,7 @@ def test_a_killed_grid_leaves_no_worker_behind_and_goes_on(where, root, make_roo
 
 
 def test_equal_minutes_give_each_row_whole_epochs_that_fit(where, root):
-    wide = replace(MENU["Base"], name="wide", model_settings={"hidden_size": 256})
+    wide = replace(MENU["Base"], name="wide", model={"name": "openunmix-small", "hidden_size": 256})
     table = equal_epochs(["Base", wide, "E"], minutes=0.1, **where).set_index("row")
     assert list(table.index) == ["Base", "wide", "E"]
     assert table["epochs"]["wide"] < table["epochs"]["Base"]

@@ -8,7 +8,7 @@ from sepkit.__main__ import main
 from sepkit.commands import week as headless
 from sepkit.commands.week import check_kernel, choose, execute, parameter_names, week
 from sepkit.errors import SepkitError, UsageError
-from sepkit.experiments import MENU, picked_rows
+from sepkit.experiments import MENU, picked
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, write_text
 
@@ -155,13 +155,13 @@ def test_a_killed_kernel_names_the_cell_and_what_is_saved_and_the_next_call_goes
 def test_the_rows_of_the_week(root, monkeypatch, capsys):
     demo, full = PROFILES["demo"], PROFILES["full"]
     assert choose(demo, None, None) is choose(full, None, None) is None  # the days know
-    assert picked_rows(None, full) == ["Base", "F", "C+D", "A"]
-    every = picked_rows(None, demo)
+    assert picked(None, full) == ["Base", "F", "C+D", "A"]
+    every = picked(None, demo)
     assert {"Base", "B", "E", "G"} <= set(every)
     assert not any(MENU[name].ablation for name in every)
-    assert picked_rows(["Base-flat"], demo) == ["Base-flat"]  # an ablation runs where it is picked
+    assert picked(["Base-flat"], demo) == ["Base-flat"]  # an ablation runs where it is picked
     with pytest.raises(UsageError, match="'Z'"):
-        picked_rows(["Z"], demo)
+        picked(["Z"], demo)
     assert choose(full, ["A", "Base", "A"], None) == ["Base", "A"]
     assert choose(full, list(MENU), None) == list(MENU)  # who picks, gets it
     assert capsys.readouterr().out == ""

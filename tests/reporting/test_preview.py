@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from sepkit.evaluation.statistics import compare_scores, holm
-from sepkit.experiments import MENU, week_rows
+from sepkit.experiments import MENU, week_experiments
 from sepkit.reporting.rows import REFERENCES
 
 PLACE = Path(__file__).parent.parent.parent
@@ -138,7 +138,9 @@ def test_the_projects_table_is_what_its_scores_give(preview):
 def test_every_row_of_a_week_is_kept_base_and_best_with_three_seeds(preview):
     scores = preview.kept(preview.SCORES)
     seeds = scores[scores["fold"].isna()].groupby("experiment")["seed"].nunique()
-    trained = {name for name in week_rows() if MENU[name].start_from is None}  # F needs umxhq's weights
+    trained = {
+        name for name in week_experiments() if MENU[name].start_from is None
+    }  # F needs umxhq's weights
     assert set(seeds.index) >= {*trained, *REFERENCES}
     assert (seeds[["Base", "Best"]] >= 3).all()
     assert {"Base-2048", "Base-4096"} <= set(seeds.index)

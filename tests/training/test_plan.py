@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from sepkit.errors import UsageError
-from sepkit.experiments import MENU
+from sepkit.experiments import MENU, default_week
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, budget, hours_left, write_csv
 from sepkit.training import plan as module
-from sepkit.training.plan import default_week, plan, step_seconds
+from sepkit.training.plan import plan, step_seconds
 
 
 @pytest.fixture
