@@ -22,8 +22,8 @@ from sepkit.data.locate import locate_songs
 from sepkit.devices import one_thread
 from sepkit.dsp import STFT, resample
 from sepkit.evaluation.estimators import oracle_estimate
-from sepkit.evaluation.evaluate import SCORE_RATE, song_audio
-from sepkit.evaluation.metrics import score_track
+from sepkit.evaluation.scoring import SCORE_RATE, song_audio
+from sepkit.evaluation.track import score_track
 from sepkit.profiles import get_profile
 from sepkit.storage import Root
 

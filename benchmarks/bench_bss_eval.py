@@ -25,7 +25,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from sepkit.data.songs import accompaniment, find_songs, read_song
-from sepkit.evaluation.bss_eval import References
+from sepkit.evaluation.bsseval import References
 from sepkit.evaluation.estimators import oracle_estimate
 from sepkit.evaluation.filters import Windows
 
@@ -79,7 +79,7 @@ def difference(scores: dict[str, np.ndarray], expected: list[np.ndarray]) -> tup
 MEMORY = """
 import resource
 import numpy as np, torch
-from sepkit.evaluation.bss_eval import References
+from sepkit.evaluation.bsseval import References
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 torch.set_num_threads(1)
 rng = np.random.default_rng(0)

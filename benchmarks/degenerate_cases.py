@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.metrics import score_track
+from sepkit.evaluation.track import score_track
 
 RATE = 4000  # Hz
 GAIN = 1.125

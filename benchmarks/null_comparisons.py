@@ -20,7 +20,6 @@ import numpy as np
 from tabulate import tabulate
 
 from sepkit.data.songs import artist_of
-from sepkit.evaluation.filters import Array
 from sepkit.evaluation.methods import components
 from sepkit.evaluation.paired import artist_bootstrap, wilcoxon
 from sepkit.evaluation.power import (
@@ -31,6 +30,7 @@ from sepkit.evaluation.power import (
     detectable_db,
     methods_db,
 )
+from sepkit.evaluation.signals import Array
 
 SONGS = 50
 # name: (SD between seeds of the mean, SD over songs between two seeds, tails and artists)

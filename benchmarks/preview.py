@@ -19,8 +19,8 @@ import pandas as pd
 
 import sepkit
 from sepkit.data.folds import FOLDS
-from sepkit.evaluation.evaluate import reference
 from sepkit.evaluation.metrics import METRICS
+from sepkit.evaluation.scoring import reference
 from sepkit.evaluation.statistics import Comparison, compare_scores, holm, summary
 from sepkit.experiments import MENU, week_experiments
 from sepkit.reporting.rows import ALPHA, BASE, REFERENCES, ordered

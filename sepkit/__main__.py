@@ -192,7 +192,7 @@ def _print_table(table: Any) -> None:
 
 
 def _evaluate(args: argparse.Namespace, where: dict[str, str | None]) -> None:
-    from sepkit.evaluation.evaluate import REFERENCES, scores_path
+    from sepkit.evaluation.scoring import REFERENCES, scores_path
     from sepkit.evaluation.statistics import summary
     from sepkit.experiments import get_experiment
     from sepkit.storage import Root, run_name

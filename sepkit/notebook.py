@@ -12,7 +12,7 @@ import pandas as pd
 
 from sepkit.commands.doctor import environment
 from sepkit.errors import SepkitError
-from sepkit.evaluation.evaluate import evaluate
+from sepkit.evaluation.scoring import evaluate
 from sepkit.evaluation.statistics import compare_scores, summary
 from sepkit.experiments import MENU, picked, week_experiments
 from sepkit.profiles import Profile, get_profile

@@ -1,39 +1,65 @@
-"""Work over many tracks or runs: joblib, on this machine's cores or on a dask cluster, and its progress.
+"""Work over many songs or runs: joblib on this machine's cores or on a dask cluster, and its progress.
 
-Inside `joblib.parallel_config(backend="dask")` the same calls go to the cluster, whose workers have
-to see the same folders.  What workers that begin together must not do at one time is here too.
-
-Progress is a bar on a terminal and one plain line an item anywhere else: a notebook that is executed
-headless keeps every line that is printed.
+Inside `joblib.parallel_config(backend="dask")` the same calls go to the cluster, whose workers must see
+the same folders.  Progress is a bar on a terminal and one plain line an item anywhere else: a notebook
+that runs headless keeps every line that is printed.
 """
 
-import fcntl
+import contextlib
 import os
 import sys
-import tempfile
+import threading
+import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from joblib import Parallel
+from joblib import Parallel, delayed
 from tqdm import tqdm
+
+from sepkit.errors import SepkitError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 Item = TypeVar("Item")
 
 
 def spread(calls: Iterable[Any], *, n_jobs: int | None = -1, ahead: str = "2*n_jobs") -> Iterator[Any]:
-    """Results of joblib's `delayed` calls in their order, as they come.
+    """Results of joblib's `delayed` calls, in their order, each as soon as it is there.
 
-    ahead: how many calls are handed out before their turn, for those that carry much.
+    A worker process ends within a second when its caller is gone, even by a kill.
+    ahead: how many calls are handed out before their turn; few where a call carries much data.
     """
+    watched = (delayed(_watched)(os.getpid(), *call) for call in calls)
     with warnings.catch_warnings():
-        # joblib renews a worker whose memory grew (importing torch is enough); that is its business,
-        # and under "warnings are errors" the warning would end the thread that all results wait for
+        # joblib renews a worker whose memory grew, and importing torch is enough for that; where warnings
+        # are errors, this one would end the thread that all results wait for
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-        yield from Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=ahead)(calls)
+        yield from Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=ahead)(watched)
+
+
+def _watched(caller: int, call: Callable[..., Any], args: tuple, options: dict[str, Any]) -> Any:
+    if os.getppid() == caller:  # in a process that the caller started; dask's workers live on
+        _end_with(caller)
+    return call(*args, **options)
+
+
+@cache
+def _end_with(caller: int) -> None:
+    """Ends this process, from a thread, once `caller` is no longer its parent."""
+
+    def watch() -> None:
+        while os.getppid() == caller:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def on_terminal() -> bool:
@@ -52,19 +78,38 @@ def progress(items: Iterable[Item], *, doing: str, total: int, name=str) -> Iter
 
 @cache
 def import_librosa() -> ModuleType:
-    """librosa, ready for onsets; in processes that begin together, first in one of them, then in all others.
+    """librosa, ready for onsets.
 
-    Its first import on a machine compiles functions with numba into a cache on the disk.  Processes
-    that do so at one time can leave halves that don't belong together, on which every later import
-    crashes with a segmentation fault (numba/numba#10128).
+    Its first import on a machine compiles functions with numba into a cache on the disk.  Processes that
+    do so at the same time can leave halves that do not fit together, on which every later import crashes
+    with a segmentation fault (numba/numba#10128); so one process imports it first, then all others.
+
+    Raises SepkitError where it can't be imported, as where numba has no folder for its cache.
     """
-    lock = Path(tempfile.gettempdir()) / f"sepkit-librosa-{os.getuid()}.lock"
-    with lock.open("w") as file:
+    with _first_alone():
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # another one compiles or reads; readers don't wait for each other
-            fcntl.flock(file, fcntl.LOCK_SH)
-        import librosa
+            import librosa
 
-        librosa.onset.onset_detect  # noqa: B018  loaded at first touch, with all that is compiled
+            librosa.onset.onset_detect  # noqa: B018  loads all that is compiled
+        except (ImportError, OSError, RuntimeError) as error:
+            raise SepkitError(
+                f"librosa can't be imported ({' '.join(str(error).split())}); "
+                "set NUMBA_CACHE_DIR to a folder that can be written."
+            ) from error
     return librosa
+
+
+@contextlib.contextmanager
+def _first_alone() -> Iterator[None]:
+    """One process goes first; the others wait for it, then go on together.  Nothing waits where locks fail."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "sepkit"
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, RuntimeError):  # no home, or a file system without locks
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((folder / "librosa.lock").open("a"))
+            try:
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(file, fcntl.LOCK_SH)
+        yield

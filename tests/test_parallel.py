@@ -1,46 +1,132 @@
-"""librosa's first import on a machine is one process's work at a time; later ones do not wait for each other."""
+"""Workers end with their caller; librosa's first import on a machine is one process's work at a time."""
 
-import fcntl
-import tempfile
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from sepkit import parallel
+from sepkit.errors import SepkitError
 from sepkit.parallel import import_librosa
+
+CALLER = """
+import os, sys, time
+from pathlib import Path
+from joblib import delayed
+from sepkit.parallel import spread
+
+def work(folder):
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(120)
+
+if __name__ == "__main__":
+    list(spread([delayed(work)(sys.argv[1])] * 2, n_jobs=2))
+"""
+
+
+def alive(pid):
+    """Whether the process runs; one that ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait(until, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not until():
+        time.sleep(0.05)
+    return until()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_when_their_caller_is_killed(tmp_path):
+    (tmp_path / "caller.py").write_text(CALLER)
+    (tmp_path / "at_work").mkdir()
+    working = lambda: [int(file.name) for file in (tmp_path / "at_work").iterdir()]  # noqa: E731
+    caller = subprocess.Popen([sys.executable, tmp_path / "caller.py", tmp_path / "at_work"])
+    try:
+        assert wait(lambda: len(working()) == 2, 60)
+        workers = working()
+        caller.send_signal(signal.SIGKILL)
+        caller.wait()
+        assert wait(lambda: not any(map(alive, workers)), 5)
+    finally:
+        caller.kill()
 
 
 @pytest.fixture
-def lock(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    import_librosa.cache_clear()  # as in a process that has not called it
+def home(tmp_path, monkeypatch):
+    """A user's cache folder, in a process that has not imported librosa."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    import_librosa.cache_clear()
+    yield tmp_path
+    import_librosa.cache_clear()
+
+
+@pytest.fixture
+def lock(home):
+    fcntl = pytest.importorskip("fcntl")
     import_librosa()
     import_librosa.cache_clear()
-    (path,) = tmp_path.glob("sepkit-librosa-*.lock")
-    with path.open("w") as file:
-        yield file
+    with (home / "cache/sepkit/librosa.lock").open("w") as file:
+        yield lambda how: fcntl.flock(file, how | fcntl.LOCK_NB)
 
 
 def importing() -> threading.Thread:
     thread = threading.Thread(target=import_librosa, daemon=True)
     thread.start()
-    thread.join(timeout=1)
+    thread.join(timeout=0.5)
     return thread
 
 
 def test_waits_for_a_process_that_compiles(lock):
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    lock(parallel.fcntl.LOCK_EX)
     thread = importing()
     assert thread.is_alive()
-    fcntl.flock(lock, fcntl.LOCK_UN)
+    lock(parallel.fcntl.LOCK_UN)
     thread.join(timeout=60)
     assert not thread.is_alive()
 
 
 def test_does_not_wait_for_processes_that_read(lock):
-    fcntl.flock(lock, fcntl.LOCK_SH)
+    lock(parallel.fcntl.LOCK_SH)
     assert not importing().is_alive()
 
 
 def test_leaves_the_lock_to_others(lock):
     assert import_librosa().onset.onset_detect
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock(parallel.fcntl.LOCK_EX)
+
+
+def test_no_file_of_another_user_is_followed(home):
+    """The lock lies in the user's own cache, where nobody else can put a link."""
+    import_librosa()
+    assert [file.name for file in home.rglob("*.lock")] == ["librosa.lock"]
+    assert (home / "cache/sepkit").stat().st_uid == os.getuid()
+
+
+def no_locks(*_):
+    raise OSError(95, "Operation not supported")
+
+
+@pytest.mark.parametrize("lacking", ["fcntl", "flock", "home"])
+def test_librosa_is_imported_where_nothing_can_be_locked(home, monkeypatch, lacking):
+    if lacking == "home":
+        (home / "cache").write_text("a file where the folder would be")
+    elif lacking == "fcntl":
+        monkeypatch.setattr(parallel, "fcntl", None)
+    else:
+        monkeypatch.setattr(parallel.fcntl, "flock", no_locks)
+    assert import_librosa().onset.onset_detect
+
+
+def test_librosa_that_can_not_be_imported_is_one_sentence(home, monkeypatch):
+    monkeypatch.setitem(sys.modules, "librosa", None)
+    with pytest.raises(SepkitError, match=r"librosa can't be imported .* set NUMBA_CACHE_DIR to a folder"):
+        import_librosa()

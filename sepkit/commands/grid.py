@@ -10,7 +10,7 @@ import pandas as pd
 
 from sepkit.data.folds import FOLDS
 from sepkit.errors import UsageError
-from sepkit.evaluation.evaluate import evaluate
+from sepkit.evaluation.scoring import evaluate
 from sepkit.evaluation.statistics import summary
 from sepkit.experiments import get_experiment
 from sepkit.experiments.settings import Experiment

@@ -1,26 +1,31 @@
-"""Checkpoint + mixture -> estimate -> metrics -> statistics.
+"""Checkpoint + mixture -> estimate -> metrics -> scores.csv -> statistics.
 
-bss_eval.py and metrics.py score one song, evaluate.py a run; statistics.py compares runs over songs
+bsseval.py and metrics.py score one song, scoring.py runs; statistics.py compares runs over songs
 (paired.py) and methods over seeds (methods.py), power.py says what that can show; museval_json.py writes
-and reads museval's format.
+and reads museval's format.  The calls below are loaded where they are first used: reading scores needs
+no network and no signal processing.
 """
 
-from sepkit.evaluation.bss_eval import bss_eval
-from sepkit.evaluation.evaluate import estimates, evaluate, reference
-from sepkit.evaluation.museval_json import read_museval, write_museval
-from sepkit.evaluation.power import power_table
-from sepkit.evaluation.statistics import Comparison, compare_scores, holm, summary
+import importlib
+from typing import Any
 
-__all__ = [
-    "Comparison",
-    "bss_eval",
-    "compare_scores",
-    "estimates",
-    "evaluate",
-    "holm",
-    "power_table",
-    "read_museval",
-    "reference",
-    "summary",
-    "write_museval",
-]
+_CALLS = {
+    "Comparison": "statistics",
+    "bss_eval": "bsseval",
+    "compare_scores": "statistics",
+    "estimates": "scoring",
+    "evaluate": "scoring",
+    "holm": "statistics",
+    "power_table": "power",
+    "read_museval": "museval_json",
+    "reference": "scoring",
+    "summary": "statistics",
+    "write_museval": "museval_json",
+}
+__all__ = list(_CALLS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CALLS:
+        raise AttributeError(f"sepkit.evaluation has no {name!r}; it has {', '.join(_CALLS)}.")
+    return getattr(importlib.import_module(f"sepkit.evaluation.{_CALLS[name]}"), name)

@@ -11,8 +11,9 @@ import pandas as pd
 import scipy.ndimage
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.evaluate import SCORE_RATE, estimates
-from sepkit.evaluation.metrics import PROTOCOLS, prepare, score_track
+from sepkit.evaluation.scoring import SCORE_RATE, estimates
+from sepkit.evaluation.track import Targets
+from sepkit.profiles import PROTOCOLS
 from sepkit.storage import Run
 
 DEFINITIONS = {
@@ -37,8 +38,7 @@ def sdr_definitions(run: Run, song: str | None = None, data: Path | str | None =
         raise SepkitError(
             f"{run.name} is scored on four sources; show definitions on a run of two, as Base-s0."
         )
-    target = {source: clips[source] for source in PROTOCOLS["2stem"]}
-    references = prepare(target, SCORE_RATE, track=song)
+    targets = Targets({source: clips[source] for source in PROTOCOLS["2stem"]}, SCORE_RATE, track=song)
     vocals = clips["vocals estimate"]
     changed = {
         "as it is": vocals,
@@ -47,10 +47,7 @@ def sdr_definitions(run: Run, song: str | None = None, data: Path | str | None =
     }
     table = pd.DataFrame(index=pd.Index(DEFINITIONS, name="metric"))
     for name, estimate in changed.items():
-        rows = score_track(
-            estimate={"vocals": estimate, "accompaniment": clips["mixture"] - estimate},
-            target=target, sample_rate=SCORE_RATE, references=references, track=song,
-        )  # fmt: skip
+        rows, _ = targets.score({"vocals": estimate, "accompaniment": clips["mixture"] - estimate})
         values = {row["metric"]: row["value"] for row in rows if row["source"] == "vocals"}
         table[name] = [values[metric] for metric in DEFINITIONS]
     table["definition"] = list(DEFINITIONS.values())

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-TAPS = 512
-BLOCK_FFT = 4096  # points; 2048 and 8192 take as long, within a tenth
+from sepkit.evaluation.signals import TAPS, Array
 
-Array = NDArray[np.float64]
+BLOCK_FFT = 4096  # points; 2048 and 8192 take as long, within a tenth
 
 
 class Windows:

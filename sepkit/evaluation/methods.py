@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-from sepkit.evaluation.filters import Array
 from sepkit.evaluation.paired import pseudo_median
+from sepkit.evaluation.signals import Array
 
 Interval = tuple[float, float]
 

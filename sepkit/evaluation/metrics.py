@@ -1,9 +1,9 @@
 """Every score of one separated track, each under a name that says its definition.
 
-Conventions: a signal is `(channel, time)`, floating point, full scale at 1, NumPy or torch; `estimate`
-and `target` are keyword-only. Scores are dB over the whole track; higher is better, except
-`silence_energy_db`. What has no value is NaN, and `score_track` gives the reason in `status`; silence
-is never an exception, while wrong axes, lengths and NaN samples are.
+Conventions: a signal is `(channel, time)`, floating point, full scale at 1, NumPy or torch; `estimate` and
+`target` are keyword-only. Scores are dB over the whole track; higher is better, except
+`silence_energy_db`. An undefined score is NaN, and `score_track` gives the reason in `status`; silence
+never raises, while wrong axes, unequal lengths and NaN samples do.
 
 | metric | definition |
 |---|---|
@@ -13,287 +13,239 @@ is never an exception, while wrong axes, lengths and NaN samples are.
 | `sdr_torchmetrics` | torchmetrics' SDR, any 512-tap filter allowed, mean of the channels |
 | `sdr_onsets` | `sdr_global` of the 50 ms at each onset of s (`onsets`): transients |
 | `silence_energy_db` | level of ŝ where s is silent: what BSS Eval cannot see |
+
+A metric is one function here under `@metric`; scores.csv, tables and reports follow from METRICS. Importing
+this module loads neither torch nor scipy.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, wraps
 from typing import Any
 
 import numpy as np
-import scipy.linalg
+from numpy.typing import NDArray
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.bss_eval import References, reasons
-from sepkit.evaluation.filters import Array, correlations
-from sepkit.evaluation.onsets import at_onsets
-from sepkit.evaluation.signals import checked
+from sepkit.evaluation.signals import Array, checked
+from sepkit.profiles import SAMPLE_RATE
 
 AXES = "(channel, time)"
-PROTOCOLS = {
-    "2stem": ("vocals", "accompaniment"),
-    "4stem": ("vocals", "drums", "bass", "other"),
-}
-BSS_EVAL_METRICS = ("sdr_bsseval", "isr_bsseval", "sir_bsseval", "sar_bsseval")
-METRICS = (*BSS_EVAL_METRICS, "sdr_global", "si_sdr", "sdr_torchmetrics", "sdr_onsets", "silence_energy_db")
-LOWER_IS_BETTER = frozenset({"silence_energy_db"})
 SILENT_BELOW_DBFS = -80.0  # above the dither of 16 bits (−98), below anything heard in a song
 FLOOR_DBFS = -120.0  # digital silence is reported as this, so that it can be averaged
 
 
-def sdr_global(*, estimate: Any, target: Any) -> float:
+class Undefined(Exception):
+    """A metric has no value for this song; the message says why."""
+
+
+class Target:
+    """One source's true signal `(channel, time)`, and what metrics need of it alone, each computed once."""
+
+    def __init__(self, signal: Array, sample_rate: int) -> None:
+        self.signal, self.sample_rate = signal, sample_rate
+
+    @cached_property
+    def sounds(self) -> bool:
+        return bool(self.signal.any())
+
+    @cached_property
+    def energy(self) -> float:
+        return _energy(self.signal)
+
+    @cached_property
+    def onsets(self) -> NDArray[np.bool_]:
+        """`(time,)`: True in the 50 ms at each onset."""
+        from sepkit.evaluation.onsets import at_onsets
+
+        return at_onsets(self.signal, self.sample_rate)
+
+    @cached_property
+    def at_onsets(self) -> "Target":
+        return Target(self.signal[:, self.onsets], self.sample_rate)
+
+    @cached_property
+    def silent(self) -> NDArray[np.bool_]:
+        """`(window,)`: seconds below −80 dBFS RMS."""
+        return _window_power(self.signal, self.sample_rate) < 10 ** (SILENT_BELOW_DBFS / 10)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is known of a metric beside its scores.
+
+    score: (estimate, target) -> dB, or raises Undefined; None for the four that BSS Eval gives together.
+    sources: names of the sources that it is for; None is all.
+    n_windows: how many windows of the target it looks at; None is all.
+    """
+
+    name: str
+    score: Callable[[Array, Target], float] | None = None
+    lower_is_better: bool = False
+    sources: tuple[str, ...] | None = None
+    n_windows: Callable[[Target], int] | None = None
+
+
+BSS_EVAL_METRICS = ("sdr_bsseval", "isr_bsseval", "sir_bsseval", "sar_bsseval")
+METRICS = {name: Metric(name) for name in BSS_EVAL_METRICS}
+LOWER_IS_BETTER: set[str] = set()
+
+
+def metric(**facts: Any) -> Callable[[Callable[[Array, Target], float]], Callable[..., float]]:
+    """Registers a function (estimate, target) -> dB as a metric of its name; `facts` are fields of Metric.
+
+    The function gets checked float64 arrays, and raises Undefined where it has no value. It becomes a call
+    `name(*, estimate, target, sample_rate=44100) -> float` that checks both signals and returns NaN there.
+    """
+
+    def register(score: Callable[[Array, Target], float]) -> Callable[..., float]:
+        entry = METRICS[score.__name__] = Metric(score.__name__, score, **facts)
+        if entry.lower_is_better:
+            LOWER_IS_BETTER.add(entry.name)
+
+        @wraps(score)
+        def call(*, estimate: Any, target: Any, sample_rate: int = SAMPLE_RATE) -> float:
+            truth = checked(target, "target", AXES)
+            try:
+                return score(checked(estimate, "estimate", AXES, like=truth), Target(truth, sample_rate))
+            except Undefined:
+                return math.nan
+
+        return call
+
+    return register
+
+
+@metric()
+def sdr_global(estimate: Array, target: Target) -> float:
     """Signal-to-distortion ratio of the whole track, channels pooled, in dB.
 
     10·log10(Σs² / Σ(s − ŝ)²): the MDX challenge's SDR (Mitsufuji et al. 2022), without its ε.
-    +inf for a perfect estimate. NaN where target or estimate is silent: the formula's 0 for silence would
-    flatter it, as it beats many a mixture. `(channel, time)`.
+    +inf for a perfect estimate. Undefined where target or estimate is silent: the formula's 0 dB for a
+    silent estimate is better than many a mixture.
 
         >>> target = np.ones((2, 1000))
         >>> round(sdr_global(estimate=0.9 * target, target=target), 6)
         20.0
     """
-    return _sdr_global(*_pair(estimate, target))[0]
+    _refuse_silence(estimate, target)
+    return _db(target.energy, _energy(target.signal - estimate))
 
 
-def si_sdr(*, estimate: Any, target: Any) -> float:
+@metric()
+def si_sdr(estimate: Array, target: Target) -> float:
     """Scale-invariant SDR of the whole track, both channels as one vector, mean kept, in dB.
 
-    10·log10(|αs|² / |αs − ŝ|²), α = ⟨ŝ, s⟩ / |s|² (Le Roux et al. 2019). NaN where target or estimate is
-    silent. `(channel, time)`.
+    10·log10(|αs|² / |αs − ŝ|²), α = ⟨ŝ, s⟩ / |s|² (Le Roux et al. 2019), by torchmetrics in float64; a
+    perfect estimate reads more than 150 dB. Undefined where target or estimate is silent.
 
         >>> target = np.tile([1.0, 0.0], (2, 500))
         >>> round(si_sdr(estimate=3 * target + 0.3 * np.tile([0.0, 1.0], (2, 500)), target=target), 6)
         20.0
     """
-    return _si_sdr(*_pair(estimate, target))[0]
+    import torch
+    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+
+    _refuse_silence(estimate, target)
+    given, wanted = (torch.from_numpy(signal.reshape(-1)) for signal in (estimate, target.signal))
+    return float(scale_invariant_signal_distortion_ratio(given, wanted, zero_mean=False))
 
 
-def sdr_torchmetrics(*, estimate: Any, target: Any) -> float:
+@metric()
+def sdr_torchmetrics(estimate: Array, target: Target) -> float:
     """torchmetrics' `signal_distortion_ratio` in float64, mean of the channels, in dB.
 
     10·log10(c / (1 − c)), c = bᵀR⁻¹b: R the autocorrelation of s and b its correlation with ŝ at 512
     lags, both scaled to energy 1 (Scheibler 2021). It forgives any 512-tap filter, so it is not BSS Eval
-    v4's SDR, and reads far higher on a filtered estimate. The correlations come from blocks: torchmetrics
-    itself takes 13 s and 5 GB for 4 minutes; the tests hold the two together. NaN where a channel of
-    either is silent, or the equations are singular. `(channel, time)`.
+    v4's SDR, and reads far higher on a filtered estimate. The correlations are computed in blocks:
+    torchmetrics itself takes 13 s and 5 GB for 4 minutes; tests compare the two. Undefined where a channel
+    of either is silent, or the equations are singular.
 
         >>> target = np.random.default_rng(0).standard_normal((2, 4000))
         >>> filtered = np.stack([np.convolve(row, [1, 0.5])[:4000] for row in target])
         >>> sdr_torchmetrics(estimate=filtered, target=target) > 30 > sdr_global(estimate=filtered, target=target)
         True
     """
-    return _sdr_torchmetrics(*_pair(estimate, target))[0]
+    from scipy.linalg import toeplitz
+
+    from sepkit.evaluation.filters import correlations
+
+    _refuse_silence(estimate, target)
+    for name, signal in (("target", target.signal), ("estimate", estimate)):
+        if not signal.any(axis=1).all():
+            raise Undefined(f"a channel of the {name} is silent")
+    values = []
+    for wanted, given in zip(target.signal, estimate, strict=True):
+        auto, cross = correlations(wanted / np.linalg.norm(wanted), given / np.linalg.norm(given))
+        try:
+            coherence = cross @ np.linalg.solve(toeplitz(auto), cross)
+        except np.linalg.LinAlgError:
+            raise Undefined("singular equations, as in torchmetrics") from None
+        # For a perfect estimate rounding gives a little more or less than 1; torchmetrics says +inf or NaN.
+        perfect = coherence >= 1 or np.array_equal(wanted, given)
+        values.append(math.inf if perfect else _db(float(coherence), float(1 - coherence)))
+    return float(np.mean(values))
 
 
-def sdr_onsets(*, estimate: Any, target: Any, sample_rate: int = 44100) -> float:
+@metric()
+def sdr_onsets(estimate: Array, target: Target) -> float:
     """SDR at the onsets of the target, channels pooled, in dB: how well attacks are kept.
 
     10·log10(Σs² / Σ(s − ŝ)²) as in `sdr_global`, over the samples in 50 ms at each onset of s, each sample
-    once; `sepkit.evaluation.onsets` says where these are. NaN where the target has no onset, or target or
-    estimate is silent in all of them. `(channel, time)`.
+    once; `sepkit.evaluation.onsets` says where these are. Undefined where the target has no onset, target
+    or estimate is silent in all of them, or librosa can't be imported.
 
         >>> target = np.zeros((2, 44100)); target[:, 20000] = 1
         >>> estimate = 0.9 * target; estimate[:, 30000:] = 0.5
         >>> round(sdr_onsets(estimate=estimate, target=target), 6)
         20.0
     """
-    return _sdr_onsets(*_pair(estimate, target), sample_rate)[0]
+    _refuse_silence(estimate, target)
+    try:
+        part, estimate = target.at_onsets, estimate[:, target.onsets]
+    except SepkitError as error:
+        raise Undefined(str(error)) from error
+    if not target.onsets.any():
+        raise Undefined("the target has no onset")
+    if not estimate.any():
+        raise Undefined("silent estimate at the onsets")
+    return _db(part.energy, _energy(part.signal - estimate))
 
 
-def silence_energy_db(*, estimate: Any, target: Any, sample_rate: int = 44100) -> float:
+@metric(lower_is_better=True, n_windows=lambda target: int(target.silent.sum()))
+def silence_energy_db(estimate: Array, target: Target) -> float:
     """Level of the estimate, in dBFS (RMS, 0 = constant 1), in the seconds where the target is silent.
 
     Silent: below −80 dBFS RMS over a one-second window, the windows of BSS Eval. Lower is better; never
-    below −120. NaN where the target has no silent second. `(channel, time)`.
+    below −120. Undefined where the target has no silent second.
 
         >>> target = np.zeros((1, 4000)); target[0, 2000:] = 1
         >>> round(silence_energy_db(estimate=target + 0.01, target=target, sample_rate=2000), 6)
         -40.0
     """
-    return _silence_energy(*_pair(estimate, target), sample_rate)[0]
+    if not target.silent.any():
+        raise Undefined("the target is never silent")
+    power = _window_power(estimate, target.sample_rate)[target.silent].mean()
+    return 10 * math.log10(max(power, 10 ** (FLOOR_DBFS / 10)))
 
 
-def prepare(
-    target: Mapping[str, Any], sample_rate: int = 44100, protocol: str = "2stem", track: str = ""
-) -> References:
-    """The shared part of `score_track`, for several runs on one track: targets by source name.
-
-    >>> target = {name: np.ones((2, 8000)) for name in PROTOCOLS["2stem"]}
-    >>> prepare(target, sample_rate=4000).windows
-    2
-    """
-    return References(_stack(target, "target", protocol, track), sample_rate)
+def metrics_of(source: str) -> dict[str, Metric]:
+    """The metrics that a source is scored with."""
+    return {
+        name: entry for name, entry in METRICS.items() if entry.sources is None or source in entry.sources
+    }
 
 
-def score_track(
-    *,
-    estimate: Mapping[str, Any],
-    target: Mapping[str, Any],
-    sample_rate: int = 44100,
-    protocol: str = "2stem",
-    references: References | None = None,
-    track: str = "",
-) -> list[dict[str, Any]]:
-    """All scores of one track: a row for every source and metric.
-
-    Args:
-        estimate, target: `(channel, time)` by source; exactly the sources of the protocol.
-        sample_rate: Hz.
-        protocol: "2stem" or "4stem", the targets scored together.
-        references: `prepare(target, …)`, where several estimates of the track are scored.
-        track: the song's name, for error messages.
-
-    Returns:
-        Rows with source, metric, value (dB or NaN), protocol, frames (windows that count),
-        frames_dropped, and status: "ok" or "undefined: " with the reason.
-
-    Raises:
-        SepkitError: sources missing, shapes or lengths that differ, or samples that are not finite; names
-        the track and the source.
-
-    >>> target = {name: np.random.default_rng(0).standard_normal((2, 8000)) for name in PROTOCOLS["2stem"]}
-    >>> rows = score_track(estimate=target, target=target, sample_rate=4000)
-    >>> rows[0]["source"], rows[0]["metric"], rows[0]["value"], rows[0]["frames"], rows[0]["status"]
-    ('vocals', 'sdr_bsseval', inf, 2, 'ok')
-    """
-    return score_windows(
-        estimate=estimate, target=target, sample_rate=sample_rate, protocol=protocol, references=references,
-        track=track,
-    )[0]  # fmt: skip
-
-
-def score_windows(
-    *,
-    estimate: Mapping[str, Any],
-    target: Mapping[str, Any],
-    sample_rate: int = 44100,
-    protocol: str = "2stem",
-    references: References | None = None,
-    track: str = "",
-) -> tuple[list[dict[str, Any]], dict[str, Array]]:
-    """(rows of `score_track`, the scores of every window that its medians are taken from).
-
-    The latter by the names of BSS_EVAL_METRICS, each `(source, window)` in dB.
-    """
-    truth = _stack(target, "target", protocol, track)
-    guess = _stack(estimate, "estimate", protocol, track, truth)
-    if references is None:
-        references = References(truth, sample_rate)
-    elif references.sample_rate != sample_rate or not np.array_equal(references.target, truth):
-        raise SepkitError(
-            f"references were prepared from other targets than track {track!r}'s; prepare them again."
-        )
-
-    names, windows = list(PROTOCOLS[protocol]), references.windows
-    windowed = {f"{name}_bsseval": scores for name, scores in references.score(guess).items()}
-    statuses = reasons(estimate=guess, target=truth, sample_rate=sample_rate, names=names)
-    rows = []
-    for i, source in enumerate(names):
-        for metric in METRICS:
-            count = windows
-            if metric in BSS_EVAL_METRICS:
-                scores = windowed[metric][i]
-                count = int((~np.isnan(scores)).sum())
-                value, status = (float(np.nanmedian(scores)) if count else math.nan), statuses[i]
-            elif metric == "silence_energy_db":
-                value, status, count = _silence_energy(guess[i], truth[i], sample_rate)
-            elif metric == "sdr_onsets":
-                value, status = _sdr_onsets(guess[i], truth[i], sample_rate)
-            else:
-                value, status = _WHOLE_TRACK[metric](guess[i], truth[i])
-            rows.append(
-                {
-                    "source": source,
-                    "metric": metric,
-                    "value": value,
-                    "protocol": protocol,
-                    "frames": count,
-                    "frames_dropped": windows - count,
-                    "status": status,
-                }
-            )
-    return rows, windowed
-
-
-def _pair(estimate: Any, target: Any) -> tuple[Array, Array]:
-    truth = checked(target, "target", AXES)
-    return checked(estimate, "estimate", AXES, like=truth), truth
-
-
-def _stack(
-    signals: Mapping[str, Any], kind: str, protocol: str, track: str, like: Array | None = None
-) -> Array:
-    """`(source, channel, time)` in the protocol's order, each source checked under its own name."""
-    if protocol not in PROTOCOLS:
-        raise SepkitError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}.")
-    names, place = PROTOCOLS[protocol], f" in track {track!r}" if track else ""
-    if set(signals) != set(names):
-        raise SepkitError(
-            f"protocol {protocol} scores {', '.join(names)} together; the {kind}{place} has "
-            f"{', '.join(signals) or 'nothing'}."
-        )
-    arrays: list[Array] = []
-    for i, name in enumerate(names):
-        # A target must look like the first target, an estimate like its own target.
-        model = like[i] if like is not None else (arrays[0] if arrays else None)
-        arrays.append(checked(signals[name], f"{kind} of {name!r}{place}", AXES, like=model))
-    return np.stack(arrays)
-
-
-def _sdr_global(estimate: Array, target: Array) -> tuple[float, str]:
-    if not (target.any() and estimate.any()):
-        return math.nan, f"undefined: silent {'estimate' if target.any() else 'target'}"
-    return _db(_energy(target), _energy(target - estimate)), "ok"
-
-
-def _sdr_onsets(estimate: Array, target: Array, sample_rate: int) -> tuple[float, str]:
-    near = at_onsets(target, sample_rate)
-    if target.any() and not near.any():
-        return math.nan, "undefined: the target has no onset"
-    if estimate.any() and near.any() and not estimate[:, near].any():
-        return math.nan, "undefined: silent estimate at the onsets"
-    return _sdr_global(estimate[:, near], target[:, near])
-
-
-def _si_sdr(estimate: Array, target: Array) -> tuple[float, str]:
-    if not (target.any() and estimate.any()):
-        return math.nan, f"undefined: silent {'estimate' if target.any() else 'target'}"
-    scaled = np.vdot(estimate, target) / _energy(target) * target
-    return _db(_energy(scaled), _energy(scaled - estimate)), "ok"
-
-
-def _sdr_torchmetrics(estimate: Array, target: Array) -> tuple[float, str]:
-    for name, signal in (("target", target), ("estimate", estimate)):
-        if not signal.any():
-            return math.nan, f"undefined: silent {name}"
-        if not signal.any(axis=1).all():
-            return math.nan, f"undefined: a channel of the {name} is silent"
-    values = []
-    for wanted, given in zip(target, estimate, strict=True):
-        auto, cross = correlations(wanted / np.linalg.norm(wanted), given / np.linalg.norm(given))
-        try:
-            coherence = cross @ np.linalg.solve(scipy.linalg.toeplitz(auto), cross)
-        except np.linalg.LinAlgError:
-            return math.nan, "undefined: singular equations, as in torchmetrics"
-        # Rounding takes a perfect estimate to either side of 1, and torchmetrics to +inf or NaN.
-        perfect = coherence >= 1 or np.array_equal(wanted, given)
-        values.append(math.inf if perfect else _db(float(coherence), float(1 - coherence)))
-    return float(np.mean(values)), "ok"
-
-
-def _silence_energy(estimate: Array, target: Array, sample_rate: int) -> tuple[float, str, int]:
-    """Level in dBFS, status, and how many windows of the target are silent."""
-    power = [_window_power(signal, sample_rate) for signal in (estimate, target)]
-    silent = power[1] < 10 ** (SILENT_BELOW_DBFS / 10)
-    if not silent.any():
-        return math.nan, "undefined: the target is never silent", 0
-    floor = 10 ** (FLOOR_DBFS / 10)
-    return 10 * math.log10(max(power[0][silent].mean(), floor)), "ok", int(silent.sum())
+def _refuse_silence(estimate: Array, target: Target) -> None:
+    if not (target.sounds and estimate.any()):
+        raise Undefined(f"silent {'estimate' if target.sounds else 'target'}")
 
 
 def _window_power(signal: Array, sample_rate: int) -> Array:
     window = min(sample_rate, signal.shape[1])
-    windows = signal.shape[1] // window
-    parts = signal[:, : windows * window].reshape(len(signal), windows, window)
+    n_windows = signal.shape[1] // window
+    parts = signal[:, : n_windows * window].reshape(len(signal), n_windows, window)
     return np.einsum("cwt,cwt->w", parts, parts) / (len(signal) * window)
 
 
@@ -305,10 +257,3 @@ def _db(above: float, below: float) -> float:
     if below == 0:
         return math.inf
     return 10 * math.log10(above / below) if above else -math.inf
-
-
-_WHOLE_TRACK = {
-    "sdr_global": _sdr_global,
-    "si_sdr": _si_sdr,
-    "sdr_torchmetrics": _sdr_torchmetrics,
-}

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.evaluate import COLUMNS, FRAME_METRICS, frames_path, read_frames, scores_path
-from sepkit.evaluation.metrics import PROTOCOLS
+from sepkit.evaluation.scoring import COLUMNS, FRAME_METRICS, frames_path, read_frames, scores_path
+from sepkit.profiles import PROTOCOLS
 from sepkit.storage import Run, read_scores, write_text
 
 MUSEVAL = "0.4.1"  # whose format and definitions these are

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepkit.dsp import resample
-from sepkit.evaluation.filters import Array
+from sepkit.evaluation.signals import Array
 from sepkit.parallel import import_librosa
 
 RATE = 44100  # Hz, at which onsets are found

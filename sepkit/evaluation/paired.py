@@ -12,7 +12,7 @@ import numpy as np
 import scipy.stats
 
 from sepkit.data.songs import artist_of
-from sepkit.evaluation.filters import Array
+from sepkit.evaluation.signals import Array
 
 EXACT_UP_TO = 50  # pairs
 FEWEST_ARTISTS = 6  # with fewer, percentiles of a bootstrap say nothing at 95 %

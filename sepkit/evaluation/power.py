@@ -21,9 +21,9 @@ import scipy.optimize
 import scipy.stats
 
 from sepkit.errors import UsageError
-from sepkit.evaluation.filters import Array
 from sepkit.evaluation.paired import pseudo_median
 from sepkit.evaluation.sides import Side
+from sepkit.evaluation.signals import Array
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, default_root
 

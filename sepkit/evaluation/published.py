@@ -7,7 +7,7 @@ import pandas as pd
 
 from sepkit import models
 from sepkit.devices import pick_device
-from sepkit.evaluation.evaluate import ModelEstimate, reference, score_songs, scoring_songs
+from sepkit.evaluation.scoring import ModelEstimate, reference, score_songs, scoring_songs
 from sepkit.evaluation.statistics import summary
 from sepkit.profiles import Profile
 from sepkit.storage import Root

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.filters import TAPS, Array
 
+Array = NDArray[np.float64]
+TAPS = 512  # of BSS Eval's filters
 MAX_CHANNELS = 8
 AXES = "(source, channel, time)"
 

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from sepkit.data.songs import artist_of
-from sepkit.evaluation.filters import Array
 from sepkit.evaluation.methods import components
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, LOWER_IS_BETTER
 from sepkit.evaluation.paired import (
@@ -30,6 +29,7 @@ from sepkit.evaluation.paired import (
     wilcoxon,
 )
 from sepkit.evaluation.sides import COLUMNS, Side, refuse_mixing
+from sepkit.evaluation.signals import Array
 
 __all__ = ["COLUMNS", "Comparison", "compare_scores", "holm", "summary"]
 # Scores are written with 6 decimals and museval's with 5, so that equal scores may differ by 1e-5.

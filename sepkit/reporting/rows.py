@@ -13,10 +13,9 @@ import pandas as pd
 
 from sepkit.data.songs import STEMS
 from sepkit.errors import SepkitError
-from sepkit.evaluation.metrics import PROTOCOLS
 from sepkit.evaluation.statistics import ARTIST_OVERLAP, Comparison, compare_scores, summary
 from sepkit.experiments import MENU
-from sepkit.profiles import Profile
+from sepkit.profiles import PROTOCOLS, Profile
 from sepkit.storage import Root, Run
 
 BASE = "Base"

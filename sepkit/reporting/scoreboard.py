@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.metrics import PROTOCOLS
 from sepkit.evaluation.statistics import COLUMNS, holm
-from sepkit.profiles import PROFILES, Profile, get_profile
+from sepkit.profiles import PROFILES, PROTOCOLS, Profile, get_profile
 from sepkit.reporting import tables
 from sepkit.reporting.rows import (
     ASIDE,

@@ -8,10 +8,7 @@ import contextlib
 import fcntl
 import io
 import os
-import threading
-import time
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,24 +166,16 @@ def train_many(
         before = [row for row in starts if row not in (None, "umxhq")]
         if before:
             train_many(before, seeds=seeds, folds=folds, n_jobs=n_jobs, **where)
-    work = delayed(train) if jobs == 1 else partial(delayed(_train_quietly), os.getpid())
+    work = delayed(train if jobs == 1 else _train_quietly)
     runs = spread((work(row, seed=seed, fold=fold, **where) for row, seed, fold in todo), n_jobs=jobs)
     name = lambda run: f"{run.name} {run.status['stopped']}, {run.status['minutes']:.1f} min"  # noqa: E731
     return list(progress(runs, doing="train", total=len(todo), name=name))
 
 
-def _train_quietly(caller: int, row: str | Experiment, **where: Any) -> Run:
+def _train_quietly(row: str | Experiment, **where: Any) -> Run:
     """`train` in a worker, whose lines would come out of order, past the notebook that asked for them."""
-    if os.getppid() == caller:  # joblib's worker: it would train on after its caller was killed
-        threading.Thread(target=_end_with, args=(caller,), daemon=True).start()
     with contextlib.redirect_stdout(io.StringIO()):
         return train(row, **where)
-
-
-def _end_with(caller: int) -> None:
-    while os.getppid() == caller:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _same_settings(run: Run, wanted: dict[str, Any]) -> None:

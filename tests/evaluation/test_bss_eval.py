@@ -15,10 +15,10 @@ import torch
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation import filters
-from sepkit.evaluation.bss_eval import References, bss_eval, reasons
+from sepkit.evaluation.bsseval import References, bss_eval
 from tests.evaluation.reference_cases import museval_scores
 
-MODULE = sys.modules["sepkit.evaluation.bss_eval"]  # the package has a function of the same name
+MODULE = sys.modules["sepkit.evaluation.bsseval"]  # the package has a function of the same name
 RATE = 4000
 NAMES = ("sdr", "isr", "sir", "sar")
 
@@ -225,16 +225,16 @@ def test_s13_silence_is_undefined_with_a_reason_and_no_exception():
     target[0] = 0
     scores = bss_eval(estimate=leak(STEREO), target=target, sample_rate=RATE)
     assert all(scores[name].shape == (2, 3) and np.isnan(scores[name]).all() for name in NAMES)
-    assert reasons(estimate=STEREO, target=target, sample_rate=RATE) == [
+    assert References(target, RATE).reasons(STEREO) == [
         "undefined: silent target",
         "undefined: the target of source 0 is silent",
     ]
-    assert reasons(estimate=target, target=STEREO, sample_rate=RATE)[0] == "undefined: silent estimate"
-    assert reasons(estimate=STEREO, target=STEREO, sample_rate=RATE) == ["ok", "ok"]
+    assert References(STEREO, RATE).reasons(target)[0] == "undefined: silent estimate"
+    assert References(STEREO, RATE).reasons(STEREO) == ["ok", "ok"]
     halves = STEREO[..., : 2 * RATE].copy()
     halves[0, :, :RATE] = 0
     halves[1, :, RATE:] = 0
-    assert "no window in which every" in reasons(estimate=halves, target=halves, sample_rate=RATE)[0]
+    assert "no window in which every" in References(halves, RATE).reasons(halves)[0]
 
 
 def test_s15_samples_that_are_not_finite_are_refused_by_source():
@@ -269,7 +269,7 @@ def test_s16_four_minutes_take_bounded_memory():
     script = """
         import resource
         import numpy as np
-        from sepkit.evaluation.bss_eval import bss_eval
+        from sepkit.evaluation.bsseval import bss_eval
         target = np.tile(np.random.default_rng(0).standard_normal((2, 2, 44100)), 240)
         scores = bss_eval(estimate=1.1 * target, target=target)
         assert np.allclose(scores["sdr"], 20) and scores["sdr"].shape == (2, 240)

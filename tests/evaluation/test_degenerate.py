@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sepkit.evaluation.metrics import score_track
+from sepkit.evaluation.track import score_track
 
 
 def load_cases():

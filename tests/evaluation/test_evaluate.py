@@ -17,7 +17,7 @@ from sepkit.storage import Root, read_scores, write_json
 from sepkit.training.train import train
 
 # the package exports a function of this name
-module = importlib.import_module("sepkit.evaluation.evaluate")
+module = importlib.import_module("sepkit.evaluation.scoring")
 evaluate, reference = module.evaluate, module.reference
 
 SILENT = "T1 - Test"

@@ -8,16 +8,15 @@ import torch
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio, signal_distortion_ratio
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.bss_eval import bss_eval
+from sepkit.evaluation.bsseval import bss_eval
 from sepkit.evaluation.metrics import (
     METRICS,
-    prepare,
-    score_track,
     sdr_global,
     sdr_torchmetrics,
     si_sdr,
     silence_energy_db,
 )
+from sepkit.evaluation.track import Targets, score_track
 
 RATE = 4000
 RNG = np.random.default_rng(0)
@@ -81,7 +80,7 @@ def test_s14_silence_and_perfection_never_raise():
     assert math.isnan(si_sdr(estimate=0 * target, target=target))
     assert math.isnan(sdr_torchmetrics(estimate=0 * target, target=target))
     assert math.isnan(sdr_torchmetrics(estimate=target, target=left))
-    assert math.isfinite(sdr_torchmetrics(estimate=np.ones((1, 4000)), target=np.ones((1, 4000)) * 0.5))
+    assert sdr_torchmetrics(estimate=np.ones((1, 4000)), target=np.ones((1, 4000)) * 0.5) > 100
 
 
 def test_silence_energy_is_the_level_where_the_target_rests():
@@ -139,12 +138,12 @@ def test_four_stems_are_a_protocol_of_their_own():
         scored(protocol="sdr")
 
 
-def test_prepared_references_are_shared_and_checked():
-    references = prepare(TARGET, RATE)
-    for _ in range(2):
-        assert repr(scored(references=references)) == repr(scored())
-    with pytest.raises(SepkitError, match="prepared from other targets than track 'Song'"):
-        scored(target=ESTIMATE, references=references, track="Song")
+def test_targets_serve_many_estimates():
+    targets = Targets(TARGET, RATE)
+    for estimate in (ESTIMATE, TARGET, ESTIMATE):
+        assert repr(targets.score(estimate)[0]) == repr(
+            score_track(estimate=estimate, target=TARGET, sample_rate=RATE)
+        )
 
 
 def test_s15_to_s17_errors_name_track_and_source():

@@ -13,8 +13,8 @@ import pytest
 
 from sepkit.commands.small import compare
 from sepkit.errors import SepkitError
-from sepkit.evaluation.evaluate import COLUMNS, FRAME_METRICS, frames_path
 from sepkit.evaluation.museval_json import NAMES, read_museval, write_museval
+from sepkit.evaluation.scoring import COLUMNS, FRAME_METRICS, frames_path
 from sepkit.evaluation.statistics import compare_scores
 from sepkit.storage import Root, write_csv, write_json
 

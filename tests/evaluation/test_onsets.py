@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.metrics import METRICS, score_track, sdr_global, sdr_onsets
+from sepkit.evaluation.metrics import METRICS, sdr_global, sdr_onsets
 from sepkit.evaluation.onsets import at_onsets
+from sepkit.evaluation.track import score_track
 
 RATE = 44100
 PLACES = np.array([11111, 22345, 35000, 47890])  # not at multiples of the hop

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sepkit.data.songs import accompaniment, find_songs, read_song
-from sepkit.evaluation.bss_eval import bss_eval
+from sepkit.evaluation.bsseval import bss_eval
 from tests.evaluation.reference_cases import METRICS, MIR_EVAL, MUSEVAL, RATE, STORED, signals
 
 SCORES = json.loads(STORED.read_text(encoding="utf-8"))

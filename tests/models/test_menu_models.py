@@ -14,7 +14,7 @@ from openunmix.utils import bandwidth_to_max_bin
 
 from sepkit import models
 from sepkit.errors import SepkitError, UsageError
-from sepkit.evaluation.evaluate import reference
+from sepkit.evaluation.scoring import reference
 from sepkit.models import band_split, openunmix_multitask, umxhq
 
 NARROW = {

@@ -13,7 +13,6 @@ begins at) and the four BSS Eval scores in dB, empty where undefined.  It is wri
 in scores.csv is complete.
 """
 
-import math
 import os
 import time
 from collections.abc import Iterator
@@ -38,11 +37,12 @@ from sepkit.evaluation.estimators import (
     accompaniment_of,
     make_estimator,
 )
-from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS, PROTOCOLS, prepare, score_windows
-from sepkit.evaluation.sides import REFERENCES
+from sepkit.evaluation.metrics import BSS_EVAL_METRICS
+from sepkit.evaluation.track import Targets
+from sepkit.experiments import REFERENCES
 from sepkit.models import refuse_contaminated
 from sepkit.parallel import progress, spread
-from sepkit.profiles import Profile, get_profile
+from sepkit.profiles import PROTOCOLS, Profile, get_profile
 from sepkit.storage import SCORE_DECIMALS, Root, Run, read_scores, write_csv, write_json
 
 COLUMNS = [
@@ -264,38 +264,22 @@ def _score(
 ) -> tuple[Rows, Rows]:
     """(scores, frames) of one song, rounded."""
     sources = cache.settings.sources
-    protocol = PROTOCOL_OF[sources]
     with one_thread("cpu"):
         mixture, target = song_audio(cache, song)
-        references = prepare(target, SCORE_RATE, protocol, song)
+        targets = Targets(target, SCORE_RATE, PROTOCOL_OF[sources], song)
         if estimate is None:
             assert estimator is not None
             estimate = _estimate(estimator, mixture, target)
         try:
             if isinstance(estimate, SepkitError):
                 raise estimate
-            rows, windows = score_windows(
-                estimate={source: estimate[source] for source in sources if source in estimate},
-                target=target, sample_rate=SCORE_RATE, protocol=protocol, references=references, track=song,
-            )  # fmt: skip
+            rows, windows = targets.score({name: estimate[name] for name in sources if name in estimate})
         except SepkitError as error:  # the song is lost, the others are not
-            rows = _undefined(f"undefined: {' '.join(str(error).split())}", protocol, references.windows)
-            nothing = np.full((len(sources), references.windows), np.nan)
-            windows = dict.fromkeys(FRAME_METRICS, nothing)
+            rows, windows = targets.undefined(str(error))
     frames = [
         {"source": source, "frame": frame}
         | {name: round(float(windows[name][i, frame]), SCORE_DECIMALS) for name in FRAME_METRICS}
         for i, source in enumerate(sources)
-        for frame in range(references.windows)
+        for frame in range(targets.n_windows)
     ]
     return [{**row, "value": round(row["value"], SCORE_DECIMALS)} for row in rows], frames
-
-
-def _undefined(status: str, protocol: str, windows: int) -> Rows:
-    """The rows of a song whose estimate can't be scored."""
-    return [
-        {"source": source, "metric": metric, "value": math.nan, "protocol": protocol,
-         "frames": 0, "frames_dropped": windows, "status": status}
-        for source in PROTOCOLS[protocol]
-        for metric in METRICS
-    ]  # fmt: skip

@@ -38,8 +38,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sepkit.evaluation.filters import TAPS, Array, Solver, Windows, filter_correlation, gram_matrix
-from sepkit.evaluation.signals import checked, silence, windows_of
+from sepkit.evaluation.filters import Solver, Windows, filter_correlation, gram_matrix
+from sepkit.evaluation.signals import TAPS, Array, checked, silence, windows_of
 
 EPS = 2.0**-50  # of a sum of products: four roundings
 LOSS = 1e-8  # relative, of an energy; 4e-8 dB
@@ -77,38 +77,6 @@ def bss_eval(
     return References(target, sample_rate, device).score(estimate)
 
 
-def reasons(
-    *, estimate: ArrayLike, target: ArrayLike, sample_rate: int = 44100, names: list[str] | None = None
-) -> list[str]:
-    """One status a source: "ok", or "undefined: …" where `bss_eval` has no number for any window.
-
-    Shape and errors as in `bss_eval`; `names` are those of the sources.
-
-        >>> target = np.ones((2, 2, 4000)); target[0] = 0
-        >>> reasons(estimate=np.ones((2, 2, 4000)), target=target, sample_rate=4000)
-        ['undefined: silent target', 'undefined: the target of source 0 is silent']
-    """
-    truth = checked(target, "target")
-    guess = checked(estimate, "estimate", like=truth)
-    names = names or [f"source {i}" for i in range(len(truth))]
-    tables = {"estimate": silence(guess, sample_rate), "target": silence(truth, sample_rate)}
-    if not (tables["estimate"] | tables["target"]).any(axis=0).all():
-        return ["ok"] * len(names)
-    found: dict[int, tuple[str, str]] = {}
-    for kind, signal in (("estimate", guess), ("target", truth)):
-        for i in np.flatnonzero(tables[kind].all(axis=1)):
-            found[int(i)] = kind, CANCELS if signal[i].any() else "is silent"
-    if not found:
-        return ["undefined: no window in which every target and every estimate sounds"] * len(names)
-    first = min(found)
-    statuses = [f"undefined: the {found[first][0]} of {names[first]} {found[first][1]}"] * len(names)
-    for source, (kind, how) in found.items():
-        statuses[source] = (
-            f"undefined: silent {kind}" if how == "is silent" else f"undefined: the {kind} {how}"
-        )
-    return statuses
-
-
 class References:
     """What depends on the targets alone: correlations, Gram matrix, factorisations, made at the first score.
 
@@ -129,7 +97,7 @@ class References:
         self.target = checked(target, "target")
         self.sample_rate, self.device = sample_rate, device or getattr(target, "device", "cpu")
         self.sources, self.channels, length = self.target.shape
-        self.window, self.windows = windows_of(length, sample_rate)
+        self.window, self.n_windows = windows_of(length, sample_rate)
         self.silent = silence(self.target, sample_rate)
 
     @cached_property
@@ -147,18 +115,47 @@ class References:
         alone = [together]
         if self.sources > 1:
             alone = [Solver(gram[i : i + size, i : i + size]) for i in range(0, len(gram), size)]
-        energies = torch.stack([torch.linalg.vecdot(rows[i], rows[i]) for i in range(self.windows)])
-        return windows[: self.windows], energies, together, alone
+        energies = torch.stack([torch.linalg.vecdot(rows[i], rows[i]) for i in range(self.n_windows)])
+        return windows[: self.n_windows], energies, together, alone
 
     def score(self, estimate: ArrayLike) -> dict[str, Array]:
         """`bss_eval` of this estimate, `(source, channel, time)`, against the targets."""
         guess = checked(estimate, "estimate", like=self.target)
-        scores = np.full((4, self.sources, self.windows), np.nan)
+        scores = np.full((4, self.sources, self.n_windows), np.nan)
         silent = (self.silent | silence(guess, self.sample_rate)).any(axis=0)
         if not silent.all():
             found = self._score(torch.from_numpy(guess.reshape(-1, guess.shape[2])).to(self.device))
             scores[:, :, ~silent] = found[:, :, ~silent]
         return dict(zip(("sdr", "isr", "sir", "sar"), scores, strict=True))
+
+    def reasons(self, estimate: ArrayLike, names: list[str] | None = None) -> list[str]:
+        """A status for each source: "ok", or "undefined: …" where `score` has no number for any window.
+
+        names: of the sources.
+
+            >>> target = np.ones((2, 2, 4000)); target[0] = 0
+            >>> References(target, sample_rate=4000).reasons(np.ones((2, 2, 4000)))
+            ['undefined: silent target', 'undefined: the target of source 0 is silent']
+        """
+        estimate = checked(estimate, "estimate", like=self.target)
+        names = names or [f"source {i}" for i in range(self.sources)]
+        silent = silence(estimate, self.sample_rate)
+        if not (self.silent | silent).any(axis=0).all():
+            return ["ok"] * self.sources
+        found = {
+            int(i): (kind, CANCELS if signal[i].any() else "is silent")
+            for kind, table, signal in (("estimate", silent, estimate), ("target", self.silent, self.target))
+            for i in np.flatnonzero(table.all(axis=1))
+        }
+        if not found:
+            return ["undefined: no window in which every target and every estimate sounds"] * self.sources
+        first = min(found)
+        statuses = [f"undefined: the {found[first][0]} of {names[first]} {found[first][1]}"] * self.sources
+        for source, (kind, how) in found.items():
+            statuses[source] = (
+                f"undefined: silent {kind}" if how == "is silent" else f"undefined: the {kind} {how}"
+            )
+        return statuses
 
     def _score(self, guess: Tensor) -> Array:
         """Scores `(metric, source, window)` of every window, sound or silent; guess `(row, time)`."""
@@ -174,20 +171,20 @@ class References:
                 yield error
 
         by_window, whole = rows.correlate(errors(), len(guess))
-        scores = np.empty((4, self.sources, self.windows))
+        scores = np.empty((4, self.sources, self.n_windows))
         for j in range(self.sources):
             own = slice(j * self.channels, (j + 1) * self.channels)
             # Filters from each target channel to each channel of the error, (input, channel, tap).
             toward = whole[:, own].cpu().numpy()
             spatial, everything = alone[j].solve(toward[own]), together.solve(toward)
             filters = Filters(own, *(torch.from_numpy(h).to(self.device) for h in (spatial, everything)))
-            energies, doubtful = filters.energies(correlations, by_window[: self.windows, :, own])
-            energies[4] += wrong[: self.windows, own].sum(1)
-            doubtful[4] += EPS * wrong[: self.windows, own].sum(1)
+            energies, doubtful = filters.energies(correlations, by_window[: self.n_windows, :, own])
+            energies[4] += wrong[: self.n_windows, own].sum(1)
+            doubtful[4] += EPS * wrong[: self.n_windows, own].sum(1)
             for i in torch.nonzero((doubtful > LOSS * energies).any(0)).ravel().tolist():
                 energies[:, i] = filters.filtered(rows[i], guesses[i][own] - rows[i][own])
             spat, interf, p_own, p_all, artif = energies.cpu().numpy()
-            target, error = (part[: self.windows, own].sum(1).cpu().numpy() for part in (true, wrong))
+            target, error = (part[: self.n_windows, own].sum(1).cpu().numpy() for part in (true, wrong))
             ratios = ((target, error), (target, spat), (p_own, interf), (p_all, artif))
             scores[:, j] = [_db(above, below) for above, below in ratios]
         return scores

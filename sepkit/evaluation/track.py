@@ -1,0 +1,128 @@
+"""All scores of one track: estimates against the targets that are scored together."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sepkit.errors import SepkitError
+from sepkit.evaluation.bsseval import References
+from sepkit.evaluation.metrics import AXES, BSS_EVAL_METRICS, Target, Undefined, metrics_of
+from sepkit.evaluation.signals import Array, checked
+from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
+
+
+class Targets:
+    """The targets of one track, by source, and all that depends on them alone: score many estimates with one.
+
+    Args:
+        target: `(channel, time)` by source; exactly the sources of the protocol.
+        sample_rate: Hz.
+        protocol: "2stem" or "4stem", the targets scored together.
+        track: the song's name, for error messages.
+
+    Raises:
+        SepkitError: sources missing, shapes or lengths that differ, or samples that are not finite; names
+        the track and the source. `score` raises it for estimates.
+
+    >>> target = {name: np.random.default_rng(0).standard_normal((2, 8000)) for name in PROTOCOLS["2stem"]}
+    >>> rows, windows = Targets(target, sample_rate=4000).score(target)
+    >>> rows[0]["source"], rows[0]["metric"], rows[0]["value"], rows[0]["frames"], rows[0]["status"]
+    ('vocals', 'sdr_bsseval', inf, 2, 'ok')
+    >>> windows["sdr_bsseval"].shape
+    (2, 2)
+    """
+
+    def __init__(
+        self,
+        target: Mapping[str, Any],
+        sample_rate: int = SAMPLE_RATE,
+        protocol: str = "2stem",
+        track: str = "",
+    ) -> None:
+        if protocol not in PROTOCOLS:
+            raise SepkitError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}.")
+        self.protocol, self.track = protocol, track
+        self.references = References(self._stack(target, "target"), sample_rate)
+        self.n_windows = self.references.n_windows
+        self.sources = {
+            name: Target(signal, sample_rate)
+            for name, signal in zip(PROTOCOLS[protocol], self.references.target, strict=True)
+        }
+
+    def score(self, estimate: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+        """(a row for every source and metric, BSS Eval's scores of every window).
+
+        Rows have source, metric, value (dB or NaN), protocol, frames (windows that count), frames_dropped,
+        and status: "ok" or "undefined: " with the reason. The latter has the names of BSS_EVAL_METRICS, each
+        `(source, window)` in dB.
+        """
+        stacked = self._stack(estimate, "estimate", self.references.target)
+        scores = self.references.score(stacked)
+        windows = {f"{name}_bsseval": values for name, values in scores.items()}
+        reasons = self.references.reasons(stacked, list(self.sources))
+        rows = []
+        for i, (source, target) in enumerate(self.sources.items()):
+            for name, entry in metrics_of(source).items():
+                count = self.n_windows
+                if entry.score is None:
+                    values = windows[name][i]
+                    count = int((~np.isnan(values)).sum())
+                    value, status = (float(np.nanmedian(values)) if count else math.nan), reasons[i]
+                else:
+                    count = entry.n_windows(target) if entry.n_windows else count
+                    try:
+                        value, status = entry.score(stacked[i], target), "ok"
+                    except Undefined as reason:
+                        value, status = math.nan, f"undefined: {reason}"
+                rows.append(self.row(source, name, value, count, status))
+        return rows, windows
+
+    def undefined(self, reason: str) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+        """What `score` returns for an estimate that can't be scored."""
+        status = f"undefined: {' '.join(reason.split())}"
+        rows = [
+            self.row(source, name, math.nan, 0, status)
+            for source in self.sources
+            for name in metrics_of(source)
+        ]
+        return rows, dict.fromkeys(BSS_EVAL_METRICS, np.full((len(self.sources), self.n_windows), math.nan))
+
+    def row(self, source: str, name: str, value: float, count: int, status: str) -> dict[str, Any]:
+        return {
+            "source": source,
+            "metric": name,
+            "value": value,
+            "protocol": self.protocol,
+            "frames": count,
+            "frames_dropped": self.n_windows - count,
+            "status": status,
+        }
+
+    def _stack(self, signals: Mapping[str, Any], kind: str, like: Array | None = None) -> Array:
+        """`(source, channel, time)` in the protocol's order, each source checked under its own name."""
+        names, place = PROTOCOLS[self.protocol], f" in track {self.track!r}" if self.track else ""
+        if set(signals) != set(names):
+            raise SepkitError(
+                f"protocol {self.protocol} scores {', '.join(names)} together; the {kind}{place} has "
+                f"{', '.join(signals) or 'nothing'}."
+            )
+        arrays: list[Array] = []
+        for i, name in enumerate(names):
+            # A target must look like the first target, an estimate like its own target.
+            model = like[i] if like is not None else (arrays[0] if arrays else None)
+            arrays.append(checked(signals[name], f"{kind} of {name!r}{place}", AXES, like=model))
+        return np.stack(arrays)
+
+
+def score_track(
+    *,
+    estimate: Mapping[str, Any],
+    target: Mapping[str, Any],
+    sample_rate: int = SAMPLE_RATE,
+    protocol: str = "2stem",
+    track: str = "",
+) -> list[dict[str, Any]]:
+    """All scores of one track: the rows of `Targets.score`, where there is a single estimate."""
+    return Targets(target, sample_rate, protocol, track).score(estimate)[0]
