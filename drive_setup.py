@@ -215,7 +215,7 @@ def find_project(mydrive: Path | None, check: bool) -> Path:
     folder = next((p for p in places if all((p / file).is_file() for file in files)), None)
     if folder is None:
         url = os.environ.get("SEPKIT_REPOSITORY") or REPOSITORY
-        clone = ["git", "clone", "--quiet", "--depth=1", url, str(home)]
+        clone = ["git", "clone", "--quiet", "--depth=1", "--", url, str(home)]
         ok, out = (False, ["--check clones nothing"]) if check else _run(clone, CLONE_S)
         if not ok or not (home / files[0]).is_file():
             raise SetupError(

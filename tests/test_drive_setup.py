@@ -6,6 +6,7 @@ searches for the project run in an interpreter without site-packages.
 """
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -435,6 +436,9 @@ def repository(tmp_path_factory):
     """A bare repository that holds a project."""
     folder = tmp_path_factory.mktemp("remote")
     work = make_project(folder / "work")
+    (work / "drive_setup.py").write_text(
+        "from pathlib import Path\ndef setup(): print('setup in', Path(__file__).parent)\n"
+    )
     for command in (
         ["init", "--quiet"],
         ["add", "."],
@@ -476,6 +480,35 @@ def test_a_command_can_neither_ask_nor_run_for_ever_nor_be_absent(ds):
     assert not ok and "timed out after 0.2 seconds" in line
     ok, [line] = ds._run(["no-such-program"], 5)
     assert not ok and "no-such-program" in line
+
+
+# The notebooks' setup cell
+
+
+def run_setup_cell(cwd, repository):
+    """The first code cell of day 1 where nothing is installed, in a folder without the project."""
+    day1 = json.loads((SOURCE.parent / "notebooks/day1_baseline.ipynb").read_text(encoding="utf-8"))
+    environment = {"PATH": os.environ["PATH"], "HOME": str(cwd), "SEPKIT_REPOSITORY": repository}
+    command = [sys.executable, "-I", "-S", "-c", "".join(day1["cells"][1]["source"])]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_the_setup_cell_clones_and_calls_setup(tmp_path, repository):
+    ran = run_setup_cell(tmp_path, repository)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"setup in {tmp_path / 'sepkit'}\n"
+
+
+def test_the_setup_cell_gives_git_one_address_whatever_it_holds(tmp_path, repository):
+    """Split by a shell, the words before the address would be options of git, and run a program."""
+    (tmp_path / "run.sh").write_text(f"#!/bin/sh\ntouch {tmp_path / 'made'}\n")
+    (tmp_path / "run.sh").chmod(0o755)
+    ran = run_setup_cell(tmp_path, f"--upload-pack={tmp_path / 'run.sh'} {repository}")
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1].startswith(
+        "RuntimeError: no sepkit: copy its folder to MyDrive/sepkit"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["run.sh"]
 
 
 def test_an_empty_namespace_is_not_the_project(ds, monkeypatch):

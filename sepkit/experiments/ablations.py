@@ -82,7 +82,7 @@ ABLATIONS = (
         literature="0 ± 0.1 dB against umxhq; per-stem fine-tuning of htdemucs +0.14 to +0.66 with 800 more songs",
         extras="fine-tuned, all layers", model={"trainable": "all"}, t4_step_s=0.15),
     variant("A", "A-nolstm", "no BiLSTM: Demucs with three layers and 64 channels, as the package builds it",
-        "Without its BiLSTM the network hears 9 ms, too little to tell instruments apart.",
+        "Without its BiLSTM the network hears 12 ms at once, too little to tell instruments apart.",
         literature="drums −0.80, bass −1.21 dB for full Demucs v2 without its BiLSTM (facebookresearch/demucs, results)",
         extras="no BiLSTM", model={"lstm_layers": 0}, t4_step_s=0.9),
     variant("Base", "Base-4", "four heads on the trunk, with equal weights",
