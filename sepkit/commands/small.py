@@ -41,7 +41,7 @@ def cache(
     require_headers(folder, "The cache")
     settings = CacheSettings(sample_rate=profile.sample_rate)
     built = build_cache(folder, root, settings, splits=("train", "valid"))
-    hours = sum(built.frames(name) for name in built.songs) / built.sample_rate / 3600
+    hours = sum(built.n_samples(name) for name in built.songs) / built.sample_rate / 3600
     print(
         f"cache: {len(built.songs)} songs, {hours:.2f} hours, {cache_gigabytes(hours, settings):.2f} GB in {built.path}"
     )

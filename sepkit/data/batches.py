@@ -43,7 +43,7 @@ class Starts:
         self.with_vocals: dict[str, np.ndarray] = {}
         self.without_vocals: dict[str, np.ndarray] = {}
         for name in names:
-            starts = np.arange(0, max(1, cache.frames(name) - span + 1), hop)
+            starts = np.arange(0, max(1, cache.n_samples(name) - span + 1), hop)
             loud = np.concatenate([[0], np.cumsum(cache.activity_db(name) > SILENCE_DBFS)])
             first = starts // hop
             last = np.minimum(-(-(starts + span) // hop), len(loud) - 1)
@@ -136,7 +136,7 @@ class FixedClips(Dataset):
         if not names:
             raise SepkitError(f"No songs to take fixed clips from in {cache.path} (0 found); name some.")
         for name in names:
-            room = max(0, cache.frames(name) - self.length)
+            room = max(0, cache.n_samples(name) - self.length)
             starts = np.linspace(0, room, count + 2)[1:-1] if room else [0]
             self.clips += [(name, int(start)) for start in starts]
 

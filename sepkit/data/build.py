@@ -15,9 +15,9 @@ import h5py
 import numpy as np
 from joblib import delayed
 
-from sepkit.data.cache import ACTIVITY_S, Cache, CacheSettings, track_file
+from sepkit.data.cache import ACTIVITY_S, Cache, CacheSettings, mixture_of, stores_mixture, track_file
 from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
-from sepkit.data.songs import STEMS, SongFolder, Track, accompaniment, import_musdb, read_song
+from sepkit.data.songs import SongFolder, Track, accompaniment, import_musdb, read_song
 from sepkit.dsp import resample
 from sepkit.errors import SepkitError
 from sepkit.parallel import progress, spread
@@ -26,8 +26,6 @@ from sepkit.storage import Root, read_json, remove_leftovers, write_json, writin
 FORMAT = 2
 # Of a larger source file, as many evenly spaced blocks of 16 KiB stand for the whole.
 HASH_WHOLE_BYTES, HASH_BLOCKS, BLOCK = 2**21, 64, 2**14
-# Above this, what mixture − Σ sources holds is more than the rounding of three int16 signals.
-SUM_RESIDUAL_DB = -60.0
 STFT_CHUNK_FRAMES = 256  # 1.5 s at hop 256, 1.6 MB of two sources and their mixture
 
 
@@ -72,8 +70,12 @@ def build_cache(
                     manifest, {"settings": settings.to_dict(), "layout": folder.layout, "songs": songs}
                 )
         require(problems, "The cache")
+    excluded = {track.name: {"split": track.split, "artist": track.artist} for track in folder.excluded}
     return Cache(
-        path, settings, {track.name: {**songs[track.name], "split": track.split} for track in tracks}
+        path,
+        settings,
+        {track.name: {**songs[track.name], "split": track.split} for track in tracks},
+        excluded,
     )
 
 
@@ -140,8 +142,7 @@ def _cache_track(
             _write_magnitudes(out, sources, settings)
         else:
             _write_int16(out, "audio", sources, settings.sample_rate)
-            whole = set(settings.sources) in ({"vocals", "accompaniment"}, set(STEMS))
-            if residual > SUM_RESIDUAL_DB or not whole:
+            if stores_mixture(settings, residual):
                 _write_int16(out, "mixture", audio["mixture"], settings.sample_rate)
         out["activity_db"] = activity_db(audio["vocals"], settings.sample_rate)
     song = {
@@ -170,7 +171,7 @@ def _write_magnitudes(out: h5py.File, sources: np.ndarray, settings: CacheSettin
     from sepkit.dsp import STFT  # as the networks compute it
 
     stft = STFT(settings.n_fft, settings.hop_length)
-    stack = torch.from_numpy(np.concatenate([sources.sum(axis=0, keepdims=True), sources]))
+    stack = torch.from_numpy(np.concatenate([mixture_of(sources)[None], sources]))
     magnitudes = stft(stack).abs()[..., : settings.n_bins, :].numpy().astype(np.float16)
     chunks = (*magnitudes.shape[:-1], min(STFT_CHUNK_FRAMES, magnitudes.shape[-1]))
     out.create_dataset("magnitudes", data=magnitudes, chunks=chunks)

@@ -1,10 +1,14 @@
-"""The cache: one HDF5 file a track, read in slices.  `sepkit.data.build` writes it.
+"""The cache: one HDF5 file a song, read in slices.  `sepkit.data.build` writes it.
 
-`wave`: int16 (source, channel, time), chunked along time, one second a chunk over all sources, so
-that a 6-second clip of everything is seven neighbouring chunks.  The mixture is the sum of the
-sources and is stored only where the song's own mixture is not (AAC coding, mastering).
-`stft`: float16 magnitudes (1 + source, channel, freq, frame), the mixture first, all bins below the
-bandwidth, chunked along frames.  At hop 256 they take twice the bytes of the waveform.
+`wave`: int16 (source, channel, time), one second of all sources a chunk: a 6-second clip is seven
+neighbouring chunks.
+`stft`: float16 magnitudes (1 + source, channel, freq, frame), the mixture first, bins above the
+bandwidth left out.  At hop 256 they take twice the bytes of the waveform.
+
+What a mixture is, `mixture_of` and `stores_mixture` decide for all: a clip that networks train on
+is the sum of its sources, which augmentation may have changed; a song that is scored has its own
+mixture.  Where the two differ (AAC coding, mastering, sources that are not all), a wave cache
+stores the song's own beside the sources.
 """
 
 import json
@@ -17,10 +21,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sepkit.data.songs import STEMS
 from sepkit.errors import SepkitError, UsageError
+from sepkit.profiles import PROTOCOLS, SAMPLE_RATE, STEMS
 
 ACTIVITY_S = 0.1  # hop of the stored loudness of the vocals
+# Energy of mixture − Σ sources above this, beside the mixture's, is more than three roundings to int16.
+SUM_RESIDUAL_DB = -60.0
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,8 @@ class CacheSettings:
     """
 
     kind: str = "wave"
-    sample_rate: int = 44100
-    sources: tuple[str, ...] = ("vocals", "accompaniment")
+    sample_rate: int = SAMPLE_RATE
+    sources: tuple[str, ...] = PROTOCOLS["2stem"]
     n_fft: int = 1024
     hop_length: int = 256
     bandwidth_hz: float | None = None
@@ -60,13 +66,32 @@ class CacheSettings:
         return settings
 
 
+def mixture_of(sources: Any, own: Any = None) -> Any:
+    """The mixture (…, channel, time) of sources (…, source, channel, time): `own` if given, else their sum.
+
+    Arrays and tensors alike.
+    """
+    return sources.sum(-3) if own is None else own
+
+
+def stores_mixture(settings: CacheSettings, residual_db: float) -> bool:
+    """Whether a cache keeps a song's own mixture, whose residual beside the sum of its stems is known."""
+    whole = set(settings.sources) in map(set, PROTOCOLS.values())
+    return settings.kind == "wave" and (residual_db > SUM_RESIDUAL_DB or not whole)
+
+
 @dataclass
 class Cache:
-    """An opened cache; file handles are opened where they are first used, once a process."""
+    """An opened cache; a file is opened at its first use, once a process.
+
+    songs: {name: its entry in the manifest, and "split"}; excluded: {name: "split" and "artist"} of
+    the songs that exclude.txt leaves out: folds are dealt as if they were there.
+    """
 
     path: Path
     settings: CacheSettings
     songs: dict[str, dict[str, Any]]
+    excluded: dict[str, dict[str, Any]] = field(default_factory=dict)
     _handles: dict[tuple[int, str], h5py.File] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -84,8 +109,8 @@ class Cache:
     def names(self, split: str) -> list[str]:
         return [name for name, song in self.songs.items() if song["split"] == split]
 
-    def frames(self, name: str) -> int:
-        """Length of a song in samples."""
+    def n_samples(self, name: str) -> int:
+        """Length of a song."""
         return int(self.songs[name]["frames"])
 
     def file(self, name: str) -> h5py.File:
@@ -105,13 +130,15 @@ class Cache:
         audio = self.file(name)["audio"]
         return audio[:, :, start:stop].astype(np.float32) * np.float32(audio.attrs["scale"])
 
-    def mixture(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """float32 (channel, time): the song's own mixture, or the sum of its sources where that is it."""
-        file = self.file(name)
+    def song(
+        self, name: str, start: int = 0, stop: int | None = None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """(the song's own mixture, {source: target}), each float32 (channel, time)."""
+        file, sources, own = self.file(name), self.sources(name, start, stop), None
         if "mixture" in file:
-            mixture = file["mixture"]
-            return mixture[:, start:stop].astype(np.float32) * np.float32(mixture.attrs["scale"])
-        return self.sources(name, start, stop).sum(axis=0)
+            stored = file["mixture"]
+            own = stored[:, start:stop].astype(np.float32) * np.float32(stored.attrs["scale"])
+        return mixture_of(sources, own), dict(zip(self.settings.sources, sources, strict=True))
 
     def magnitudes(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """float32 (1 + source, channel, freq, frame) of a stft cache, the mixture first; frames count."""
@@ -136,8 +163,7 @@ def cache_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
     ('vocals', 'drums', 'bass', 'other')
     """
     estimated = config.get("model", {}).get("sources", ("vocals",))
-    two = ("vocals", "accompaniment")
-    return two if set(estimated) <= set(two) else STEMS
+    return PROTOCOLS["2stem"] if set(estimated) <= set(PROTOCOLS["2stem"]) else STEMS
 
 
 def training_sources(config: Mapping[str, Any]) -> tuple[str, ...]:

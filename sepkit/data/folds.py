@@ -2,10 +2,12 @@
 
 The usual split is the data set's own.  With a fold, the songs of train/ (training and validation
 together) are dealt into three folds by artist: one fold is scored, and of the other two about a
-seventh of the songs, again whole artists, stops the training.
+seventh of the songs, again whole artists, stops the training.  Songs of exclude.txt are dealt with
+the others and then dropped, so excluding one moves no other song to another fold.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from sepkit.data.cache import Cache
@@ -36,9 +38,12 @@ def split_songs(cache: Cache, fold: int | None) -> dict[str, list[str]]:
     if fold not in range(FOLDS):
         raise UsageError(f"There is no fold {fold}; expected 0 to {FOLDS - 1}.")
     artists: dict[str, Any] = {
-        name: song["artist"] for name, song in cache.songs.items() if song["split"] in ("train", "valid")
+        name: song["artist"]
+        for name, song in {**cache.songs, **cache.excluded}.items()
+        if song["split"] in ("train", "valid")
     }
     folds = deal(artists, FOLDS)
+    artists = {name: artist for name, artist in artists.items() if name in cache.songs}
     rest = {name: artist for name, artist in artists.items() if folds[name] != fold}
     parts = deal(rest, VALID_SHARE)
     sizes = Counter(parts.values())
@@ -49,10 +54,16 @@ def split_songs(cache: Cache, fold: int | None) -> dict[str, list[str]]:
         "valid": [name for name in rest if parts[name] == stops],
         "test": [name for name in artists if folds[name] == fold],
     }
-    empty = [name for name, songs in split.items() if not songs]
-    if empty:
+    if empty := [part for part, names in split.items() if not names]:
         raise SepkitError(
             f"Fold {fold} has no {' and no '.join(empty)} songs: {FOLDS} folds by artist need at least "
             f"{FOLDS} artists in train/, found {len(set(artists.values()))}; train without a fold."
         )
     return split
+
+
+def scored_songs(cache: Cache, config: Mapping[str, Any], split: str) -> list[str]:
+    """The songs of `cache` that a run with this config.json is scored on: of its fold, or of `split`."""
+    if config.get("fold") is None:
+        return cache.names(split)
+    return [name for name in config["data"][split] if name in cache.songs]

@@ -49,7 +49,7 @@ def compare_caches(folder: SongFolder, root: Root, profile: Profile) -> pd.DataF
             width = 2 / 1e6  # both kinds store two bytes a value
             row["MB a clip"] = read_clip(cache, first, start, clips.length).size * width
             stored = sum(song["bytes"] for song in cache.songs.values())
-            seconds = sum(cache.frames(name) for name in cache.songs) / cache.sample_rate
+            seconds = sum(cache.n_samples(name) for name in cache.songs) / cache.sample_rate
             row["GB an hour"] = stored / 1e9 / (seconds / 3600)
             rows.append(row)
             cache.close()

@@ -27,6 +27,7 @@ from joblib import delayed
 from sepkit.data.build import build_cache
 from sepkit.data.cache import Cache, CacheSettings, cache_sources
 from sepkit.data.check import require_headers
+from sepkit.data.folds import scored_songs
 from sepkit.data.locate import locate_songs
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
@@ -197,19 +198,15 @@ def scoring_songs(run: Run, data: Path | str | None, split: str = "test") -> tup
     profile = get_profile(config["profile"])
     folder = locate_songs(profile, data, run.root)
     require_headers(folder, "Evaluation")
-    fold = config.get("fold") is not None and split == "test"
     splits = ("train", "valid") if config.get("fold") is not None else (split,)
     settings = CacheSettings(sample_rate=SCORE_RATE, sources=cache_sources(config))
     cache = build_cache(folder, run.root, settings, splits=splits)
-    if fold:
-        return cache, config["data"]["test"]
-    return cache, config["data"]["valid"] if config.get("fold") is not None else cache.names(split)
+    return cache, scored_songs(cache, config, split)
 
 
 def song_audio(cache: Cache, song: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(mixture (channel, time), {source: (channel, time)}) of a whole song."""
-    sources = cache.sources(song)
-    return cache.mixture(song), {name: sources[number] for number, name in enumerate(cache.settings.sources)}
+    return cache.song(song)
 
 
 def estimates(

@@ -66,12 +66,12 @@ def test_reading_gives_the_songs_back(songs, empty_root, settings):
         expected = np.stack([audio[source] for source in settings.sources])
         found = with_fixed.sources(track.name)
         assert found.dtype == np.float32
-        assert with_fixed.frames(track.name) == found.shape[-1] == 3 * 44100
+        assert with_fixed.n_samples(track.name) == found.shape[-1] == 3 * 44100
         np.testing.assert_allclose(found, expected, atol=STEP / 2 + 1e-7)
-        np.testing.assert_allclose(with_fixed.mixture(track.name), audio["mixture"], atol=1.01 * STEP)
+        np.testing.assert_allclose(with_fixed.song(track.name)[0], audio["mixture"], atol=1.01 * STEP)
         np.testing.assert_array_equal(with_fixed.sources(track.name, 777, 5000), found[..., 777:5000])
         np.testing.assert_array_equal(
-            with_fixed.mixture(track.name, 777, 5000), with_fixed.mixture(track.name)[:, 777:5000]
+            with_fixed.song(track.name, 777, 5000)[0], with_fixed.song(track.name)[0][:, 777:5000]
         )
     with_fixed.close()
 
@@ -121,13 +121,13 @@ def test_the_mixture_is_stored_only_where_it_is_not_the_sum(songs, empty_root, s
     assert stored == {"A1 - Train"}
     if settings.sample_rate == 44100:
         mixture = sf.read(file)[0].T
-        np.testing.assert_allclose(cache.mixture("A1 - Train"), mixture, atol=STEP)
+        np.testing.assert_allclose(cache.song("A1 - Train")[0], mixture, atol=STEP)
 
 
 def test_two_of_four_stems_do_not_pass_for_a_mixture(songs, empty_root):
     cache = build(songs, empty_root, CacheSettings(sources=("vocals", "drums")))
     expected = sf.read(songs / "train" / "A0 - Train" / "mixture.wav")[0].T
-    np.testing.assert_allclose(cache.mixture("A0 - Train"), expected, atol=STEP)
+    np.testing.assert_allclose(cache.song("A0 - Train")[0], expected, atol=STEP)
 
 
 def test_resampling_keeps_low_tones_and_drops_those_above_half_the_rate(make_song, tmp_path, empty_root):

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import pytest
 
+import sepkit
 from sepkit.data.cache import Cache, CacheSettings
 from sepkit.data.demo import DemoSong
 from sepkit.data.folds import FOLDS, deal, split_songs
+from sepkit.data.songs import artist_of
 from sepkit.errors import SepkitError, UsageError
+from sepkit.storage import write_json
 
 
 def make_cache(train, valid=(), test=()):
     """A cache that knows its songs' names alone."""
     songs = {
-        name: {"split": split, "artist": name.split(" - ")[0], "frames": 1}
+        name: {"split": split, "artist": artist_of(name), "frames": 1}
         for split, names in (("train", train), ("valid", valid), ("test", test))
         for name in names
     }
@@ -43,7 +46,7 @@ CASES = {
 
 
 def artists(names):
-    return {name.split(" - ")[0] for name in names}
+    return set(map(artist_of, names))
 
 
 @pytest.mark.parametrize("cache", CASES.values(), ids=CASES)
@@ -98,3 +101,34 @@ def test_too_few_artists_for_folds_is_one_sentence():
 def test_dealing_puts_the_largest_first():
     dealt = deal({"x1": "x", "x2": "x", "x3": "x", "y1": "y", "y2": "y", "z1": "z"}, 2)
     assert dealt == {"x1": 0, "x2": 0, "x3": 0, "y1": 1, "y2": 1, "z1": 1}
+
+
+@pytest.mark.parametrize("excluded", [["Artist 3 - 0"], numbered(2, 2)])
+@pytest.mark.parametrize("fold", range(FOLDS))
+def test_excluding_songs_drops_them_from_their_folds_and_moves_no_other(fold, excluded):
+    names = numbered(10, 2)
+    whole, fewer = make_cache(names), make_cache([name for name in names if name not in excluded])
+    fewer.excluded = {name: whole.songs[name] for name in excluded}
+    before, after = split_songs(whole, fold), split_songs(fewer, fold)
+    assert after["test"] == [name for name in before["test"] if name not in excluded]
+    rest = [name for name in before["train"] + before["valid"] if name not in excluded]
+    assert sorted(after["train"] + after["valid"]) == sorted(rest)
+    assert all(after.values())
+
+
+def test_a_fold_run_is_not_scored_on_a_song_that_was_excluded_since(mini_songs, root):
+    """Also where the song's scores, and its file in the cache, are there already."""
+    run = root.run("mixture-f0")
+    data = {"test": ["A0 - Train", "A1 - Train"], "valid": ["V0 - Valid"]}
+    facts = {"run": run.name, "experiment": "mixture", "profile": "demo", "seed": 0, "fold": 0, "data": data}
+    write_json(run.path / "config.json", facts)
+    run.write_status(state="finished")
+
+    def scored(split="test"):
+        return list(sepkit.evaluate(run, data=mini_songs, split=split, n_jobs=1)["track"].unique())
+
+    assert scored() == data["test"]
+    (root.path / "exclude.txt").write_text("A1 - Train\n")
+    assert scored() == ["A0 - Train"]
+    assert list(run.scores()["track"].unique()) == ["A0 - Train"]
+    assert scored("valid") == ["V0 - Valid"]

@@ -37,7 +37,7 @@ def test_magnitudes_are_those_of_the_waveform_in_half_precision(caches):
     stack = torch.cat([sources.sum(dim=0, keepdim=True), sources])
     expected = STFT(1024, 256)(stack).abs().numpy()
     found = stft.magnitudes(name)
-    assert found.shape == expected.shape == (3, 2, 513, 1 + wave.frames(name) // 256)
+    assert found.shape == expected.shape == (3, 2, 513, 1 + wave.n_samples(name) // 256)
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
     bins = int(8000 * 1024 / 44100) + 1
     np.testing.assert_array_equal(narrow.magnitudes(name), found[:, :, :bins])
@@ -60,7 +60,7 @@ def test_a_clip_is_the_same_slice_in_frames(caches):
 
 def test_size_is_said_before_it_is_built_and_is_right(caches):
     for cache in caches:
-        seconds = sum(cache.frames(name) for name in cache.songs) / cache.sample_rate
+        seconds = sum(cache.n_samples(name) for name in cache.songs) / cache.sample_rate
         stored = sum(song["bytes"] for song in cache.songs.values()) / 1e9
         assert cache_gigabytes(seconds / 3600, cache.settings) == pytest.approx(stored, rel=0.35)
     assert cache_gigabytes(10, CacheSettings()) == pytest.approx(12.7, abs=0.05)
