@@ -1,6 +1,6 @@
 """Real songs: trains and scores rows of the menu on the preview; README's table from the scores that are kept.
 
-    python benchmarks/preview.py --data SONGS --root ROOT --rows Base,H --seeds 0,1 [--folds none,0,1,2] [--jobs 2] [--device cuda]
+    python benchmarks/preview.py --data SONGS --root ROOT --experiments Base,H --seeds 0,1 [--folds none,0,1,2] [--jobs 2] [--device cuda]
     python benchmarks/preview.py --table
 
 The first line reproduces: it trains what is not trained under ROOT, scores it and prints each run beside
@@ -58,7 +58,7 @@ def kept(file: Path) -> pd.DataFrame:
 
 def measure(arguments: argparse.Namespace) -> None:
     where = {"profile": "preview", "data": arguments.data, "root": arguments.root}
-    rows = arguments.rows.split(",")
+    rows = arguments.experiments.split(",")
     trained = [row for row in rows if row not in REFERENCES]
     runs = [reference(row, **where) for row in rows if row in REFERENCES]
     if trained:
@@ -112,7 +112,7 @@ def readme_table() -> str:
     by_row = {str(name): part for name, part in scores.groupby("experiment")}
     if BASE not in by_row:
         raise SystemExit(
-            f"{SCORES} holds no scores of {BASE}, which all rows are compared with: --rows {BASE} --keep."
+            f"{SCORES} holds no scores of {BASE}, which all experiments are compared with: --experiments {BASE} --keep."
         )
     tests = {
         name: compare_scores(part, by_row[BASE], alpha=ALPHA)
@@ -206,7 +206,7 @@ def main() -> None:
     )
     parser.add_argument("--data")
     parser.add_argument("--root")
-    parser.add_argument("--rows", default=BASE)
+    parser.add_argument("--experiments", default=BASE)
     parser.add_argument("--seeds", type=numbers, default=[0])
     parser.add_argument("--folds", type=numbers, default=[None])
     parser.add_argument("--jobs", type=int)

@@ -10,8 +10,8 @@ from typing import Any
 
 _CALLS = {
     "doctor": "sepkit.commands.doctor",
-    "demo": "sepkit.commands.small",
-    "cache": "sepkit.commands.small",
+    "demo": "sepkit.commands.demo",
+    "cache": "sepkit.commands.cache",
     "train": "sepkit.training.train",
     "train_many": "sepkit.training.train",
     "grid": "sepkit.commands.grid",
@@ -20,8 +20,8 @@ _CALLS = {
     "evaluate": "sepkit.evaluation.scoring",
     "reference": "sepkit.evaluation.scoring",
     "estimates": "sepkit.evaluation.scoring",
-    "separate": "sepkit.commands.small",
-    "compare": "sepkit.commands.small",
+    "separate": "sepkit.commands.separate",
+    "compare": "sepkit.commands.compare",
     "scoreboard": "sepkit.reporting.scoreboard",
     "report": "sepkit.reporting.report",
     "player": "sepkit.reporting.player",

@@ -1,56 +1,27 @@
 """The command line: exit statuses, one line where it fails, and each command's work."""
 
-import argparse
 import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
-import soundfile as sf
 
 import sepkit
-from sepkit.__main__ import build_parser, main
+from sepkit.__main__ import COMMANDS, main
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, write_csv
-from sepkit.training.train import train
-
-
-def command_names():
-    (commands,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return list(commands.choices)
-
-
-@pytest.fixture(scope="module")
-def trained(mini_songs, make_root, tiny):
-    """A root with Base after one epoch; only separate reads it."""
-    root = make_root()
-    train("Base", profile=replace(tiny, epochs=1), data=mini_songs, root=root, device="cpu")
-    return root
-
-
-@pytest.fixture
-def separate(trained, capsys):
-    """Runs `separate` with Base; (exit status, stdout, stderr)."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        status = main(["separate", *map(str, arguments), "--root", str(trained.path), "--device", "cpu"])
-        return status, *capsys.readouterr()
-
-    return call
 
 
 def test_the_contracts_commands_are_there():
     contract = "doctor demo cache train grid evaluate separate compare scoreboard report budget plan week"
-    assert set(command_names()) == set(contract.split())
-    assert all(callable(getattr(sepkit, name)) for name in command_names())
+    assert set(COMMANDS) == set(contract.split())
+    assert all(callable(getattr(sepkit, name)) for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", command_names())
+@pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_help(name, capsys):
     with pytest.raises(SystemExit) as exit:
         main([name, "--help"])
@@ -65,7 +36,7 @@ def test_each_command_has_help(name, capsys):
     "call",
     [
         "", "sing", "train", "train Base --sead 1", "train Base --seed one", "week --days one", "plan --hours many",
-        "grid", "grid --rows Base --folds some",
+        "grid", "grid --experiments Base --folds some",
     ],
 )  # fmt: skip
 def test_a_call_that_argparse_refuses_is_wrong(call, capsys):
@@ -84,7 +55,7 @@ def test_a_call_that_argparse_refuses_is_wrong(call, capsys):
         ("evaluate Zzz", "no experiment 'Zzz'"),
         ("plan --pick Base,Zzz", "no experiment 'Zzz'"),
         ("plan --minutes 0", "minutes above 0"),
-        ("grid --rows Base,Zzz", "no experiment 'Zzz'"),
+        ("grid --experiments Base,Zzz", "no experiment 'Zzz'"),
         ("plan --profile full --hours 0", "hours above 0"),
         ("week --days 8", "Days are numbered 1 to 7, got [8]"),
         ("week --pick Zzz", "no experiment 'Zzz'"),
@@ -124,7 +95,7 @@ def test_work_that_fails_says_why_in_one_line(call, words, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [(KeyboardInterrupt(), "goes on where it was"), (OSError(28, "No space left on device"), "No space")],
+    [(KeyboardInterrupt(), "continues from there"), (OSError(28, "No space left on device"), "No space")],
 )
 def test_ctrl_c_and_a_full_disk_are_one_line(error, words, tmp_path, monkeypatch, capsys):
     def stop(*arguments, **options):
@@ -169,7 +140,8 @@ def test_a_grid_and_equal_minutes_are_tables(mini_songs, make_root, tiny, monkey
     monkeypatch.setitem(PROFILES, "demo", replace(tiny, epochs=1))
     where = ["--data", str(mini_songs), "--root", str(make_root().path), "--device", "cpu"]
     assert (
-        main(["grid", "--rows", "Base, E", "--seeds", "2", "--folds", "none,1", "--jobs", "1", *where]) == 0
+        main(["grid", "--experiments", "Base, E", "--seeds", "2", "--folds", "none,1", "--jobs", "1", *where])
+        == 0
     )
     table = capsys.readouterr().out.splitlines()[-6:]
     assert table[0].split()[:4] == ["run", "epochs", "best_epoch", "best_sdr"]
@@ -190,71 +162,3 @@ def test_evaluating_a_reference_prints_its_medians(mini_songs, make_root, capsys
     assert re.search(r"vocals +sdr_bsseval +-?\d+\.\d\d \[.*\] n 1", out)
     assert main(["compare", "mixture", "mixture", "--root", str(root.path)]) == 0
     assert "no differences" in capsys.readouterr().out.lower()
-
-
-@pytest.mark.parametrize(
-    ("rate", "channels", "length"),
-    [
-        (44100, 2, 50001),
-        (44100, 1, 12345),
-        (48000, 2, 144000),
-        (8000, 1, 999),
-        (44100, 2, 1),
-        (22050, 2, 313),
-    ],
-)
-def test_separated_files_keep_rate_and_length(separate, tmp_path, rate, channels, length):
-    """S06, S07."""
-    time = np.arange(length) / rate
-    song = 0.3 * np.sin(2 * np.pi * 1000 * time)[:, None] * np.ones(channels)
-    sf.write(tmp_path / "song.wav", song, rate, subtype="PCM_16")
-    status, out, error = separate(tmp_path / "song.wav")
-    assert (status, error) == (0, "")
-    total = 0
-    for source in ("vocals", "accompaniment"):
-        audio, found_rate = sf.read(tmp_path / f"song.{source}.wav", always_2d=True)
-        assert (found_rate, audio.shape) == (rate, (length, 2))
-        total = total + audio
-    np.testing.assert_allclose(total, song * np.ones(2), atol=2 / 32768)
-    assert ("mono, taken as two equal channels" in out) == (channels == 1)
-    assert (f"{rate} Hz, resampled to the model's 22050 Hz and back" in out) == (rate != 22050)
-    assert sorted(file.name for file in tmp_path.iterdir()) == [
-        "song.accompaniment.wav", "song.vocals.wav", "song.wav",
-    ]  # fmt: skip
-
-
-def test_a_tone_stays_where_it_is(separate, tmp_path):
-    time = np.arange(144000) / 48000
-    sf.write(tmp_path / "tone.wav", 0.3 * np.sin(2 * np.pi * 1000 * time), 48000)
-    assert separate(tmp_path / "tone.wav", "--out", tmp_path / "out", "--run", "Base")[0] == 0
-    stems = [sf.read(tmp_path / "out" / f"tone.{name}.wav")[0][:, 0] for name in ("vocals", "accompaniment")]
-    for stem in stems:
-        assert np.argmax(np.abs(np.fft.rfft(stem))) == 3000  # 1 kHz in 3 s
-
-
-def test_files_that_can_not_be_separated_are_refused_before_any_work(separate, tmp_path):
-    good = tmp_path / "a" / "song.wav"
-    for file in (good, tmp_path / "b" / "song.flac"):
-        file.parent.mkdir()
-        sf.write(file, np.zeros((100, 2)), 44100)
-    (tmp_path / "text.wav").write_text("no audio")
-    sf.write(tmp_path / "none.wav", np.zeros((0, 2)), 44100)
-    sf.write(tmp_path / "six.wav", np.zeros((100, 6)), 44100)
-    cases = {
-        tmp_path / "gone.wav": "There is no file",
-        tmp_path: "There is no file",
-        tmp_path / "text.wav": "is not audio that can be read here",
-        tmp_path / "none.wav": "has 0 samples",
-        tmp_path / "six.wav": "in 6 channels",
-        tmp_path / "b" / "song.flac": "would both write song.vocals.wav",
-    }
-    for bad, words in cases.items():
-        status, out, error = separate(good, bad, "--out", tmp_path / "out")
-        assert (status, out) == (1, "")
-        assert words in error
-        assert str(bad) in error
-    assert not (tmp_path / "out").exists()
-    assert separate(good, good)[0] == 0  # the same file twice is one file
-    status, _, error = separate(good, "--run", "C")
-    assert status == 1
-    assert "C-s0 has no best.ckpt yet" in error

@@ -1,23 +1,43 @@
-"""`doctor`: is this machine, and are these songs, fit for work?"""
+"""`doctor`: are this machine and these songs fit for work?"""
 
+import json
 import os
 import platform
 import shutil
-from dataclasses import dataclass, field
+from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sepkit.commands import data_option
 from sepkit.data.check import SHORT_S, Problem, check_folder
 from sepkit.data.songs import find_songs
+from sepkit.devices import device_name, pick_device, precision
 from sepkit.errors import SepkitError
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, default_root
+from sepkit.storage.ledger import spending
 
 PACKAGES = (
     "torch", "torchaudio", "lightning", "torchmetrics", "openunmix", "demucs", "musdb", "museval", "numpy",
     "scipy", "pandas", "h5py", "soundfile", "librosa", "matplotlib", "ipywidgets", "papermill", "nbval",
 )  # fmt: skip
+NEEDED = ("torch", "lightning", "openunmix", "h5py", "soundfile")
+PRECISIONS = {"16-mixed": "float16 mixed, STFT in float32", "bf16-mixed": "bfloat16 mixed, STFT in float32"}
+
+
+def arguments(parser: ArgumentParser) -> None:
+    data_option(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def run(args: Namespace) -> int:
+    report = doctor(args.data, root=args.root, profile=args.profile)
+    as_json = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) if args.json else ""
+    print(as_json or report)
+    return 0 if report.ok else 1
 
 
 @dataclass(frozen=True)
@@ -29,31 +49,22 @@ class Report:
     splits: dict[str, int]
     hours: float
     problems: list[Problem]
-    environment: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """The fixed form that `doctor --json` prints; strict JSON."""
-        return {
-            "ok": self.ok,
-            "layout": self.layout,
-            "splits": self.splits,
-            "hours": round(self.hours, 4),
-            "problems": [problem.to_dict() for problem in self.problems],
-            "environment": self.environment,
-        }
+        return {**asdict(self), "hours": round(self.hours, 4)}
 
     def __str__(self) -> str:
-        lines = [f"{key}: {value}" for key, value in self.environment.items() if key != "versions"]
-        lines.append(
-            "versions: " + ", ".join(f"{k} {v}" for k, v in self.environment.get("versions", {}).items())
-        )
+        facts = dict(self.environment)
+        facts["versions"] = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+        lines = [f"{name}: {value}" for name, value in facts.items()]
         if self.layout:
             counts = ", ".join(f"{count} {split}" for split, count in self.splits.items())
             lines.append(f"songs: layout {self.layout}, {counts}, {self.hours:.2f} hours")
         else:
-            lines.append("songs: none looked at (give --data, or use the demo profile, which makes its own)")
-        for problem in self.problems:
-            lines.append(f"{'BLOCKS' if problem.blocking else 'note'}: {problem}")
+            lines.append("songs: not checked (give --data, or use the demo profile, which makes its own)")
+        lines += [f"{'BLOCKS' if problem.blocking else 'note'}: {problem}" for problem in self.problems]
         lines.append("ok" if self.ok else "not ok: see the lines that begin with BLOCKS")
         return "\n".join(lines)
 
@@ -65,81 +76,61 @@ def doctor(
     profile: str | None = None,
     n_jobs: int = -1,
 ) -> Report:
-    """Looks at the environment and, where `data` (or SEPKIT_DATA) names a folder, at all its songs.
+    """Checks the environment and, where `data` (or SEPKIT_DATA) names a folder, all its songs.
 
-    A folder without songs is a blocking problem, not an exception.
+    A folder without songs is a blocking problem, not an exception. A root that does not exist is not made.
     """
     data = data or os.environ.get("SEPKIT_DATA") or None
-    splits = {"train": 0, "valid": 0, "test": 0}
-    layout, hours, problems = None, 0.0, _environment_problems()
-    path = (
-        root.path
+    place = (
+        root
         if isinstance(root, Root)
-        else Path(root).expanduser()
-        if root
-        else default_root(get_profile(profile))
+        else Root(Path(root or default_root(get_profile(profile))).expanduser())
     )
-    if data is not None:
-        try:
-            folder = find_songs(data, Root(path).excluded())
-        except SepkitError as error:
-            fix = "give the folder that holds train/ and test/"
-            problems.append(
-                Problem("", str(data), "no songs", "songs in train/ and test/", str(error), fix, True)
-            )
-        else:
-            hours, median_s, found = check_folder(folder, n_jobs)
-            problems += found
-            splits = folder.counts
-            layout = "preview" if folder.layout == "stem.mp4" and median_s < SHORT_S else folder.layout
+    device = device_name(pick_device(None))
+    with spending(place, stage="doctor", device=device) if place.path.is_dir() else nullcontext():
+        splits, layout, hours = {"train": 0, "valid": 0, "test": 0}, None, 0.0
+        facts = environment(place.path, get_profile(profile))
+        problems = [
+            Problem("", "requirements.txt", "missing package", name, "not installed", "pip install -r requirements.txt", True)
+            for name in NEEDED
+            if facts["versions"][name] == "absent"
+        ]  # fmt: skip
+        if data is not None:
+            try:
+                folder = find_songs(data, place.excluded())
+            except SepkitError as error:
+                fix = "give the folder that holds train/ and test/"
+                problems.append(
+                    Problem("", str(data), "no songs", "songs in train/ and test/", str(error), fix, True)
+                )
+            else:
+                hours, median_s, found = check_folder(folder, n_jobs)
+                problems += found
+                splits = folder.counts
+                layout = "preview" if folder.layout == "stem.mp4" and median_s < SHORT_S else folder.layout
     ok = not any(problem.blocking for problem in problems)
-    return Report(ok, layout, splits, hours, problems, environment(path, get_profile(profile)))
+    return Report(ok, layout, splits, hours, problems, facts)
 
 
 def environment(root: Path, profile: Profile) -> dict[str, Any]:
     """Versions, device and precision of training, cores, free disk, Drive, ffmpeg."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "absent"
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    drive = os.environ.get("SEPKIT_DRIVE")
+    drive, device = os.environ.get("SEPKIT_DRIVE"), pick_device(None)
     return {
         "python": platform.python_version(),
-        "device": _device(),
-        "precision": _precision(profile),
+        "device": device_name(device),
+        "precision": PRECISIONS.get(precision(device, bfloat16=profile.bfloat16), "float32"),
         "cores": os.cpu_count(),
         "root": str(root),
         "free_disk_gb": round(shutil.disk_usage(existing).free / 1e9, 1),
         "drive": drive if drive and Path(drive).exists() else None,
         "ffmpeg": shutil.which("ffmpeg"),
-        "versions": versions,
+        "versions": {name: _version(name) for name in PACKAGES},
     }
 
 
-def _precision(profile: Profile) -> str:
-    from sepkit.devices import pick_device, precision
-
-    words = {"16-mixed": "float16 mixed, STFT in float32", "bf16-mixed": "bfloat16 mixed, STFT in float32"}
-    return words.get(precision(pick_device(None), bfloat16=profile.bfloat16), "float32")
-
-
-def _device() -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
-def _environment_problems() -> list[Problem]:
-    problems = []
-    for name in ("torch", "lightning", "openunmix", "h5py", "soundfile"):
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            fix = "pip install -r requirements.txt"
-            problems.append(
-                Problem("", "requirements.txt", "missing package", name, "not installed", fix, True)
-            )
-    return problems
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

@@ -1,71 +1,91 @@
-"""Rows × seeds × folds in one call: trained, scored, one table; stopped anywhere, it goes on there."""
+"""`grid`: experiments × seeds × folds in one call, trained, scored, in one table; the same call resumes it."""
 
 import contextlib
 import io
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from sepkit.commands import data_option, device_option, folds, names, numbers, print_table
 from sepkit.data.folds import FOLDS
 from sepkit.errors import UsageError
 from sepkit.evaluation.scoring import evaluate
 from sepkit.evaluation.statistics import summary
-from sepkit.experiments import get_experiment
-from sepkit.experiments.settings import Experiment
+from sepkit.experiments import Experiment, get_experiment
 from sepkit.storage import Run, run_name
 from sepkit.training.train import train_many
 
 METRICS = ("sdr_bsseval", "sdr_global", "si_sdr")
 
 
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--experiments", type=names, required=True, help="entries of the menu, as Base,C,UMX")
+    parser.add_argument("--seeds", type=numbers, default=[0], help="as 0,1,2 (default: 0)")
+    parser.add_argument(
+        "--folds", type=folds, default=[None], help="as 0,1,2; none is the usual split (default: none)"
+    )
+    data_option(parser)
+    device_option(parser)
+    parser.add_argument(
+        "--jobs", dest="n_jobs", type=int, help="runs, then songs, at a time (default: one a core)"
+    )
+
+
+def run(args: Namespace) -> None:
+    print_table(grid(**vars(args)))
+
+
 def grid(
-    rows: Iterable[str | Experiment],
+    experiments: Iterable[str | Experiment],
     *,
     seeds: Iterable[int] = (0,),
     folds: Iterable[int | None] = (None,),
     n_jobs: int | None = None,
     **where: Any,
 ) -> pd.DataFrame:
-    """Trains and scores every row with every seed and fold; a row of the table a run.
+    """Trains and scores every experiment with every seed and fold; the table has a row a run.
 
     folds: None is the usual split, scored on the test songs; 0, 1, 2 are the cross-validation by
-    artist, each scored on the songs that it did not train on.  n_jobs: runs, then songs, at a time;
-    `where` as for `train`.  Of a row whose folds are all there, a last line
-    `<row>-s<seed> folds` counts all songs of the three, each scored out of fold.
+    artist, each scored on the songs that it did not train on. n_jobs: runs, then songs, at a time;
+    `where` as for `train`. With all three folds of an experiment, a last row `<experiment>-s<seed> folds`
+    counts all their songs, each scored out of fold.
 
     Columns: run, epochs, best_epoch, best_sdr (the criterion, dB), minutes, cpu_min, songs, then the
-    medians over songs of the vocals, dB.  `Root.run(name).scores()` has every score.
+    medians over songs of the vocals, dB. `Root.run(name).scores()` has every score.
     """
-    menu, seeds, folds = [get_experiment(row) for row in rows], list(dict.fromkeys(seeds)), list(folds)
+    menu, seeds, folds = [get_experiment(of) for of in experiments], list(dict.fromkeys(seeds)), list(folds)
     if not (menu and seeds and folds):
-        raise UsageError(f"Expected rows, seeds and folds, got {len(menu)}, {len(seeds)} and {len(folds)}.")
+        raise UsageError(
+            f"Expected experiments, seeds and folds, got {len(menu)}, {len(seeds)} and {len(folds)}."
+        )
     done = _trained_and_scored(menu, seeds, folds, n_jobs=n_jobs, **where)
-    lines = [_line(run.name, [(run, scores)]) for run, scores in done]
-    for row in menu if set(range(FOLDS)) <= set(folds) else ():
+    rows = [_row(run.name, [(run, scores)]) for run, scores in done]
+    for experiment in menu if set(range(FOLDS)) <= set(folds) else ():
         for seed in seeds:
-            names = [run_name(row.name, seed, fold) for fold in range(FOLDS)]
-            lines.append(
-                _line(f"{run_name(row.name, seed)} folds", [it for it in done if it[0].name in names])
+            parts = {run_name(experiment.name, seed, fold) for fold in range(FOLDS)}
+            rows.append(
+                _row(f"{run_name(experiment.name, seed)} folds", [it for it in done if it[0].name in parts])
             )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(rows)
 
 
 def out_of_fold(
-    row: str | Experiment, *, seeds: Iterable[int] = (0,), n_jobs: int | None = None, **where: Any
+    experiment: str | Experiment, *, seeds: Iterable[int] = (0,), n_jobs: int | None = None, **where: Any
 ) -> pd.DataFrame:
     """Scores of all songs of train/, each by the run that did not train on its artist; as scores.csv.
 
-    What is not trained or scored yet is, three folds a seed; resumable at any point.  Two rows' tables
+    Trains and scores what is missing, three folds a seed; resumable at any point. Two experiments' tables
     compare like two runs' (`sepkit.evaluation.statistics.compare_scores`).
     """
-    done = _trained_and_scored([get_experiment(row)], seeds, range(FOLDS), n_jobs=n_jobs, **where)
+    done = _trained_and_scored([get_experiment(experiment)], seeds, range(FOLDS), n_jobs=n_jobs, **where)
     return pd.concat([scores for _, scores in done], ignore_index=True)
 
 
 def _trained_and_scored(
-    rows: list[Experiment],
+    menu: list[Experiment],
     seeds: Iterable[int],
     folds: Iterable[int | None],
     *,
@@ -74,8 +94,8 @@ def _trained_and_scored(
     device: str | None = None,
     **where: Any,
 ) -> list[tuple[Run, pd.DataFrame]]:
-    """(run, its scores) of rows × seeds × folds, with a line when one is trained and when it is scored."""
-    runs = train_many(rows, seeds=seeds, folds=folds, n_jobs=n_jobs, data=data, device=device, **where)
+    """(run, its scores) of experiments × seeds × folds, with a line when one is trained and when it is scored."""
+    runs = train_many(menu, seeds=seeds, folds=folds, n_jobs=n_jobs, data=data, device=device, **where)
     done = []
     for number, run in enumerate(runs, 1):
         with contextlib.redirect_stdout(io.StringIO()):  # a line a run, not a song
@@ -91,7 +111,7 @@ def _knows_the_songs(run: Run) -> bool:
     return run.config["fold"] is not None and run.config.get("start_from") == "umxhq"
 
 
-def _line(name: str, parts: list[tuple[Run, pd.DataFrame]]) -> dict[str, Any]:
+def _row(name: str, parts: list[tuple[Run, pd.DataFrame]]) -> dict[str, Any]:
     status, scores = [run.status for run, _ in parts], pd.concat([own for _, own in parts])
     one = status[0] if len(parts) == 1 else {}
     return {

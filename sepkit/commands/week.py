@@ -1,12 +1,13 @@
 """`week`: the seven notebooks through papermill, a line a day.
 
-An executed notebook appears under its own name only when all its cells have run; until then it is
+An executed notebook gets its own name only when all its cells have run; until then it is
 `<day>.running.ipynb`, and after a failure `<day>.failed.ipynb`, so an old result never looks fresh.
 """
 
 import ast
 import os
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,22 +15,29 @@ from typing import Any
 
 import nbformat
 
+from sepkit.commands import data_option, numbers, pick_options
 from sepkit.errors import SepkitError, UsageError
-from sepkit.experiments import picked
+from sepkit.experiments import BASE, picked
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root
 
 DAYS = (
-    "day1_baseline",
-    "day2_finetune",
-    "day3_phase_augment",
-    "day4_demucs_tiny",
-    "day5_multitask_cv",
-    "day6_evaluate",
+    "day1_baseline", "day2_finetune", "day3_phase_augment", "day4_demucs_tiny", "day5_multitask_cv", "day6_evaluate",
     "day7_milestone",
-)
-CELL_TIMEOUT_S = None  # a training cell may take hours
-BAR_S = "60"  # seconds between two states of a bar: a notebook keeps every one that is drawn
+)  # fmt: skip
+BAR_S = "60"  # seconds between two states of a progress bar, since a notebook stores each of them
+PROJECT = Path(__file__).parents[2]
+
+
+def arguments(parser: ArgumentParser) -> None:
+    pick_options(parser)
+    data_option(parser)
+    parser.add_argument("--days", type=numbers, help="some days only, as 1,6,7")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all runs (default: 0)")
+
+
+def run(args: Namespace) -> None:
+    week(**vars(args))
 
 
 def week(
@@ -45,11 +53,11 @@ def week(
 ) -> list[Path]:
     """Runs the notebooks (all, or `days`) headless and returns the executed files.
 
-    pick: rows of the menu that days 2 to 6 run; None as `sepkit.experiments.picked` says.  hours: GPU hours of the week; rows that `plan` predicts beyond them are left out, and
-    that is said.
+    pick: experiments that days 2 to 6 run; None as `sepkit.experiments.picked` says. hours: GPU hours of
+    the week; a line names the experiments that are left out because `plan` predicts them beyond these hours.
 
-    Raises SepkitError with day, cell and reason where a notebook fails; what ran before is kept, and
-    the same call goes on with what is missing, since finished runs are not trained again.
+    Raises SepkitError with day, cell and reason where a notebook fails. The same call resumes the week:
+    finished runs are kept.
     """
     profile = get_profile(profile)
     root = Root.open(root, profile)
@@ -78,12 +86,12 @@ def week(
 def choose(
     profile: Profile, pick: Iterable[str] | None, hours: float | None, root: Root | None = None
 ) -> list[str] | None:
-    """The rows to run, Base first, as far as `hours` reach, saying what is left out; None leaves it to the days."""
+    """The experiments to run, Base first, within `hours`; prints those left out. None leaves the choice to the days."""
     from sepkit.training.plan import plan
 
     if pick is None and hours is None:
         return None
-    names = list(dict.fromkeys(["Base", *picked(pick, profile)]))
+    names = list(dict.fromkeys([BASE, *picked(pick, profile)]))
     if hours is None:
         return names
     planned = plan(profile=profile, pick=names, hours=hours, root=root)
@@ -95,7 +103,7 @@ def choose(
 
 def find_notebooks(folder: Path | str | None = None) -> Path:
     """The folder of the notebooks: given, or beside the package, or under the current folder."""
-    places = [Path(folder)] if folder else [Path(__file__).parents[2] / "notebooks", Path("notebooks")]
+    places = [Path(folder)] if folder else [PROJECT / "notebooks", Path("notebooks")]
     for place in places:
         if (place / f"{DAYS[0]}.ipynb").exists():
             return place
@@ -105,17 +113,13 @@ def find_notebooks(folder: Path | str | None = None) -> Path:
 
 
 def check_kernel(name: str = "python3") -> str:
-    """`name`, when such a kernel is installed and speaks Python; SepkitError otherwise."""
+    """`name`, when such a kernel is installed; SepkitError otherwise."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     try:
-        spec = KernelSpecManager().get_kernel_spec(name)
+        KernelSpecManager().get_kernel_spec(name)
     except NoSuchKernel as error:
         raise SepkitError(f"There is no Jupyter kernel {name!r} here; pip install ipykernel.") from error
-    if spec.language != "python":
-        raise SepkitError(
-            f"The Jupyter kernel {name!r} speaks {spec.language}, not Python; reinstall ipykernel."
-        )
     return name
 
 
@@ -125,13 +129,8 @@ def parameter_names(path: Path) -> list[str]:
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise SepkitError(f"{path.name} has {len(tagged)} cells tagged 'parameters', expected exactly one.")
-    targets: list[ast.expr] = []
-    for statement in ast.parse(tagged[0].source).body:
-        if isinstance(statement, ast.Assign):
-            targets += statement.targets
-        elif isinstance(statement, ast.AnnAssign):
-            targets.append(statement.target)
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    nodes = ast.walk(ast.parse(tagged[0].source))
+    return [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
 
 
 def check_parameters(path: Path, parameters: Iterable[str]) -> None:
@@ -159,33 +158,30 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], kernel: str = 
         with kernel_environment():
             papermill.execute_notebook(
                 str(path), str(running), parameters=parameters, kernel_name=kernel, language="python",
-                cwd=str(path.parent), progress_bar=False, log_output=False, execution_timeout=CELL_TIMEOUT_S,
+                cwd=str(path.parent), progress_bar=False, log_output=False, execution_timeout=None,  # training takes hours
             )  # fmt: skip
-    except PapermillExecutionError as error:
-        running.replace(failed)
-        where, reason = _place(failed), f"{error.ename}: {error.evalue}"
-        raise SepkitError(f"{path.stem} stopped in {where}: {reason} (see {failed}).") from error
-    except RuntimeError as error:
+    except (PapermillExecutionError, RuntimeError) as error:
         where = "its start"
         if running.exists():
             running.replace(failed)
             where = _place(failed)
-        dead = isinstance(error, DeadKernelError)
-        reason = "the kernel died (out of memory, or killed)" if dead else str(error)
-        raise SepkitError(
-            f"{path.stem} stopped in {where}: {reason}; {_saved(Root(folder.parent))}, "
-            f"and the same call goes on from there (see {failed})."
-        ) from error
+        if isinstance(error, PapermillExecutionError):
+            reason = f"{error.ename}: {error.evalue}"
+        else:
+            dead = isinstance(error, DeadKernelError)
+            reason = "the kernel died (out of memory, or killed)" if dead else str(error)
+            reason += f"; {_saved(Root(folder.parent))}, and the same call continues from there"
+        raise SepkitError(f"{path.stem} stopped in {where}: {reason} (see {failed}).") from error
     running.replace(done)
     return done
 
 
 @contextmanager
 def kernel_environment() -> Iterator[None]:
-    """Kernels started in here import this sepkit, and draw tqdm's bars, whoever's, once a minute."""
+    """Kernels started inside import this sepkit, and redraw any tqdm bar once a minute."""
     before = os.environ.copy()
     os.environ.update(dict.fromkeys(("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"), BAR_S))
-    paths = [str(Path(__file__).parents[2]), before.get("PYTHONPATH")]
+    paths = [str(PROJECT), before.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     try:
         yield
@@ -195,10 +191,7 @@ def kernel_environment() -> Iterator[None]:
 
 
 def _place(path: Path) -> str:
-    """The code cell that was begun last, numbered from 1 as in the notebook as it was written.
-
-    papermill adds cells: the parameters that were given, and its own marks where a cell failed.
-    """
+    """The code cell that started last, numbered from 1 as in the original notebook, without papermill's own cells."""
     number, place = 0, "its start"
     for cell in nbformat.read(path, as_version=4).cells:
         if {"injected-parameters", "papermill-error-cell-tag"} & set(cell.metadata.get("tags", [])):
@@ -211,7 +204,7 @@ def _place(path: Path) -> str:
 
 
 def _saved(root: Root) -> str:
-    """What is kept of the runs that are in work: the last epoch of each."""
+    """The last saved epoch of each run in progress."""
     runs = [run for run in root.runs() if run.status["state"] == "running"]
     epochs = [f"{run.name} {len(run.history())}" for run in runs if (run.path / "history.csv").exists()]
     return f"saved epochs: {', '.join(epochs)}" if epochs else "finished runs and songs are kept"

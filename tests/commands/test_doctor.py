@@ -61,7 +61,7 @@ def test_the_environment_alone_without_songs(tmp_path, monkeypatch, capsys):
     report = sepkit.doctor(root=tmp_path / "later")
     assert report.ok
     assert report.layout is None
-    assert "songs: none looked at" in str(report)
+    assert "songs: not checked" in str(report)
     assert not (tmp_path / "later").exists()
     environment = report.environment
     assert environment["root"] == str(tmp_path / "later")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sepkit.commands.small import compare
+from sepkit.commands.compare import compare
 from sepkit.errors import SepkitError
 from sepkit.evaluation.museval_json import NAMES, read_museval, write_museval
 from sepkit.evaluation.scoring import COLUMNS, FRAME_METRICS, frames_path

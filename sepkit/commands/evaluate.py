@@ -1,0 +1,41 @@
+"""`evaluate`: the scores of a run, or of a reference, on its test songs."""
+
+from argparse import ArgumentParser, Namespace
+
+import sepkit
+from sepkit.commands import run_options
+from sepkit.experiments import REFERENCES, get_experiment
+from sepkit.storage import Root
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("experiment", help="an entry of the menu, or mixture, or oracle")
+    run_options(parser)
+    parser.add_argument("--split", default="test", help="test (once, choices frozen) or valid")
+    parser.add_argument("--jobs", dest="n_jobs", type=int, help="songs at a time (default: one a core)")
+    parser.add_argument("--museval", action="store_true", help="also write the windows as museval does")
+
+
+def run(args: Namespace) -> None:
+    from sepkit.evaluation.scoring import scores_path
+    from sepkit.evaluation.statistics import summary
+
+    where = {"data": args.data, "split": args.split, "n_jobs": args.n_jobs}
+    if args.experiment in REFERENCES:
+        scored = sepkit.reference(args.experiment, profile=args.profile, root=args.root, **where)
+    else:
+        scored = Root.open(args.root, args.profile).run_of(args.experiment, args.seed, args.fold)
+        if not scored.path.exists():
+            get_experiment(args.experiment)  # an unknown experiment is a wrong call, not a missing run
+    scores = sepkit.evaluate(scored, device=args.device, **where)
+    if args.museval:
+        from sepkit.evaluation.museval_json import write_museval
+
+        print(f"museval's JSON files: {write_museval(scored, args.split)}")
+    print(f"{scored.name}: medians over songs, dB ({scores_path(scored, args.split)})")
+    for source in scores["source"].unique():
+        for metric in scores["metric"].unique():
+            of = summary(scores, metric, source)
+            print(
+                f"  {source:14} {metric:18} {of['median']:7.2f} [{of['q25']:.2f}, {of['q75']:.2f}] n {of['n']}"
+            )

@@ -1,0 +1,148 @@
+"""`separate`: the sources of audio files, as WAV files beside them."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+
+from sepkit.commands import device_option
+from sepkit.devices import device_name, one_thread, pick_device
+from sepkit.errors import SepkitError
+from sepkit.experiments import MENU
+from sepkit.models import separation
+from sepkit.profiles import Profile
+from sepkit.storage import Root, Run, writing
+from sepkit.storage.checkpoints import load_model
+from sepkit.storage.ledger import spending
+
+MADE_BY = "made by sepkit with "  # a result's comment, with its run's name
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", help="WAV or FLAC files")
+    parser.add_argument("--run", default="Base-s0", help="a trained run, or an experiment (default: Base-s0)")
+    parser.add_argument("--out", help="folder for the results (default: beside each file)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that sepkit did not make")
+    device_option(parser)
+
+
+def run(args: Namespace) -> None:
+    separate(**vars(args))
+
+
+def separate(
+    files: Iterable[Path | str],
+    *,
+    run: Run | str = "Base-s0",
+    root: Path | str | Root | None = None,
+    profile: str | Profile | None = None,
+    out: Path | str | None = None,
+    overwrite: bool = False,
+    device: str | None = None,
+) -> list[Path]:
+    """Separates WAV or FLAC files with the best weights of `run`; writes <name>.<source>.wav beside them.
+
+    Each file keeps its rate and its length to the sample; a mono file gives stereo sources. Written as 16-bit
+    PCM; samples beyond full scale are clipped, and a line says so. Earlier results of sepkit are replaced.
+
+    Raises SepkitError, before any work, where a result would replace one of `files`, or, without `overwrite`,
+    a file that sepkit did not make.
+    """
+    paths = list(dict.fromkeys(map(Path, files)))
+    for path in paths:
+        _check_audio(path)
+    if not isinstance(run, Run):
+        root = Root.open(root, profile)
+        run = root.run_of(run) if run in MENU else root.run(run)
+    model, device = load_model(run), pick_device(device)
+    nothing = np.zeros(1)
+    sources = separation.complete(dict.fromkeys(model.sources, nothing), nothing)
+    results = {
+        path: {source: Path(out or path.parent) / f"{path.stem}.{source}.wav" for source in sources}
+        for path in paths
+    }
+    replaced = _check_results(results, overwrite)
+    with spending(run.root, run=run.name, stage="separate", device=device_name(device)), one_thread(device):
+        for path, files_of in results.items():
+            notes = _separate(path, files_of, model, device, f"{MADE_BY}{run.name}")
+            notes += [
+                f"replaced {file.name}, {replaced[file]}" for file in files_of.values() if file in replaced
+            ]
+            said = f" ({'; '.join(notes)})" if notes else ""
+            print(f"{path.name}: {', '.join(sources)} in {Path(out or path.parent)}{said}")
+    return [file for files_of in results.values() for file in files_of.values()]
+
+
+def _separate(path: Path, results: dict[str, Path], model: Any, device: str, comment: str) -> list[str]:
+    """Writes the sources of one file; returns what is to be said about it."""
+    notes = []
+    audio, sample_rate = sf.read(path, dtype="float32", always_2d=True)
+    if audio.shape[1] == 1:
+        notes.append("mono, taken as two equal channels")
+    if sample_rate != model.sample_rate:
+        notes.append(f"{sample_rate} Hz, resampled to the model's {model.sample_rate} Hz and back")
+    try:
+        estimates = separation.separate(model, audio.T, sample_rate, device=device)
+    except SepkitError as error:
+        raise SepkitError(f"{path}: {error}") from error
+    for source, samples in estimates.items():
+        if over := int(np.count_nonzero(np.abs(samples) > 1)):
+            notes.append(f"{source}: {over} samples clipped at full scale")
+        with (
+            writing(results[source]) as part,
+            sf.SoundFile(part, "w", sample_rate, len(samples), "PCM_16", format="WAV") as file,
+        ):
+            file.comment = comment
+            file.write(np.clip(samples.T, -1, 1))
+    return notes
+
+
+def _check_audio(path: Path) -> None:
+    """SepkitError for a file that is absent, or no audio in one or two channels."""
+    if not path.is_file():
+        raise SepkitError(f"There is no file {path}; give WAV or FLAC files.")
+    try:
+        info = sf.info(path)
+    except (sf.LibsndfileError, RuntimeError) as error:
+        raise SepkitError(
+            f"{path} is not audio that can be read here ({error}); convert it to WAV."
+        ) from error
+    if info.frames == 0 or info.channels > 2:
+        raise SepkitError(
+            f"{path} has {info.frames} samples in {info.channels} channels; expected sound in 1 or 2 channels."
+        )
+
+
+def _check_results(results: dict[Path, dict[str, Path]], overwrite: bool) -> dict[Path, str]:
+    """{existing file that will be replaced: what made it}; SepkitError where one must not be."""
+    inputs, taken, replaced = {path.resolve() for path in results}, dict[Path, Path](), dict[Path, str]()
+    for path, of_path in results.items():
+        for file in of_path.values():
+            other = taken.setdefault(file.resolve(), path)
+            if other != path:
+                raise SepkitError(
+                    f"{other} and {path} would both write {file.name} in {file.parent}; rename one."
+                )
+            if file.resolve() in inputs:
+                raise SepkitError(
+                    f"{path} would write {file}, which is a file to separate; give another --out."
+                )
+            if file.exists():
+                comment = _comment(file)
+                if not comment.startswith(MADE_BY) and not overwrite:
+                    raise SepkitError(
+                        f"{path} would replace {file}, which sepkit did not make; give another --out, or --overwrite."
+                    )
+                replaced[file] = comment or "not made by sepkit"
+    return replaced
+
+
+def _comment(file: Path) -> str:
+    try:
+        with sf.SoundFile(file) as audio:
+            return audio.comment
+    except (sf.LibsndfileError, RuntimeError):  # no audio
+        return ""
