@@ -22,7 +22,7 @@ from sepkit.data.locate import locate_songs
 from sepkit.devices import one_thread
 from sepkit.dsp import STFT, resample
 from sepkit.evaluation.estimators import oracle_estimate
-from sepkit.evaluation.scoring import SCORE_RATE, song_audio
+from sepkit.evaluation.scoring import SCORE_RATE
 from sepkit.evaluation.track import score_track
 from sepkit.profiles import get_profile
 from sepkit.storage import Root
@@ -74,7 +74,7 @@ ESTIMATES: dict[str, Callable[[np.ndarray, Stems, int], Stems]] = {
 
 def score(cache: Cache, song: str, rate: int) -> list[dict[str, object]]:
     with one_thread("cpu"):
-        mixture, target = song_audio(cache, song)
+        mixture, target = cache.song(song)
         return [
             {"estimate": name, "song": song, **row}
             for name, estimate in ESTIMATES.items()

@@ -18,6 +18,7 @@ _CALLS = {
     "out_of_fold": "sepkit.commands.grid",
     "equal_epochs": "sepkit.training.equal",
     "evaluate": "sepkit.evaluation.scoring",
+    "evaluate_many": "sepkit.evaluation.scoring",
     "reference": "sepkit.evaluation.scoring",
     "estimates": "sepkit.evaluation.scoring",
     "separate": "sepkit.commands.separate",

@@ -17,7 +17,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    from sepkit.evaluation.scoring import scores_path
+    from sepkit.evaluation.score_files import scores_path
     from sepkit.evaluation.statistics import summary
 
     where = {"data": args.data, "split": args.split, "n_jobs": args.n_jobs}

@@ -15,6 +15,7 @@ _CALLS = {
     "compare_scores": "statistics",
     "estimates": "scoring",
     "evaluate": "scoring",
+    "evaluate_many": "scoring",
     "holm": "statistics",
     "power_table": "power",
     "read_museval": "museval_json",

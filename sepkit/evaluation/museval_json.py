@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.scoring import COLUMNS, FRAME_METRICS, frames_path, read_frames, scores_path
+from sepkit.evaluation.metrics import BSS_EVAL_METRICS
+from sepkit.evaluation.score_files import COLUMNS, frames_path, read_frames, scores_path
 from sepkit.profiles import PROTOCOLS
 from sepkit.storage import Run, read_scores, write_text
 
@@ -52,7 +53,7 @@ def write_museval(run: Run, split: str = "test") -> Path:
 
 
 def _frames(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    values = rows[list(FRAME_METRICS)].to_numpy(float)
+    values = rows[list(BSS_EVAL_METRICS)].to_numpy(float)
     return [
         {
             "time": float(frame),
@@ -63,7 +64,7 @@ def _frames(rows: pd.DataFrame) -> list[dict[str, Any]]:
             },
         }
         for frame, row in zip(rows["frame"], values, strict=True)
-        for of in [dict(zip(FRAME_METRICS, row, strict=True))]
+        for of in [dict(zip(BSS_EVAL_METRICS, row, strict=True))]
     ]
 
 

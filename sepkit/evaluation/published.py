@@ -6,11 +6,12 @@ from typing import Any
 import pandas as pd
 
 from sepkit import models
-from sepkit.devices import pick_device
-from sepkit.evaluation.scoring import ModelEstimate, reference, score_songs, scoring_songs
+from sepkit.devices import device_name, pick_device
+from sepkit.evaluation.estimators import ModelEstimate
+from sepkit.evaluation.scoring import reference, score_songs, scoring_songs
 from sepkit.evaluation.statistics import summary
 from sepkit.profiles import Profile
-from sepkit.storage import Root
+from sepkit.storage import Root, spending
 
 PUBLISHED = (
     "6.25 dB (four stems, Wiener filter; Stöter et al. 2019), 5.4 to 5.6 dB for vocals with the residual"
@@ -33,13 +34,16 @@ def umxhq_check(
     network = models.build("umxhq", **settings)
     network.load_pretrained()
     run = reference("mixture", profile=profile, data=data, root=root)
-    cache, songs = scoring_songs(run, data)
     device = pick_device(device)
-    rows = [
-        {"run": "umxhq", "experiment": "umxhq", "seed": 0, "fold": None, "track": song, **row}
-        for song, (scored, _) in score_songs(ModelEstimate(network, device), cache, songs, device, None)
-        for row in scored
-    ]
+    estimator = ModelEstimate(network, device)
+    with spending(run.root, stage="umxhq check", device=device_name(device)):
+        cache, songs = scoring_songs(run, data)
+        waiting = {song: [estimator] for song in songs}
+        rows = [
+            {"run": "umxhq", "experiment": "umxhq", "seed": 0, "fold": None, "track": song, **row}
+            for song, [(scores, _)] in score_songs(waiting, cache, device, None)
+            for row in scores
+        ]
     figures = summary(pd.DataFrame(rows))
     return (
         f"umxhq's vocals read {figures['median']:.2f} dB sdr_bsseval here (2stem, residual accompaniment, "

@@ -1,27 +1,23 @@
-"""A run and its songs -> estimates -> scores.csv and frames.csv, song by song.
+"""Runs and their songs -> estimates -> scores.csv and frames.csv.
 
-Songs are spread over joblib's workers (a dask cluster under `joblib.parallel_config`) and written as
-they come, so a kill loses at most the songs in work, and the next call goes on with the rest.  The
-result does not depend on the number of workers.  A song whose estimate can't be scored becomes rows
-that are undefined with the reason, and the others go on.  A run is scored with the protocol of the
-sources that it needs (`cache_sources`): 4stem where its network estimates drums, bass or other, else
-2stem.  `mixture` and `oracle` are runs without training: the mixture as the estimate of every source,
-and the ideal ratio mask.
-
-frames.csv holds what the medians of scores.csv are taken from: track, source, frame (the second that it
-begins at) and the four BSS Eval scores in dB, empty where undefined.  It is written first, so that a song
-in scores.csv is complete.
+Work goes song by song over all runs that wait: a song is decoded once, and what depends on its targets alone
+is computed once for all estimates.  Songs are spread over joblib's workers (a dask cluster under
+`joblib.parallel_config`) and kept as they come (`score_files`), so a kill loses at most the songs in
+progress, and the next call goes on with the rest.  Scores depend neither on the number of workers nor on
+which runs are scored together.  A song whose estimate can't be scored becomes rows that are undefined with
+the reason, and the others go on.  A run is scored with the protocol of the sources that it needs
+(`cache_sources`): 4stem where its network estimates drums, bass or other, else 2stem.  `mixture` and `oracle`
+are runs without training: the mixture as the estimate of every source, and the ideal ratio mask.
 """
 
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache as memory
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from joblib import delayed
 
 from sepkit.data.build import build_cache
@@ -39,244 +35,252 @@ from sepkit.evaluation.estimators import (
     make_estimator,
 )
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS
+from sepkit.evaluation.score_files import Rows, ScoreFiles, Song
 from sepkit.evaluation.track import Targets
 from sepkit.experiments import REFERENCES
 from sepkit.models import refuse_contaminated
 from sepkit.parallel import progress, spread
 from sepkit.profiles import PROTOCOLS, Profile, get_profile
-from sepkit.storage import SCORE_DECIMALS, Root, Run, read_scores, write_csv, write_json
+from sepkit.storage import Root, Run, read_scores, spending, write_json
 
-COLUMNS = [
-    "run", "experiment", "seed", "fold", "track", "source", "metric", "value",
-    "protocol", "frames", "frames_dropped", "status", "accompaniment",
-]  # fmt: skip
-FRAME_METRICS = BSS_EVAL_METRICS
-FRAME_COLUMNS = ["track", "source", "frame", *FRAME_METRICS]
 PROTOCOL_OF = {sources: protocol for protocol, sources in PROTOCOLS.items()}
-Rows = list[dict[Any, Any]]
+PORTION_BYTES = 2**28  # of estimates that a GPU has made and that travel to a worker together
+# estimates of a song, or why there are none
+Estimates = dict[str, np.ndarray] | SepkitError
 
 
 def evaluate(
     run: Run | str,
     *,
+    profile: str | Profile | None = None,
     data: Path | str | None = None,
     root: Path | str | Root | None = None,
     split: str = "test",
     device: str | None = None,
     n_jobs: int | None = None,
 ) -> pd.DataFrame:
-    """Scores `run` on its test songs (or split="valid") and returns scores.csv as a table.
+    """Scores `run` on its test songs and returns scores.csv as a table; see `evaluate_many`."""
+    return evaluate_many(
+        [run], profile=profile, data=data, root=root, split=split, device=device, n_jobs=n_jobs
+    )[0]
 
-    data: the folder of songs, where the profile does not know it; n_jobs: songs at a time, None for
-    one a core.  Songs that are scored already are not scored again.
 
-    Raises SepkitError where the run is not finished or songs can't be used.
+def evaluate_many(
+    runs: Iterable[Run | str],
+    *,
+    profile: str | Profile | None = None,
+    data: Path | str | None = None,
+    root: Path | str | Root | None = None,
+    split: str = "test",
+    device: str | None = None,
+    n_jobs: int | None = None,
+) -> list[pd.DataFrame]:
+    """Scores runs on their test songs (or split="valid") and returns their scores.csv as tables.
+
+    runs: or names, `mixture` and `oracle` among them; profile, root: where these lie; data: the folder of
+    songs, where the profile does not know it; n_jobs: songs at a time, None for one a core.  Songs that are
+    scored already are not scored again.
+
+    Raises SepkitError where a run is not finished or songs can't be used.
     """
-    run = run if isinstance(run, Run) else Root.open(root).run(run)
-    config = run.config
-    if not run.finished:
-        raise SepkitError(
-            f"{run.name} is {run.status['state']}, not finished; train it to its end before it is scored."
-        )
     if split not in ("test", "valid"):
         raise UsageError(f"Expected split test or valid, got {split!r}.")
-    path = scores_path(run, split)
-    cache, songs = scoring_songs(run, data, split)
-    done = _done(run, split)
-    todo = [song for song in songs if song not in done]
-    if todo:
-        device = pick_device(device)
-        estimator = make_estimator(run, device)
-        facts = {key: config.get(key) for key in ("run", "experiment", "seed", "fold")}
-        facts["accompaniment"] = accompaniment_of(estimator)
-        start = time.perf_counter()
-        try:
-            for song, (scores, frames) in progress(
-                score_songs(estimator, cache, todo, device, n_jobs),
-                doing=f"score {run.name}", total=len(todo), name=lambda item: item[0],
-            ):  # fmt: skip
-                done[song] = (
-                    [{**facts, "track": song, **score} for score in scores],
-                    [{"track": song, **frame} for frame in frames],
-                )
-                _write(run, split, done, songs)
-                start = _spend(run, split, device, start)
-        finally:
-            _spend(run, split, device, start)
-    elif done.keys() != set(songs):  # a song was excluded since then
-        _write(run, split, done, songs)
-    return read_scores(path)
+    device, open_once = pick_device(device), memory(_open)
+    found = [run if isinstance(run, Run) else _named(run, root, profile) for run in runs]
+    scorings = [Scoring(run, data, split, device, open_once) for run in found]
+    for cache in {id(scoring.cache): scoring.cache for scoring in scorings}.values():
+        _score_runs(cache, [scoring for scoring in scorings if scoring.cache is cache], split, device, n_jobs)
+    return [scoring.table() for scoring in scorings]
 
 
-def scores_path(run: Run, split: str = "test") -> Path:
-    return run.scores_path if split == "test" else run.path / "valid_scores.csv"
+class Scoring:
+    """A run that is being scored: its songs, those that are done, and what makes its estimates."""
+
+    def __init__(self, run: Run, data: Path | str | None, split: str, device: str, open_cache: Any) -> None:
+        config = run.config
+        if not run.finished:
+            raise SepkitError(
+                f"{run.name} is {run.status['state']}, not finished; train it to its end before it is scored."
+            )
+        self.run = run
+        self.cache, self.songs = scoring_songs(run, data, split, open_cache)
+        self.files = ScoreFiles(run, split, PROTOCOL_OF[self.cache.settings.sources])
+        self.todo = [song for song in self.songs if song not in self.files.done]
+        if self.todo:
+            self.estimator = make_estimator(run, device)
+            self.facts = {key: config.get(key) for key in ("run", "experiment", "seed", "fold")}
+            self.facts["accompaniment"] = accompaniment_of(self.estimator)
+
+    def add(self, song: str, scores: Rows, frames: Rows) -> None:
+        self.files.add(
+            song,
+            [{**self.facts, "track": song, **row} for row in scores],
+            [{"track": song, **row} for row in frames],
+        )
+
+    def table(self) -> pd.DataFrame:
+        self.files.write(self.songs)
+        return read_scores(self.files.scores)
 
 
-def frames_path(run: Run, split: str = "test") -> Path:
-    path = scores_path(run, split)
-    return path.with_name(path.name.replace("scores", "frames"))
+def _score_runs(cache: Cache, scorings: list[Scoring], split: str, device: str, n_jobs: int | None) -> None:
+    """Scores the songs that runs of one cache wait for."""
+    waiting = {song: [each for each in scorings if song in each.todo] for song in cache.songs}
+    waiting = {song: those for song, those in waiting.items() if those}
+    if not waiting:
+        return
+    names = [each.run.name for each in scorings if each.todo]
+    doing = names[0] if len(names) == 1 else f"{len(names)} runs"
+    estimators = {song: [each.estimator for each in those] for song, those in waiting.items()}
+    root, run = scorings[0].run.root, names[0] if len(names) == 1 else "shared"
+    with spending(root, run=run, stage=f"evaluate {split}", device=device_name(device)):
+        for song, found in progress(
+            score_songs(estimators, cache, device, n_jobs),
+            doing=f"score {doing}", total=len(waiting), name=lambda item: item[0],
+        ):  # fmt: skip
+            for scoring, (scores, frames) in zip(waiting[song], found, strict=True):
+                scoring.add(song, scores, frames)
+    for scoring in scorings:
+        scoring.files.write(scoring.songs)
 
 
-def read_frames(path: Path) -> pd.DataFrame:
-    """frames.csv as a table, undefined scores NaN; columns as above."""
-    kinds: Any = {"track": str, **dict.fromkeys(FRAME_METRICS, float)}
-    empty = {name: [""] for name in FRAME_METRICS}
-    table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
-    return table.round(dict.fromkeys(FRAME_METRICS, SCORE_DECIMALS))  # as in `read_scores`
-
-
-def _done(run: Run, split: str) -> dict[str, tuple[Rows, Rows]]:
-    """{song: (its scores, its frames)} of what is scored already, with the protocol of the run."""
-    path, frames = scores_path(run, split), frames_path(run, split)
-    if not path.exists():
-        return {}
-    tables = [read_scores(path), read_frames(frames) if frames.exists() else pd.DataFrame({"track": []})]
-    rows, windows = (
-        {str(song): part.to_dict("records") for song, part in table.groupby("track", sort=False)}
-        for table in tables
-    )
-    protocol = PROTOCOL_OF[cache_sources(run.config)]
-    return {
-        song: (scores, windows.get(song, []))
-        for song, scores in rows.items()
-        if {score.get("protocol", protocol) for score in scores} == {protocol}
-    }
-
-
-def _write(run: Run, split: str, done: dict[str, tuple[Rows, Rows]], songs: list[str]) -> None:
-    """The rows of the songs that are done, in the order of `songs`."""
-    kept = [done[song] for song in songs if song in done]
-    frames = pd.DataFrame([row for _, rows in kept for row in rows], columns=FRAME_COLUMNS)
-    scores = pd.DataFrame([row for rows, _ in kept for row in rows], columns=COLUMNS)
-    write_csv(frames_path(run, split), frames)
-    write_csv(scores_path(run, split), scores)
-
-
-def _spend(run: Run, split: str, device: str, start: float) -> float:
-    """Writes the minutes since `start` into budget.csv, song by song; the time now."""
-    now = time.perf_counter()
-    run.root.add_minutes(
-        run=run.name, stage=f"evaluate {split}", minutes=(now - start) / 60, device=device_name(device),
-        gpu_attached=torch.cuda.is_available(),
-    )  # fmt: skip
-    return now
+def _named(name: str, root: Path | str | Root | None, profile: str | Profile | None) -> Run:
+    """The run of this name; the references are made where they are absent."""
+    refuse_contaminated(name)
+    run = Root.open(root, profile).run(name)
+    if name in REFERENCES and not run.finished:
+        facts = {
+            "run": name,
+            "experiment": name,
+            "profile": get_profile(profile).name,
+            "seed": 0,
+            "fold": None,
+        }
+        write_json(run.path / "config.json", facts)
+        run.write_status(
+            state="finished", epochs=0, minutes=0.0, gpu_min=0.0, vram_mib=0, device="cpu", parameters=0
+        )
+    return run
 
 
 def reference(
     name: str,
     *,
     profile: str | Profile | None = None,
-    data: Path | str | None = None,
     root: Path | str | Root | None = None,
-    split: str = "test",
-    n_jobs: int | None = None,
+    **options: Any,
 ) -> Run:
-    """The run `mixture` or `oracle`, scored: what any system should lie between."""
+    """The run `mixture` or `oracle`, scored: the bounds between which a system should lie.
+
+    Options as in `evaluate_many`.
+    """
     refuse_contaminated(name)
     if name not in REFERENCES:
         raise UsageError(f"There is no reference {name!r}; expected one of {', '.join(REFERENCES)}.")
-    profile = get_profile(profile)
-    run = Root.open(root, profile).run(name)
-    if not run.finished:
-        write_json(
-            run.path / "config.json",
-            {"run": name, "experiment": name, "profile": profile.name, "seed": 0, "fold": None},
-        )
-        run.write_status(
-            state="finished", epochs=0, minutes=0.0, gpu_min=0.0, vram_mib=0, device="cpu", parameters=0
-        )
-    evaluate(run, data=data, split=split, n_jobs=n_jobs)
+    run = _named(name, root, profile)
+    evaluate(run, **options)
     return run
 
 
-def scoring_songs(run: Run, data: Path | str | None, split: str = "test") -> tuple[Cache, list[str]]:
+def scoring_songs(
+    run: Run, data: Path | str | None, split: str = "test", open_cache: Callable[..., Cache] | None = None
+) -> tuple[Cache, list[str]]:
     """(cache at 44.1 kHz, names) of the songs that `run` is scored on: its fold, or the split.
 
     The cache holds the sources of the run's protocol.
     """
     config = run.config
-    profile = get_profile(config["profile"])
-    folder = locate_songs(profile, data, run.root)
-    require_headers(folder, "Evaluation")
     splits = ("train", "valid") if config.get("fold") is not None else (split,)
-    settings = CacheSettings(sample_rate=SCORE_RATE, sources=cache_sources(config))
-    cache = build_cache(folder, run.root, settings, splits=splits)
+    cache = (open_cache or _open)(run.root, config["profile"], data, cache_sources(config), splits)
     return cache, scored_songs(cache, config, split)
 
 
-def song_audio(cache: Cache, song: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(mixture (channel, time), {source: (channel, time)}) of a whole song."""
-    return cache.song(song)
+def _open(
+    root: Root, profile: str, data: Path | str | None, sources: tuple[str, ...], splits: tuple[str, ...]
+) -> Cache:
+    folder = locate_songs(get_profile(profile), data, root)
+    require_headers(folder, "Evaluation")
+    return build_cache(folder, root, CacheSettings(sample_rate=SCORE_RATE, sources=sources), splits=splits)
 
 
 def estimates(
     run: Run, song: str, data: Path | str | None = None, split: str = "test"
 ) -> dict[str, np.ndarray]:
-    """{"mixture", "<source>" (the truth), "<source> estimate"}, each (channel, time) at 44.1 kHz."""
-    cache, songs = scoring_songs(run, data, split)
-    if song not in songs:
-        raise SepkitError(f"{song!r} is not among the {len(songs)} {split} songs of {run.name}.")
-    mixture, target = song_audio(cache, song)
-    with one_thread("cpu"):
-        estimate = make_estimator(run)(mixture, target)
+    """{"mixture", "<source>" (the target), "<source> estimate"}, each (channel, time) at 44.1 kHz."""
+    with spending(run.root, run=run.name, stage="estimates", device="cpu"):
+        cache, songs = scoring_songs(run, data, split)
+        if song not in songs:
+            raise SepkitError(f"{song!r} is not among the {len(songs)} {split} songs of {run.name}.")
+        mixture, targets = cache.song(song)
+        with one_thread("cpu"):
+            found = make_estimator(run)(mixture, targets)
     clips = {"mixture": mixture}
-    for source, truth in target.items():
-        clips[source], clips[f"{source} estimate"] = truth, estimate[source]
+    for source, target in targets.items():
+        clips |= {source: target, f"{source} estimate": found[source]}
     return clips
 
 
 def score_songs(
-    estimator: Estimator, cache: Cache, songs: list[str], device: str, n_jobs: int | None
-) -> Iterator[tuple[str, tuple[Rows, Rows]]]:
-    """Yields (song, (scores, frames)) in order.  On a GPU the parent separates while workers score."""
-    n_jobs = n_jobs or os.cpu_count() or 1
-    on_gpu = device == "cuda" and isinstance(estimator, ModelEstimate)
+    waiting: Mapping[str, Sequence[Estimator]], cache: Cache, device: str, n_jobs: int | None
+) -> Iterator[tuple[str, list[Song]]]:
+    """Yields (song, [(scores, frames) of each of its estimators]), in order.
 
-    def jobs():
-        for song in songs:
-            if on_gpu:
-                yield delayed(_score)(cache, song, None, _estimate(estimator, *song_audio(cache, song)))
-            else:
-                yield delayed(_score)(cache, song, estimator, None)
+    On a GPU the parent separates while workers score; there a song's estimates go to workers in portions,
+    since those of whole songs take 170 MB each.
+    """
+    on_gpu = device == "cuda"
 
-    results = spread(jobs(), n_jobs=n_jobs, ahead="n_jobs")
-    return zip(songs, results, strict=True)
+    def calls() -> Iterator[Any]:
+        for song, estimators in waiting.items():
+            length = 8 * cache.n_samples(song) * len(cache.settings.sources)
+            most = max(1, PORTION_BYTES // length) if on_gpu else len(estimators)
+            audio = cache.song(song) if on_gpu else None
+            for start in range(0, len(estimators), most):
+                portion: list[Estimator | Estimates] = list(estimators[start : start + most])
+                if audio:
+                    portion = [
+                        _estimate(each, *audio) if isinstance(each, ModelEstimate) else each
+                        for each in portion
+                    ]
+                yield delayed(_score)(cache, song, portion)
+
+    results = spread(calls(), n_jobs=n_jobs or os.cpu_count() or 1, ahead="n_jobs")
+    for song, estimators in waiting.items():
+        found: list[Song] = []
+        while len(found) < len(estimators):
+            found += next(results)
+        yield song, found
 
 
-def _estimate(
-    estimator: Estimator, mixture: np.ndarray, target: dict[str, np.ndarray]
-) -> dict[str, np.ndarray] | SepkitError:
-    """The estimates, or why there are none."""
+def _estimate(estimator: Estimator, mixture: np.ndarray, target: dict[str, np.ndarray]) -> Estimates:
     try:
         return estimator(mixture, target)
     except SepkitError as error:
         return error
 
 
-def _score(
-    cache: Cache,
-    song: str,
-    estimator: Estimator | None,
-    estimate: dict[str, np.ndarray] | SepkitError | None,
-) -> tuple[Rows, Rows]:
-    """(scores, frames) of one song, rounded."""
-    sources = cache.settings.sources
+def _score(cache: Cache, song: str, estimators: list[Estimator | Estimates]) -> list[Song]:
+    """(scores, frames) of one song for each estimator, or each of the estimates that are there already."""
     with one_thread("cpu"):
-        mixture, target = song_audio(cache, song)
-        targets = Targets(target, SCORE_RATE, PROTOCOL_OF[sources], song)
-        if estimate is None:
-            assert estimator is not None
-            estimate = _estimate(estimator, mixture, target)
-        try:
-            if isinstance(estimate, SepkitError):
-                raise estimate
-            rows, windows = targets.score({name: estimate[name] for name in sources if name in estimate})
-        except SepkitError as error:  # the song is lost, the others are not
-            rows, windows = targets.undefined(str(error))
-    frames = [
-        {"source": source, "frame": frame}
-        | {name: round(float(windows[name][i, frame]), SCORE_DECIMALS) for name in FRAME_METRICS}
-        for i, source in enumerate(sources)
-        for frame in range(targets.n_windows)
-    ]
-    return [{**row, "value": round(row["value"], SCORE_DECIMALS)} for row in rows], frames
+        mixture, target = cache.song(song)
+        targets = Targets(target, SCORE_RATE, PROTOCOL_OF[cache.settings.sources], song)
+        found = []
+        for each in estimators:
+            estimate = _estimate(each, mixture, target) if callable(each) else each
+            try:
+                if isinstance(estimate, SepkitError):
+                    raise estimate
+                scores, windows = targets.score({name: estimate[name] for name in target if name in estimate})
+            except SepkitError as error:  # the song is lost, the others are not
+                scores, windows = targets.undefined(str(error))
+            frames = [
+                {
+                    "source": source,
+                    "frame": frame,
+                    **{name: float(windows[name][i, frame]) for name in BSS_EVAL_METRICS},
+                }
+                for i, source in enumerate(target)
+                for frame in range(targets.n_windows)
+            ]
+            found.append((scores, frames))
+    return found

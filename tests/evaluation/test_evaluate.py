@@ -1,7 +1,7 @@
 """scores.csv: the same bytes whatever the workers, the kills and the order; nothing scored that should not be."""
 
-import importlib
 import shutil
+import sys
 from dataclasses import replace
 
 import joblib
@@ -11,14 +11,17 @@ import pytest
 import soundfile as sf
 
 from sepkit import models
+from sepkit.data.cache import Cache
 from sepkit.errors import SepkitError, UsageError
-from sepkit.evaluation.metrics import METRICS
+from sepkit.evaluation import scoring as module
+from sepkit.evaluation.bsseval import References
+from sepkit.evaluation.estimators import mixture_estimate
+from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS
+from sepkit.evaluation.score_files import COLUMNS, frames_path, read_frames, scores_path
+from sepkit.evaluation.scoring import evaluate, evaluate_many, reference
+from sepkit.parallel import import_librosa
 from sepkit.storage import Root, read_scores, write_json
 from sepkit.training.train import train
-
-# the package exports a function of this name
-module = importlib.import_module("sepkit.evaluation.scoring")
-evaluate, reference = module.evaluate, module.reference
 
 SILENT = "T1 - Test"
 
@@ -69,7 +72,7 @@ def scored(trained, songs, tmp_path_factory):
 
 
 def written(run):
-    return run.scores_path.read_bytes(), module.frames_path(run).read_bytes()
+    return run.scores_path.read_bytes(), frames_path(run).read_bytes()
 
 
 def value(table, song, source, metric):
@@ -84,10 +87,7 @@ def read_wav(songs, song, *stems):
 
 def test_scores_have_the_contracts_columns_a_row_for_each_song_source_and_metric(scored):
     table = scored[0]
-    assert list(table.columns) == [
-        "run", "experiment", "seed", "fold", "track", "source", "metric", "value",
-        "protocol", "frames", "frames_dropped", "status", "accompaniment",
-    ]  # fmt: skip
+    assert list(table.columns) == COLUMNS
     assert list(table["track"].unique()) == ["T0 - Test", SILENT, "T2 - Test"]
     assert len(table) == 3 * 2 * len(METRICS)
     assert not table.duplicated(["track", "source", "metric"]).any()
@@ -121,24 +121,24 @@ def test_a_table_read_and_written_again_is_the_same_file(scored, tmp_path):
     read_scores(tmp_path / "scores.csv").to_csv(tmp_path / "again.csv", index=False)
     assert (tmp_path / "again.csv").read_bytes() == data
     (tmp_path / "frames.csv").write_bytes(windows)
-    module.read_frames(tmp_path / "frames.csv").to_csv(tmp_path / "again.csv", index=False)
+    read_frames(tmp_path / "frames.csv").to_csv(tmp_path / "again.csv", index=False)
     assert (tmp_path / "again.csv").read_bytes() == windows
 
 
 def test_frames_are_what_the_medians_are_taken_from(scored, tmp_path):
     table, _, data = scored
     (tmp_path / "frames.csv").write_bytes(data)
-    frames = module.read_frames(tmp_path / "frames.csv")
+    frames = read_frames(tmp_path / "frames.csv")
     assert list(frames.columns) == [
         "track", "source", "frame", "sdr_bsseval", "isr_bsseval", "sir_bsseval", "sar_bsseval"
     ]  # fmt: skip
     assert len(frames) == 3 * 2 * 2  # two whole seconds of each song
     for (song, source), rows in frames.groupby(["track", "source"]):
-        for metric in module.FRAME_METRICS:
+        for metric in BSS_EVAL_METRICS:
             values = rows[metric].dropna()
             median = values.median() if len(values) else np.nan
             assert value(table, song, source, metric) == pytest.approx(median, abs=1.5e-6, nan_ok=True)
-    assert frames[frames["track"] == SILENT][module.FRAME_METRICS[0]].isna().all()
+    assert frames[frames["track"] == SILENT][BSS_EVAL_METRICS[0]].isna().all()
 
 
 def test_a_scored_run_is_not_scored_again(run, score, scored, monkeypatch):
@@ -163,15 +163,90 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_file(run, score, scor
     monkeypatch.setattr(module, "_score", killed)
     with pytest.raises(Killed):
         score(run)
-    assert run.scores_path.read_bytes() == scored[1][: run.scores_path.stat().st_size]
-    spent = (run.root.budget()["stage"] == "evaluate test").sum()
-    assert spent >= after  # the minutes of songs that are done are written with them
+    assert not run.scores_path.exists()  # complete or absent
+    journal = run.path / "scores.part.jsonl"
+    with journal.open("a") as file:  # a kill while the next song was written
+        file.write('\n["T2 - Test", [{"run": "Base-s0", "exp')
+    assert "evaluate test" in set(run.root.budget()["stage"])  # the minutes of songs that are done
     monkeypatch.setattr(
         module, "_score", lambda cache, song, *rest: calls.append(song) or once(cache, song, *rest)
     )
     assert score(run).equals(scored[0])
     assert written(run) == scored[1:]
     assert calls == ["T0 - Test", SILENT, "T2 - Test"]
+    assert not journal.exists()
+
+
+def test_an_evaluation_of_an_earlier_version_goes_on(run, score, scored):
+    """It wrote scores.csv after each song."""
+    lines = scored[1].decode().splitlines(keepends=True)
+    run.scores_path.write_text("".join(lines[: 1 + 2 * len(METRICS)]))
+    frames_path(run).write_bytes(scored[2])
+    assert score(run).equals(scored[0])
+    assert written(run) == scored[1:]
+
+
+def test_many_runs_score_as_one_after_another_and_share_each_song(
+    run, score, scored, songs, references, monkeypatch
+):
+    """One song is decoded once, and what depends on its targets alone is computed once."""
+    decoded, correlated, whitened = [], [], []
+    for where, name, calls in ((Cache, "song", decoded), (module, "Targets", whitened)):
+        of = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda *args, of=of, calls=calls: calls.append(args) or of(*args))
+    shared = References._shared.func
+    monkeypatch.setattr(References._shared, "func", lambda self: correlated.append(self) or shared(self))
+    tables = evaluate_many(
+        [run, "mixture", "oracle"], root=run.root, data=songs, device="cpu", n_jobs=1, profile="demo"
+    )
+    assert tables[0].equals(scored[0])
+    assert written(run) == scored[1:]
+    for name in ("mixture", "oracle"):
+        assert written(run.root.run(name)) == written(references.run(name))
+    assert len(decoded) == len(whitened) == 3
+    assert len(correlated) == 2  # in the song with silent vocals BSS Eval has nothing to do
+    (row,) = run.root.budget().query("stage == 'evaluate test'").to_dict("records")
+    assert row["run"] == "shared"
+
+
+def test_runs_of_two_protocols_are_scored_together(run, four, scored, songs, tmp_path):
+    shutil.copytree(four[0].path, run.root.path / "runs" / "Base-4-s0")
+    other = run.root.run("Base-4-s0")
+    right = written(other)
+    for file in (other.scores_path, frames_path(other)):
+        file.unlink()
+    evaluate_many([other, run], data=songs, device="cpu", n_jobs=1)
+    assert written(other) == right
+    assert written(run) == scored[1:]
+
+
+def test_each_song_is_written_once(run, score, monkeypatch):
+    """The cost of keeping songs does not grow with those that are there."""
+    sizes, add = [], module.ScoreFiles.add
+
+    def watched(self, *args):
+        before = self.journal.stat().st_size if self.journal.exists() else 0
+        add(self, *args)
+        sizes.append(self.journal.stat().st_size - before)
+
+    monkeypatch.setattr(module.ScoreFiles, "add", watched)
+    monkeypatch.setattr(module, "make_estimator", lambda run, device: mixture_estimate)
+    score(run)
+    assert len(sizes) == 3
+    assert max(sizes) < 1.5 * min(sizes)
+
+
+def test_without_librosa_only_the_onsets_are_undefined(run, score, scored, monkeypatch):
+    import_librosa.cache_clear()
+    monkeypatch.setitem(sys.modules, "librosa", None)
+    table = score(run)
+    import_librosa.cache_clear()
+    onsets = table["metric"] == "sdr_onsets"
+    kept = scored[0][~onsets]
+    assert table[~onsets].equals(kept)
+    lost = table[onsets & (table["track"] == "T0 - Test")]
+    assert lost["value"].isna().all()
+    assert lost["status"].str.contains("librosa can't be imported .* NUMBA_CACHE_DIR").all()
 
 
 def test_two_workers_give_the_same_bytes(run, score, scored):
@@ -208,7 +283,7 @@ def test_an_excluded_song_leaves_the_scores_and_the_others_stay(run, score, scor
 def test_validation_songs_have_a_file_of_their_own(run, score):
     table = score(run, split="valid")
     assert list(table["track"].unique()) == ["V0 - Valid"]
-    assert module.scores_path(run, "valid") == run.path / "valid_scores.csv"
+    assert scores_path(run, "valid") == run.path / "valid_scores.csv"
     assert (run.path / "valid_scores.csv").exists()
     assert not run.scores_path.exists()
 
@@ -241,7 +316,7 @@ def test_a_song_with_a_bad_estimate_is_undefined_and_the_others_go_on(run, score
     assert set(bad["frames"]) == {0}
     assert set(bad["frames_dropped"]) == {2}
     assert np.isfinite(value(table, "T2 - Test", "vocals", "sdr_bsseval"))
-    frames = module.read_frames(module.frames_path(run))
+    frames = read_frames(frames_path(run))
     assert frames[frames["track"] == "T0 - Test"]["sdr_bsseval"].isna().tolist() == [True] * 4
 
 
@@ -264,6 +339,16 @@ class Faulty:
 
 
 @pytest.fixture(scope="module")
+def references(trained, songs, tmp_path_factory):
+    """A root with both references scored, each alone; not to be changed."""
+    path = tmp_path_factory.mktemp("references") / "root"
+    shutil.copytree(trained.path, path)
+    for name in module.REFERENCES:
+        reference(name, data=songs, root=path, n_jobs=1)
+    return Root.open(path, "demo")
+
+
+@pytest.fixture(scope="module")
 def four(songs, tiny, tmp_path_factory):
     """Base-4 after one epoch, scored: its network estimates four stems; not to be changed."""
     root = Root.open(tmp_path_factory.mktemp("four"), "demo")
@@ -277,7 +362,7 @@ def test_a_network_of_four_sources_is_scored_on_four(four, songs):
     assert set(table["protocol"]) == {"4stem"}
     assert list(table["source"].unique()) == sources
     assert len(table) == 3 * 4 * len(METRICS)
-    frames = module.read_frames(module.frames_path(run))
+    frames = read_frames(frames_path(run))
     assert len(frames) == 3 * 4 * 2
     clips = module.estimates(run, "T2 - Test", data=songs)
     assert set(clips) == {"mixture", *sources, *(f"{source} estimate" for source in sources)}
@@ -334,8 +419,8 @@ def test_estimates_are_as_long_as_their_song_and_add_up_to_it(run, songs):
         module.estimates(run, "V0 - Valid", data=songs)
 
 
-def test_the_references_lie_where_they_must(run, songs):
-    mixture, oracle = (reference(name, data=songs, root=run.root, n_jobs=1) for name in module.REFERENCES)
+def test_the_references_lie_where_they_must(references, songs):
+    mixture, oracle = (references.run(name) for name in module.REFERENCES)
     low, high = mixture.scores(), oracle.scores()
     assert mixture.finished
     assert set(low["run"]) == {"mixture"}

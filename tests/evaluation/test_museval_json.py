@@ -13,8 +13,9 @@ import pytest
 
 from sepkit.commands.compare import compare
 from sepkit.errors import SepkitError
+from sepkit.evaluation.metrics import BSS_EVAL_METRICS
 from sepkit.evaluation.museval_json import NAMES, read_museval, write_museval
-from sepkit.evaluation.scoring import COLUMNS, FRAME_METRICS, frames_path
+from sepkit.evaluation.score_files import COLUMNS, frames_path
 from sepkit.evaluation.statistics import compare_scores
 from sepkit.storage import Root, write_csv, write_json
 
@@ -225,4 +226,4 @@ def test_a_row_of_the_menu_stands_for_all_its_seeds(run):
 
 
 def test_the_four_scores_have_names_that_say_their_definition():
-    assert sorted(NAMES.values()) == sorted(FRAME_METRICS)
+    assert sorted(NAMES.values()) == sorted(BSS_EVAL_METRICS)
