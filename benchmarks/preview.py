@@ -21,9 +21,9 @@ import sepkit
 from sepkit.data.folds import FOLDS
 from sepkit.evaluation.metrics import METRICS
 from sepkit.evaluation.scoring import reference
-from sepkit.evaluation.statistics import Comparison, compare_scores, holm, summary
-from sepkit.experiments import MENU, week_experiments
-from sepkit.reporting.rows import ALPHA, BASE, REFERENCES, ordered
+from sepkit.evaluation.statistics import Comparison, compare_all, compare_scores, show_p, summary
+from sepkit.experiments import BASE, MENU, REFERENCES, week_experiments
+from sepkit.reporting.rows import ordered
 from sepkit.storage import Root, Run, run_name, write_csv, write_text
 
 PLACE = Path(__file__).parent.parent
@@ -114,23 +114,19 @@ def readme_table() -> str:
         raise SystemExit(
             f"{SCORES} holds no scores of {BASE}, which all experiments are compared with: --experiments {BASE} --keep."
         )
-    tests = {
-        name: compare_scores(part, by_row[BASE], alpha=ALPHA)
-        for name, part in by_row.items()
-        if name not in (BASE, *REFERENCES)
-    }
-    corrected = holm({name: test.p_value for name, test in tests.items()})
+    tested = {name: part for name, part in by_row.items() if name not in (BASE, *REFERENCES)}
+    tests, _ = compare_all(tested, by_row[BASE])
     lines = [
-        "| row | seeds | sdr_bsseval | si_sdr | sir | sar | accompaniment | against Base, dB | p (Holm) | as methods | CPU min |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| row | seeds | sdr_bsseval | si_sdr | sir | sar | accompaniment | against Base, dB | p | p (Holm) | as methods | CPU min |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in ordered(by_row):
-        lines.append(line(name, by_row[name], tests.get(name), corrected.get(name), facts))
+        lines.append(line(name, by_row[name], tests.get(name), facts))
     missing = [name for name in week_experiments() if name not in by_row and MENU[name].start_from is None]
     if missing:
         lines += ["", f"Not trained yet: {', '.join(missing)}."]
     if {BEST, RECIPE} <= by_row.keys():
-        found = compare_scores(by_row[BEST], by_row[RECIPE], alpha=ALPHA)
+        found = compare_scores(by_row[BEST], by_row[RECIPE])
         lines += ["", found.sentence, found.method_sentence]
     folds = two_stem[two_stem["fold"].notna() & (two_stem["experiment"] == BEST)]
     if not folds.empty:
@@ -149,9 +145,7 @@ def out_of_fold(scores: pd.DataFrame, facts: pd.DataFrame) -> str:
     )
 
 
-def line(
-    name: str, scores: pd.DataFrame, test: Comparison | None, corrected: float | None, facts: pd.DataFrame
-) -> str:
+def line(name: str, scores: pd.DataFrame, test: Comparison | None, facts: pd.DataFrame) -> str:
     def median(metric: str, source: str = "vocals") -> str:
         return f"{summary(scores, metric, source)['median']:.2f}"
 
@@ -164,7 +158,8 @@ def line(
         *(median(metric) for metric in ("si_sdr", "sir_bsseval", "sar_bsseval")),
         median("sdr_bsseval", "accompaniment"),
         "—" if test is None else f"{test.median_difference:+.2f} [{test.interval[0]:+.2f}, {test.interval[1]:+.2f}]",
-        "—" if corrected is None or test is None else f"{corrected:.2g} {mark(test, corrected)}".strip(),
+        "—" if test is None else show_p(test.p_value),
+        "—" if test is None else f"{show_p(test.p_final)} {mark(test)}".strip(),
         "—" if test is None or test.method_interval is None else "[{:+.2f}, {:+.2f}]".format(*test.method_interval),
         minutes(facts.reindex(runs)),
     ]  # fmt: skip
@@ -180,9 +175,8 @@ def minutes(facts: pd.DataFrame) -> str:
     return f"{facts['minutes'].mean():.1f} on a GPU"
 
 
-def mark(test: Comparison, corrected: float) -> str:
-    """As the scoreboard's, but after Holm's correction."""
-    return "" if corrected >= ALPHA else "✓" if test.better else "▼"
+def mark(test: Comparison) -> str:
+    return test.mark if test.significant else ""
 
 
 def write_table() -> None:

@@ -1,7 +1,4 @@
-"""What a day's notebook says around its runs: where it stands, what came out, what now.
-
-Every sentence is computed from files under the root; none is written in advance.
-"""
+"""Text and tables that open and close a day's notebook, computed from files under the root."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,25 +10,27 @@ import pandas as pd
 from sepkit.commands.doctor import environment
 from sepkit.errors import SepkitError
 from sepkit.evaluation.scoring import evaluate
-from sepkit.evaluation.statistics import compare_scores, summary
-from sepkit.experiments import MENU, picked, week_experiments
+from sepkit.evaluation.statistics import compare_all, summary
+from sepkit.experiments import BASE, MENU, picked, week_experiments
 from sepkit.profiles import Profile, get_profile
-from sepkit.storage import WEEK_HOURS, Root, Run, drive, hours_left, run_name
+from sepkit.reporting.lessons import expectations, expected
+from sepkit.storage import WEEK_HOURS, Root, Run, drive, hours_left
 from sepkit.training.plan import plan
 
+__all__ = ["Day", "begin", "expectations", "outcome", "outcome_of_base", "results", "what_now"]
 DAYS = 7
 
 
 @dataclass(frozen=True)
 class Day:
-    """One day of the week: its number, its place, and the rows of the menu that it runs."""
+    """One day of the week: its number, its place, and the experiments that it runs."""
 
     number: int
     profile: Profile
     root: Root
     data: Path | str | None
     seed: int
-    rows: tuple[str, ...]
+    rows: tuple[str, ...]  # experiments
 
     @property
     def where(self) -> dict[str, Any]:
@@ -39,19 +38,17 @@ class Day:
         return {"profile": self.profile, "data": self.data, "root": self.root}
 
     def run(self, experiment: str, fold: int | None = None) -> Run:
-        return self.root.run(run_name(experiment, self.seed, fold))
+        return self.root.run_of(experiment, self.seed, fold)
 
     def easy_and_hard(self) -> tuple[str, str]:
         """Base's best and worst validation song, the same two for all runs."""
-        scores = evaluate(self.run("Base"), data=self.data, split="valid")
-        rows = scores[(scores["metric"] == "sdr_bsseval") & (scores["source"] == "vocals")].dropna(
-            subset=["value"]
-        )
-        if rows.empty:
+        scores = evaluate(self.run(BASE), data=self.data, split="valid")
+        rows = scores[(scores["metric"] == "sdr_bsseval") & (scores["source"] == "vocals")]
+        ranked = rows.dropna(subset=["value"]).sort_values("value")["track"]
+        if ranked.empty:
             raise SepkitError(
                 "No validation song of Base has a defined sdr_bsseval; look at its valid_scores.csv."
             )
-        ranked = rows.sort_values("value")["track"]
         return str(ranked.iloc[-1]), str(ranked.iloc[0])
 
     def __str__(self) -> str:
@@ -62,7 +59,7 @@ class Day:
             f"GPU hours left of {WEEK_HOURS:g}: {hours_left(self.root):.2f}",
         ]
         if facts["drive"] is None:
-            lines.append("no Drive copy: what is written here is gone with this machine")
+            lines.append("no copy on Drive: results are lost when this machine is")
         return "\n".join(lines)
 
 
@@ -76,62 +73,49 @@ def begin(
     seed: int = 0,
     pick: Iterable[str] | None = None,
 ) -> Day:
-    """Opens a day: brings back the synced copy, and prints where the student stands.
+    """Opens a day: fetches the copy from Drive, and prints where the student stands.
 
-    rows: what the day runs; pick: the rows of the week, None as `sepkit.experiments.picked` says.
+    rows: the day's experiments; pick: those of the week, None as `sepkit.experiments.picked` says.
     """
     profile = get_profile(profile)
     root = Root.open(root, profile)
     back = drive.pull(root)
     week = picked(pick, profile)
     if pick is None and profile.as_planned:
-        print(f"the default week of {WEEK_HOURS:g} GPU hours: {', '.join(week)}; give `pick` for other rows")
-    chosen = tuple(row for row in rows if row in week)
-    day = Day(number, profile, root, data, seed, chosen)
+        print(
+            f"the default week of {WEEK_HOURS:g} GPU hours: {', '.join(week)}; give `pick` for other experiments"
+        )
+    day = Day(number, profile, root, data, seed, tuple(row for row in rows if row in week))
     print(day)
     if back is not None and (back.copied or not back.safe):
         print(f"from Drive: {back}")
-    if rows and not chosen:
-        print(f"none of this day's rows ({', '.join(rows)}) is in the week's pick: nothing is trained")
+    if rows and not day.rows:
+        print(f"The week's pick has none of this day's experiments ({', '.join(rows)}): nothing is trained.")
     return day
 
 
-def expectations(rows: Iterable[str]) -> pd.DataFrame:
-    """What each row changes against Base, what the plan expects of it, and what the literature finds."""
-    return pd.DataFrame(
-        [
-            {
-                "row": name,
-                "change": MENU[name].change,
-                "plan": MENU[name].plan,
-                "literature": MENU[name].literature,
-            }
-            for name in rows
-        ],
-        columns=["row", "change", "plan", "literature"],
-    ).set_index("row")
-
-
-def outcome(run: Run, base: Run, metric: str = "sdr_bsseval", source: str = "vocals") -> str:
-    """The measured result of `run` beside the plan's and the literature's expectation, in sentences."""
-    result = compare_scores(run.scores(), base.scores(), metric=metric, source=source)
-    entry = MENU.get(run.config["experiment"])
-    text = result.sentence
-    if result.method_interval is not None:  # with one seed a side the sentence has said what it can't tell
-        text += f" {result.method_sentence}"
-    if entry is not None:
-        text += f" The plan expected {entry.plan}; the literature {entry.literature}."
-    return text
+def outcome(runs: Run | Iterable[Run], base: Run, metric: str = "sdr_bsseval", source: str = "vocals") -> str:
+    """Every run against `base`, corrected by Holm, beside the plan's and the literature's expectation."""
+    runs = [runs] if isinstance(runs, Run) else list(runs)
+    sides = {run.name: run.scores() for run in runs}
+    tests, refused = compare_all(sides, base.scores(), metric=metric, source=source)
+    lines = [f"{name} is not compared with {base.name}: {why}" for name, why in refused.items()]
+    for run in runs:
+        if run.name in tests:
+            test, entry = tests[run.name], MENU.get(run.config["experiment"])
+            said = (f"{test.mark} {test.sentence}", test.method_sentence, expected(entry) if entry else "")
+            lines.append(" ".join(filter(None, said)))
+    return "\n".join(lines)
 
 
 def outcome_of_base(base: Run) -> str:
     """Base's medians beside what the plan and the literature expect of whole songs."""
-    figures = {metric: summary(base.scores(), metric)["median"] for metric in ("sdr_bsseval", "si_sdr")}
-    profile, entry = get_profile(base.config["profile"]), MENU["Base"]
+    sdr, si_sdr = (summary(base.scores(), metric)["median"] for metric in ("sdr_bsseval", "si_sdr"))
+    profile = get_profile(base.config["profile"])
     return (
-        f"Base reads {figures['sdr_bsseval']:.2f} dB sdr_bsseval and {figures['si_sdr']:.2f} dB si_sdr of vocals on the "
-        f"{profile.name} profile ({profile.songs}). On whole songs the plan expects {entry.plan}; the literature "
-        f"{entry.literature}. Against the plan, this profile reduces: {profile.reduced}."
+        f"Base reads {sdr:.2f} dB sdr_bsseval and {si_sdr:.2f} dB si_sdr of vocals on the {profile.name} profile "
+        f"({profile.songs}). {expected(MENU[BASE])} Both are for whole songs of MUSDB18-HQ; against the plan this "
+        f"profile reduces: {profile.reduced}."
     )
 
 
@@ -140,16 +124,10 @@ def results(runs: Iterable[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         scores, status = run.scores(), run.status
-        row: dict[str, Any] = {"run": run.name}
-        for metric in ("sdr_bsseval", "si_sdr", "sar_bsseval"):
-            row[metric] = summary(scores, metric)["median"]
-        row |= {
-            "songs": summary(scores)["n"],
-            "epochs": status.get("epochs"),
-            "minutes": status.get("minutes"),
-            "stopped": status.get("stopped", "—"),
-        }
-        rows.append(row)
+        medians = {name: summary(scores, name)["median"] for name in ("sdr_bsseval", "si_sdr", "sar_bsseval")}
+        facts = {"epochs": status.get("epochs"), "minutes": status.get("minutes")}
+        stopped = status.get("stopped", "—")
+        rows.append({"run": run.name, **medians, "songs": summary(scores)["n"], **facts, "stopped": stopped})
     return pd.DataFrame(rows).set_index("run").round(2)
 
 
@@ -157,23 +135,19 @@ def what_now(day: Day) -> str:
     """Hours left, the best next run, what to expect of it; and whether the copy on Drive is safe."""
     synced = drive.push(day.root)
     finished = {run.config["experiment"] for run in day.root.runs() if run.finished}
-    left = hours_left(day.root)
-    lines = [f"GPU hours left: {left:.2f} of {WEEK_HOURS:g}."]
-    open_rows = [name for name in week_experiments() if name not in finished]
-    if open_rows:
-        name = open_rows[0]
-        cost = plan(profile=day.profile, pick=[name], root=day.root)
-        minutes = float(cost.loc[cost["experiment"] == name, "minutes"].iloc[0])
-        basis = cost.loc[cost["experiment"] == name, "basis"].iloc[0]
+    lines = [f"GPU hours left: {hours_left(day.root):.2f} of {WEEK_HOURS:g}."]
+    name = next((name for name in week_experiments() if name not in finished), None)
+    if name:
+        cost = plan(profile=day.profile, pick=[name], root=day.root).set_index("experiment").loc[name]
         lines.append(
-            f"Best next run: {name}, {MENU[name].change} (day {MENU[name].day}), about {minutes:.1f} minutes "
-            f"({basis}). Expect: {MENU[name].literature}."
+            f"Best next run: {name}, {MENU[name].change} (day {MENU[name].day}), about {cost['minutes']:.1f} minutes "
+            f"({cost['basis']}). {expected(MENU[name])}"
         )
     else:
         lines.append(
-            "Every row of the menu has run; another seed of Base says how much of a difference is chance."
+            "All experiments have run; another seed of Base shows how much of a difference is chance."
         )
     if day.number < DAYS:
         lines.append(f"Tomorrow: day {day.number + 1}.")
-    lines.append(f"Drive: {synced}." if synced is not None else "No Drive copy is set up here.")
+    lines.append(f"Drive: {synced}." if synced is not None else "There is no copy on Drive.")
     return "\n".join(lines)

@@ -22,8 +22,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    result = compare(**vars(args))
-    print(result.sentence, result.method_sentence, sep="\n")
+    print(compare(**vars(args)))
 
 
 def compare(

@@ -39,41 +39,13 @@ def rank_biserial(moved: Array) -> float:
 
 
 def pseudo_median(differences: Array) -> float:
-    """Hodges–Lehmann estimate of `(song,)`; NaN for no song.
+    """Hodges–Lehmann estimate of `(song,)`: the median of all pairwise means; NaN for no song.
 
     >>> pseudo_median(np.array([1.0, 2.0, 6.0]))
     2.75
     """
-    if not len(differences):
-        return math.nan
-    return float(np.median(_pairwise_means(differences)))
-
-
-def _pairwise_means(differences: Array) -> Array:
-    """Of every pair, a song with itself included: Walsh averages, `(n · (n + 1) / 2,)`."""
-    return np.add.outer(differences, differences)[np.triu_indices(len(differences))] / 2
-
-
-def hodges_lehmann(differences: Array, level: float = 0.95) -> tuple[float, tuple[float, float]]:
-    """Pseudo-median of paired differences and its distribution-free interval, songs independent.
-
-    The k-th smallest and largest pairwise means, k the largest with P(T < k) ≤ (1 − level) / 2 for the
-    signed-rank statistic T under its null (Hollander, Wolfe, Chicken 2014, ch. 3). Infinite where n is
-    too small for the level; NaN for n = 0.
-
-    >>> hodges_lehmann(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
-    (3.5, (1.0, 6.0))
-    """
-    n = len(differences)
-    if n == 0:
-        return math.nan, (math.nan, math.nan)
-    means = np.sort(_pairwise_means(differences))
-    null = np.ones(1)  # distribution of T: a sum of ranks, each there or not with probability 1/2
-    for rank in range(1, n + 1):
-        null = (np.pad(null, (0, rank)) + np.pad(null, (rank, 0))) / 2
-    k = int(np.searchsorted(np.cumsum(null), (1 - level) / 2, side="right"))
-    interval = (float(means[k - 1]), float(means[-k])) if k else (-math.inf, math.inf)
-    return float(np.median(means)), interval
+    i, j = np.triu_indices(len(differences))
+    return float(np.median((differences[i] + differences[j]) / 2)) if len(i) else math.nan
 
 
 def artist_bootstrap(differences: Array, songs: Sequence[str], resamples: int = RESAMPLES) -> Array:
@@ -90,14 +62,16 @@ def artist_bootstrap(differences: Array, songs: Sequence[str], resamples: int = 
     means = (differences[i] + differences[j]) / 2
     order = np.argsort(means)
     i, j, means = i[order], j[order], means[order]
+    alone = np.flatnonzero(i == j)
+    weights = drawn[:, number].astype(np.int32).T  # (song, resample)
     medians = []
-    for part in np.array_split(drawn[:, number], max(1, resamples * len(means) // 2_000_000)):
-        weights = np.where(i == j, part[:, i] * (part[:, i] + 1) // 2, part[:, i] * part[:, j])
-        below = np.cumsum(weights, axis=1)
-        double = 2 * below
-        total = below[:, -1:]
+    for part in np.array_split(weights, 1 + resamples * len(means) // 10_000_000, axis=1):
+        double = part[i] * part[j]
+        double[alone] = (double[alone] + part[i[alone]]) // 2
+        double = 2 * np.cumsum(double, axis=0, dtype=np.int32)
+        total = double[-1] // 2
         # the two middle ones: the same where the count is odd
-        low, high = (double < total).sum(axis=1), (double <= total).sum(axis=1)
+        low, high = (double < total).sum(axis=0), (double <= total).sum(axis=0)
         medians.append((means[low] + means[high.clip(max=len(means) - 1)]) / 2)
     return np.concatenate(medians)
 

@@ -24,14 +24,17 @@ from sepkit.errors import UsageError
 from sepkit.evaluation.paired import pseudo_median
 from sepkit.evaluation.sides import Side
 from sepkit.evaluation.signals import Array
+from sepkit.evaluation.statistics import ALPHA
+from sepkit.experiments import BASE
 from sepkit.profiles import Profile, get_profile
-from sepkit.storage import Root, default_root
+from sepkit.storage import Root
 
 # Of published configurations: SD over songs between two seeds or systems, SD between seeds of the mean.
 PAIRED_SDS = (0.4, 0.6, 1.0, 1.7)
 SEED_SDS = (0.1, 0.15, 0.3)
 TYPICAL_PAIRED_SD = 1.0
 POWER = 0.8
+INTERVAL_ALPHA = 0.05  # methods are compared by 95 % intervals
 DRAWS = 20_000
 
 
@@ -58,7 +61,7 @@ def _solve(limits: Array, power: float) -> float:
     return float(scipy.optimize.brentq(lacking, 1e-6, float(limits.max()) + 10))
 
 
-def checkpoints_db(songs: int, paired_sd: float, alpha: float = 0.01, power: float = POWER) -> float:
+def checkpoints_db(songs: int, paired_sd: float, alpha: float = ALPHA, power: float = POWER) -> float:
     """What Wilcoxon's test over `songs` finds between two checkpoints, dB.
 
     >>> round(checkpoints_db(50, 0.4, alpha=0.05), 2)
@@ -69,11 +72,16 @@ def checkpoints_db(songs: int, paired_sd: float, alpha: float = 0.01, power: flo
 
 
 def methods_db(
-    songs: int, seeds: int, seed_sd: float, paired_sd: float, alpha: float = 0.05, power: float = POWER
+    songs: int,
+    seeds: int,
+    seed_sd: float,
+    paired_sd: float,
+    alpha: float = INTERVAL_ALPHA,
+    power: float = POWER,
 ) -> float:
     """What the interval over songs and seeds finds between two methods of `seeds` trainings each, dB.
 
-    seed_sd: SD between seeds of the score over songs (what songs' noise adds to it included);
+    seed_sd: SD between seeds of the score over songs (the noise of songs included);
     paired_sd: SD over songs of the difference between two seeds.
 
     >>> round(methods_db(50, 3, 0.3, 0.4), 1)
@@ -85,7 +93,7 @@ def methods_db(
     parts = np.array([[between], [between], [of_songs]]) * rng.chisquare(frees, (3, DRAWS)) / frees
     total = parts.sum(axis=0)
     degrees = total**2 / (parts**2 / frees).sum(axis=0)
-    se = math.sqrt(2 * between)  # the noise of songs is in seed_sd already; the interval counts it again
+    se = math.sqrt(2 * between)  # seed_sd holds the noise of songs already; the interval counts it again
     return se * _solve(scipy.stats.t.ppf(1 - alpha / 2, degrees) * np.sqrt(total) / se, power)
 
 
@@ -95,15 +103,14 @@ def power_table(
     *,
     songs: int | None = None,
     seeds: Iterable[int] = (2, 3, 5),
-    alpha: float = 0.01,
+    alpha: float = ALPHA,
 ) -> pd.DataFrame:
-    """What can be told apart with 80 % power: a row for each question and spread.
+    """The smallest difference found with 80 % power: a row for each question and spread.
 
-    Columns: between ("checkpoints", "methods"), songs, seeds (a side), paired_sd, seed_sd, alpha,
-    detectable_db, and t_test_db: what textbook t-tests at 5 % would say (paired over the songs; of k
-    against k seeds, songs without noise), as published tables count. With two or more scored seeds of
-    Base under `root` its own spreads are used; `.attrs["basis"]` says which are in the table.
-    Methods are told apart by 95 % intervals, checkpoints at `alpha`.
+    Columns: between ("checkpoints", tested at `alpha`, or "methods", by 95 % intervals), songs, seeds (a
+    side), paired_sd, seed_sd, alpha, detectable_db, and t_test_db: textbook t-tests at 5 %, paired over
+    the songs, or of k against k seeds with songs free of noise, as published tables count. With two or
+    more scored seeds of Base under `root` its own spreads are used; `.attrs["basis"]` says which.
     """
     profile = get_profile(profile)
     songs, seeds = songs or profile.test_songs, tuple(seeds)
@@ -111,9 +118,10 @@ def power_table(
         raise UsageError(
             f"Expected at least 6 songs and 2 seeds a side, got {songs} songs and seeds {seeds}."
         )
-    paired: tuple[float, ...]
-    spreads: tuple[tuple[float, float], ...]
-    measured = measured_spread(Root(default_root(profile)) if root is None else Root.open(root, profile))
+    paired: tuple[float, ...] = PAIRED_SDS
+    spreads = tuple((sd, TYPICAL_PAIRED_SD) for sd in SEED_SDS)
+    basis = "spreads as published; with two scored seeds of Base, Base's own are used"
+    measured = measured_spread(Root.open(root, profile))
     if measured:
         seed_sd, paired_sd, count = measured
         paired, spreads = (paired_sd,), ((seed_sd, paired_sd),)
@@ -121,41 +129,25 @@ def power_table(
             f"spreads of {count} seeds of Base here: SD {seed_sd:.2f} dB between seeds, {paired_sd:.2f} dB over "
             "songs between two seeds"
         )
-    else:
-        paired, spreads = PAIRED_SDS, tuple((sd, TYPICAL_PAIRED_SD) for sd in SEED_SDS)
-        basis = "spreads as published; with two scored seeds of Base, Base's own are used"
-    rows = [
-        _row("checkpoints", songs, 1, sd, math.nan, alpha, checkpoints_db(songs, sd, alpha),
-             detectable_db(sd / math.sqrt(songs), songs - 1))
-        for sd in paired
-    ]  # fmt: skip
-    rows += [
-        _row("methods", songs, k, song_sd, sd, 0.05, methods_db(songs, k, sd, song_sd),
-             detectable_db(sd * math.sqrt(2 / k), 2 * k - 2))
-        for k, (sd, song_sd) in itertools.product(seeds, spreads)
-    ]  # fmt: skip
-    table = pd.DataFrame(rows)
+    names = ("between", "seeds", "paired_sd", "seed_sd", "alpha", "detectable_db", "t_test_db")
+    rows: list[tuple[str | float, ...]] = []
+    for sd in paired:
+        t_test = detectable_db(sd / math.sqrt(songs), songs - 1)
+        rows.append(("checkpoints", 1, sd, math.nan, alpha, checkpoints_db(songs, sd, alpha), t_test))
+    for k, (seed_sd, sd) in itertools.product(seeds, spreads):
+        t_test = detectable_db(seed_sd * math.sqrt(2 / k), 2 * k - 2)
+        rows.append(("methods", k, sd, seed_sd, INTERVAL_ALPHA, methods_db(songs, k, seed_sd, sd), t_test))
+    table = pd.DataFrame(rows, columns=list(names))
+    table.insert(1, "songs", songs)
     table.attrs["basis"] = basis
     return table
-
-
-def _row(
-    between: str, songs: int, seeds: int, paired: float, seed: float, alpha: float, ours: float, t_test: float
-) -> dict[str, object]:
-    return {
-        "between": between, "songs": songs, "seeds": seeds, "paired_sd": paired, "seed_sd": seed,
-        "alpha": alpha, "detectable_db": ours, "t_test_db": t_test,
-    }  # fmt: skip
 
 
 def measured_spread(
     root: Root, metric: str = "sdr_bsseval", source: str = "vocals"
 ) -> tuple[float, float, int] | None:
     """(SD between seeds, SD over songs between two seeds, seeds) of Base under `root`, dB; or None."""
-    runs = [run for run in root.runs() if run.config.get("experiment") == "Base"]
-    runs = [
-        run for run in runs if run.config.get("fold") is None and run.finished and run.scores_path.exists()
-    ]
+    runs = root.scored_runs(BASE)
     if len(runs) < 2:
         return None
     side = Side(pd.concat([run.scores() for run in runs]), metric, source, "root")

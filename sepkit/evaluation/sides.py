@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 
 from sepkit.errors import SepkitError
+from sepkit.experiments import REFERENCES
 
 COLUMNS = ("run", "experiment", "seed", "fold", "track", "source", "metric", "value", "protocol", "status")
-REFERENCES = ("mixture", "oracle")  # nothing is trained, so there is no seed to vary
 
 
 class Side:
-    """Scores of one side as `table` (seed × song, dB), with what is undefined and why.
+    """Scores of one side as `table` (seed × song, dB), the undefined ones with their reasons.
 
     Attributes: name, protocol, origin (of the accompaniment, "" for other sources or where it is not
-    written), seeds, songs, means (by song, over seeds), undefined {song: reason}, frames (by song).
+    written), seeds (0 for a reference, which is not trained), songs, means (by song, over seeds), undefined
+    {song: reason}, windows (that counted, by song).
 
     Raises:
         SepkitError: a column, the metric or the source is missing; more than one protocol, origin or
@@ -30,7 +31,6 @@ class Side:
         experiment = _only(rows, "experiment", side)
         runs = rows["run"].unique()
         self.name = str(runs[0]) if len(runs) == 1 else experiment
-        self.reference = experiment in REFERENCES
         self.origin = ""
         if source == "accompaniment" and "accompaniment" in rows:
             known = rows.assign(accompaniment=rows["accompaniment"].astype(object).fillna(""))
@@ -41,19 +41,20 @@ class Side:
                 f"the {side} holds two {metric} scores of {twice['track'].iloc[0]!r} for one seed."
             )
         self.table = rows.pivot(index="seed", columns="track", values="value")
-        self.seeds = len(self.table)
+        seeds = len(self.table)
+        self.seeds = 0 if experiment in REFERENCES else seeds
         self.songs = set(map(str, self.table.columns))
         counts = rows["track"].value_counts()
-        partial = sorted(counts.index[counts < self.seeds])
+        partial = sorted(counts.index[counts < seeds])
         if partial:
             raise SepkitError(
-                f"the {side} has {self.seeds} seeds of {experiment}, but not all of them scored "
+                f"the {side} has {seeds} seeds of {experiment}, but not all of them scored "
                 f"{', '.join(partial)}: score what is missing."
             )
         # A song with one undefined seed is undefined: a mean over other seeds is another quantity.
         self.means: pd.Series = self.table.mean(axis=0, skipna=False)
-        frames = rows["frames"] if "frames" in rows else pd.Series(0, index=rows.index)
-        self.frames: pd.Series = frames.groupby(rows["track"]).mean()
+        windows = rows["frames"] if "frames" in rows else pd.Series(0, index=rows.index)
+        self.windows: pd.Series = windows.groupby(rows["track"]).mean()
         bad = rows[~np.isfinite(rows["value"])].drop_duplicates("track")
         reasons = bad["status"].where(bad["status"] != "ok", "no finite score")
         self.undefined = {

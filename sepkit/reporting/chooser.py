@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from sepkit.errors import SepkitError
+from sepkit.experiments import BASE
 from sepkit.reporting.player import MAX_SECONDS, loudest_s, player_html
-from sepkit.reporting.rows import BASE, ordered
+from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import spectrograms
 from sepkit.storage import Root
 
@@ -39,11 +40,7 @@ def chooser(
         runs: names; None for every scored run that is no fold and has the protocol of Base, which is first.
         seconds: how much is heard, from where the source is loudest.
     """
-    scored = {
-        run.name: run.scores()
-        for run in Root.open(root).runs()
-        if run.finished and run.scores_path.exists() and run.config.get("fold") is None
-    }
+    scored = {run.name: run.scores() for run in Root.open(root).scored_runs()}
     by_experiment = {str(table["experiment"].iloc[0]): name for name, table in reversed(scored.items())}
     rank = {name: place for place, name in enumerate(ordered(by_experiment))}
     found = sorted(scored, key=lambda name: (rank[str(scored[name]["experiment"].iloc[0])], name))

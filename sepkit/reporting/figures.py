@@ -20,7 +20,7 @@ from sepkit.evaluation.statistics import compare_scores, summary
 from sepkit.reporting.canvas import BETTER, COLOURS, GREY, WORSE, Picture, cycle, plain, save
 from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import gradients, spectrograms
-from sepkit.storage import Run
+from sepkit.storage import WEEK_HOURS, Run
 
 __all__ = [
     "Picture", "best_epoch", "budget_bars", "convergence", "gradients", "paired_differences", "save", "score_bars",
@@ -182,7 +182,7 @@ def paired_differences(
                 alpha=0.35,
                 lw=0,
                 zorder=0,
-                label=f"95 % interval {low:+.2f} to {high:+.2f} dB",
+                label=f"95 % interval {low:+.2f} to {high:+.2f} dB, artists resampled",
             )
         axes.axvline(
             result.median_difference,
@@ -201,7 +201,7 @@ def paired_differences(
     return figure
 
 
-def budget_bars(budget: pd.DataFrame, limit_min: float = 480) -> Picture:
+def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Picture:
     """Minutes by run and stage, and the GPU total against the limit; CPU minutes where no GPU was used."""
     gpu = float(budget["gpu_min"].sum())
     column, unit = ("gpu_min", "GPU minutes") if gpu else ("minutes", "CPU minutes (no GPU was used)")

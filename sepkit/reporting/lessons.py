@@ -1,29 +1,27 @@
 """What the numbers say, in sentences: every one is computed from files under the root.
 
-A sentence appears only where its numbers are there; nothing is said about rows that did not run
-except that they did not.
+A sentence appears only where its numbers are there.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.statistics import Comparison, compare_scores
-from sepkit.experiments import MENU, week_experiments
+from sepkit.evaluation.statistics import ALPHA, Comparison, compare_scores
+from sepkit.experiments import BASES, MENU, REFERENCES, Experiment, week_experiments
 from sepkit.profiles import Profile
-from sepkit.reporting.rows import ALPHA, LEADING, MAIN, REFERENCES, Board, Section
-from sepkit.reporting.scoreboard import collect
-from sepkit.storage import Root
+from sepkit.reporting.rows import LEADING, MAIN
+from sepkit.reporting.scoreboard import EMPTY, Board, Section, collect
+from sepkit.reporting.tables import NONE, interval
+from sepkit.storage import WEEK_HOURS, Root
 
-LIMIT_MIN = 480.0  # 8 GPU-hours
 SEED_SD_DB = "0.03 to 0.34"  # of published configurations that differ in the seed alone
 
 
 def lessons(root: Any, profile: Profile | str | None = None) -> list[str]:
-    """Sentences on what helped, what did not, what can't be told, what it cost, what is missing."""
+    """Sentences on what helped, what did not, what it cost, and what is missing."""
     root = Root.open(root, profile)
     return board_lessons(collect(root, profile), root.budget())
 
@@ -31,109 +29,79 @@ def lessons(root: Any, profile: Profile | str | None = None) -> list[str]:
 def board_lessons(board: Board, budget: pd.DataFrame) -> list[str]:
     section = board.main
     shown = {str(run) for each in board.sections for run in each.scores["run"]}
-    said = (
-        [*verdicts(section), *standing(section, board.starts)]
-        if section
-        else ["No run is finished and scored yet, so nothing can be concluded."]
-    )
+    said = [*verdicts(section), *standing(section, board.starts)] if section else [EMPTY]
     return [*said, *money(budget, shown), *missing(board)]
 
 
 def verdicts(section: Section) -> list[str]:
-    """Which rows beat Base, which lost, which can't be told apart, and how sure that is."""
-    tests, base = section.comparisons, section.base
+    """Every experiment against its base, the certain ones first; then the methods."""
+    tests, base = list(section.comparisons.values()), section.base
     if not tests:
-        return [f"No row could be tested against {base}."]
-    holm = dict(zip(section.table["Exp"], section.table["p (Holm)"], strict=True))
-    said = []
-    for better, word in ((True, "beats"), (False, "is worse than")):
-        rows = {name: test for name, test in tests.items() if test.significant and test.better == better}
-        for name, test in rows.items():
-            kept = (
-                ""
-                if holm[name] < ALPHA
-                else f"; after Holm's correction p = {holm[name]:.4f}, no longer under {ALPHA:g}"
-            )
-            said.append(
-                f"{name} {word} {base} by {abs(test.median_difference):.2f} dB {_interval(test)} on {test.metric} of {test.source}{kept}."
-            )
-    if not any(test.significant and test.better for test in tests.values()):
-        said.append(f"No row beats {base} at p < {ALPHA:g}.")
-    for name, test in tests.items():
-        if test.n == test.n_zero:
-            said.append(f"{name} scores exactly as {base} on every song.")
-        elif not test.enough:
-            said.append(
-                f"{name}: n = {test.n} songs are too small for p < {ALPHA:g}, whatever the difference ({test.median_difference:+.2f} dB)."
-            )
-        elif not test.significant:
-            said.append(
-                f"{name} can't be told from {base}: {test.median_difference:+.2f} dB {_interval(test)}; with 95 % confidence a gain above {test.interval[1]:.2f} dB is excluded."
-            )
-    said += [test.method_sentence for test in tests.values() if test.method_interval is not None]
-    seeds = set(section.table.loc[~section.table["Exp"].isin(REFERENCES), "seeds"])
-    if all("," not in str(each) for each in seeds):
+        return [f"No experiment could be tested against {base}."]
+    tests.sort(key=lambda test: (not test.better, not test.significant))
+    said = [test.sentence for test in tests]
+    if not tests[0].better:
+        said.insert(0, f"No experiment beats {base} at p < {ALPHA:g} after Holm's correction.")
+    said += [test.method_sentence for test in tests if test.method_interval]
+    if all(max(test.seeds) == 1 for test in tests):
         said.append(
-            f"Every row has one seed, so the tests compare checkpoints, not methods: published scores differ by an SD of {SEED_SD_DB} dB between seeds alone."
+            "Every experiment has one seed, so the tests compare checkpoints, not methods: published scores differ by "
+            f"an SD of {SEED_SD_DB} dB between seeds alone."
         )
     return said
 
 
 def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
-    """Where Base lies between mixture and oracle; whether the measures agree; rows against their starts."""
-    table = section.table.set_index("Exp")
-    said, base = [], section.base
-    if {base, *REFERENCES} <= set(table.index) and MAIN in table:
-        low, here, high = (float(table.loc[name, MAIN]) for name in ("mixture", base, "oracle"))  # type: ignore[arg-type]
+    """Where the base lies between mixture and oracle; whether the measures agree; runs against their starts."""
+    table, base, said = section.table.set_index("Exp"), section.base, []
+    if {base, *REFERENCES} <= set(table.index):
+        low, here, high = table.loc[["mixture", base, "oracle"], MAIN].astype(float)
         if high > low:
             said.append(
-                f"{base} reaches {here:.2f} dB, {100 * (here - low) / (high - low):.0f} % of the way from the mixture ({low:.2f}) to the ideal ratio mask ({high:.2f})."
+                f"{base} reaches {here:.2f} dB, {100 * (here - low) / (high - low):.0f} % of the way from the mixture "
+                f"({low:.2f}) to the ideal ratio mask ({high:.2f})."
             )
-    names = [name for name in LEADING if name in table]
-    trained = table.drop(index=[name for name in REFERENCES if name in table.index])
-    if len(names) == 3 and len(trained) > 1 and trained[names].notna().all(axis=None):
-        best = {name: str(trained[name].astype(float).idxmax()) for name in names}
-        if len(set(best.values())) > 1:
-            told = ", ".join(f"{row} by {name}" for name, row in best.items())
-            said.append(
-                f"The measures disagree on the best row ({told}); SAR alone can be gamed: the mixture itself scores high on it."
-            )
+    trained = table.loc[[name for name in table.index if name not in REFERENCES], list(LEADING)].astype(float)
+    if len(trained) > 1 and trained.notna().all(axis=None):
+        best = trained.idxmax()
+        if best.nunique() > 1:
+            listed = ", ".join(f"{name} by {column}" for column, name in best.items())
+            said.append(f"The measures disagree on the best experiment: {listed}.")
+    sar = list(LEADING)[-1]
+    if "mixture" in table.index and len(trained) and table.loc["mixture", sar] > trained[sar].max():
+        said.append("SAR alone misleads: the unprocessed mixture has the highest.")
+    by_name = dict(list(section.scores.groupby("experiment")))
     for name, start in starts.items():
-        if name in table.index and start in table.index:
-            rows = section.scores
+        if name in by_name and start in by_name:
             try:
-                test = compare_scores(rows[rows["experiment"] == name], rows[rows["experiment"] == start])
-                said.append(f"{name} against the network that it starts from: {test.sentence}")
+                test = compare_scores(by_name[name], by_name[start])
+                said.append(f"{name} starts from {start}'s weights: {test.sentence}")
             except SepkitError as error:
                 said.append(f"{name} is not compared with {start}, from which it starts: {error}")
-        elif name in table.index:
+        elif name in by_name:
             said.append(
-                f"{name} starts from {start}, which has no row here: its gain over {base} doesn't tell what its own training added."
+                f"{name} starts from {start}, which is not scored here: what its own training added is unknown."
             )
     return said
 
 
 def money(budget: pd.DataFrame, shown: Collection[str] = ()) -> list[str]:
-    """Where the minutes went, against 8 GPU-hours; shown: the runs that have a row in a table."""
-    if budget.empty:
+    """Where the minutes went; shown: the runs that have a row in a table."""
+    gpu, minutes = (float(budget[name].sum()) for name in ("gpu_min", "minutes"))
+    if not minutes:
         return ["No minutes are booked in budget.csv."]
-    gpu, minutes = float(budget["gpu_min"].sum()), float(budget["minutes"].sum())
-    by_stage = budget.groupby("stage")["minutes"].sum().sort_values(ascending=False)
-    by_run = budget.groupby("run")["minutes"].sum().sort_values(ascending=False)
-    stages = (
-        ", ".join(f"{100 * spent / minutes:.0f} % {stage}" for stage, spent in by_stage.head(4).items())
-        if minutes
-        else ""
-    )
-    total = (
-        f"{gpu:.1f} of {LIMIT_MIN:.0f} GPU minutes are spent ({100 * gpu / LIMIT_MIN:.0f} %)"
+    limit = 60 * WEEK_HOURS
+    spent = (
+        f"{gpu:.1f} of {limit:.0f} GPU minutes are spent ({100 * gpu / limit:.0f} %)"
         if gpu
         else f"No GPU was used; {minutes:.1f} CPU minutes are spent"
     )
+    by_stage, by_run = (
+        budget.groupby(name)["minutes"].sum().sort_values(ascending=False) for name in ("stage", "run")
+    )
+    stages = ", ".join(f"{100 * part / minutes:.0f} % {stage}" for stage, part in by_stage.head(4).items())
     said = [
-        f"{total}: {stages}; the most expensive run is {by_run.index[0]} with {by_run.iloc[0]:.1f} minutes."
-        if minutes
-        else f"{total}."
+        f"{spent}: {stages}; the most expensive run is {by_run.index[0]} with {by_run.iloc[0]:.1f} minutes."
     ]
     lost = by_run[[run not in shown for run in by_run.index]]
     if shown and lost.sum() > 0:
@@ -144,52 +112,51 @@ def money(budget: pd.DataFrame, shown: Collection[str] = ()) -> list[str]:
 
 
 def missing(board: Board) -> list[str]:
-    """Rows of the menu that did not run, runs that are not in the table, and what the profile leaves out."""
+    """Experiments of the week without a score, runs that are not in the tables, what the profile leaves out."""
     ran = {str(name) for section in board.sections for name in section.table["Exp"]}
     absent = [name for name in (*week_experiments(), *REFERENCES) if name not in ran]
-    said = [f"{run} is not in the table: {reason}." for run, reason in board.unfinished.items()]
-    if absent:
-        said.append(f"No score of: {', '.join(absent)}.")
-    if not board.profile.as_planned:
-        said.append(
-            f"These are {board.profile.name} scores ({board.profile.songs}; {board.profile.reduced}); the plan's and the literature's figures are for MUSDB18-HQ, so only signs and orders compare."
+    said = [*board.missing, *([f"No score of: {', '.join(absent)}."] if absent else [])]
+    profile = board.profile
+    if not profile.as_planned:
+        carried = (
+            "Synthetic songs show signs of life only: neither the size nor the sign of a difference carries over to music."
+            if profile.songs_from == "made"
+            else "The plan's and the literature's figures are for whole songs and longer training, and may come out otherwise."
         )
+        said.append(f"These are {profile.name} scores ({profile.songs}; {profile.reduced}). {carried}")
     return said
 
 
-def expectations(section: Section) -> pd.DataFrame:
-    """Hypothesis, expectation and measurement of each trained row that the menu holds."""
+def expected(entry: Experiment) -> str:
+    """The plan's and the literature's expectation in a sentence or two."""
+    plan = (
+        "The plan has no expectation"
+        if entry.plan == "not in the plan"
+        else f"The plan expects: {entry.plan}"
+    )
+    return f"{plan}. The literature: {entry.literature}."
+
+
+def expectations(names: Iterable[str], tests: Mapping[str, Comparison] | None = None) -> pd.DataFrame:
+    """What each experiment of the menu changes, what plan and literature expect, and what was measured.
+
+    tests: comparisons by experiment; None leaves the columns "measured" and "verdict" out.
+    """
     records = []
-    for row in section.table.to_dict("records"):
-        entry = MENU.get(str(row["Exp"]))
-        if entry is None:
+    for name in names:
+        if name not in MENU:
             continue
-        test = section.comparisons.get(entry.name)
-        if test is not None:
-            measured = (
-                f"{test.median_difference:+.2f} dB {_interval(test)}"
-                if np.isfinite(test.median_difference)
-                else "undefined"
-            )
-            verdict = (
-                "better"
-                if test.better
-                else "worse"
-                if test.significant
-                else test.mark or "no significant difference"
-            )
-        else:
-            measured = "; ".join(
-                f"{row[name]:.2f} dB {name}" for name in LEADING if name in row and np.isfinite(row[name])
-            )
-            verdict = "the base of the tests" if entry.name == section.base else "not tested"
-        records.append(
-            {"Exp": entry.name, "hypothesis": entry.hypothesis, "the plan expects": entry.plan,
-             "the literature": entry.literature, "measured": measured, "verdict": verdict}
-        )  # fmt: skip
-    return pd.DataFrame(records)
-
-
-def _interval(test: Comparison) -> str:
-    low, high = test.interval
-    return f"[{low:+.2f}, {high:+.2f}]" if np.isfinite([low, high]).all() else "(no interval: too few songs)"
+        entry = MENU[name]
+        record = {
+            "experiment": name, "change": entry.change, "hypothesis": entry.hypothesis, "plan": entry.plan,
+            "literature": entry.literature,
+        }  # fmt: skip
+        if tests is not None:
+            test = tests.get(name)
+            span = f" {interval(*test.interval, '+.2f')}" if test else ""
+            record["measured"] = f"{test.median_difference:+.2f} dB{span}" if test else NONE
+            untested = "the base of the tests" if name in BASES.values() else "not tested"
+            record["verdict"] = test.verdict if test else untested
+        records.append(record)
+    columns = ["experiment", "change", "hypothesis", "plan", "literature"]
+    return pd.DataFrame(records, columns=None if records else columns).set_index("experiment")

@@ -10,8 +10,8 @@ import pytest
 import scipy.stats
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.paired import hodges_lehmann
-from sepkit.evaluation.statistics import compare_scores, holm, summary
+from sepkit.evaluation.paired import artist_bootstrap, artist_interval
+from sepkit.evaluation.statistics import ALPHA, compare_all, compare_scores, holm, summary
 
 
 def table(values, run="Base", seed=0, metric="sdr_bsseval", source="vocals", protocol="2stem", tracks=None):
@@ -47,14 +47,20 @@ def test_known_answers_of_ten_songs():
     assert result.p_value == pytest.approx(4 / 2**10)  # only T = 0 and T = 1, on both sides
     assert (result.n, result.n_dropped, result.n_zero) == (10, 0, 0)
     assert result.rank_biserial == pytest.approx((54 - 1) / 55)
-    assert result.share_improved == 0.9
+    assert result.n_better == 9
     assert result.significant and result.better and result.mark == "✓"
     walsh = [(a + b) / 2 for i, a in enumerate(differences) for b in differences[i:]]
     assert result.median_difference == pytest.approx(np.median(walsh))
-    # Critical value of the signed-rank table for n = 10, two-sided 5 %: 8, so the 9th mean from each end.
-    assert result.interval == pytest.approx((sorted(walsh)[8], sorted(walsh)[-9]))
-    for part in ("n = 10", "9 of 10", "p = 0.0039", "exact", "zeros dropped", "+0.45", "two checkpoints"):
-        assert part in result.sentence
+    assert min(walsh) < result.interval[0] < result.median_difference < result.interval[1] < max(walsh)
+    low, high = result.interval
+    assert result.sentence == (
+        f"C is 0.45 dB better than Base in sdr_bsseval of vocals (95 % interval {low:+.2f} to {high:+.2f} dB, p = 0.0039)."
+    )
+    assert "two checkpoints" in result.method_sentence
+    assert result.details["songs better"] == "9 of 10"
+    for part in ("exact", "two-sided", "zero differences dropped"):
+        assert part in result.details["test"]
+    assert str(result).splitlines()[:2] == [result.sentence, result.method_sentence]
 
 
 def test_worse_is_marked_and_lower_is_better_turns_it_round():
@@ -66,27 +72,57 @@ def test_worse_is_marked_and_lower_is_better_turns_it_round():
         table(base, metric="silence_energy_db"),
         metric="silence_energy_db",
     )
-    assert quieter.mark == "✓" and quieter.median_difference < 0 and quieter.share_improved == 1
+    assert quieter.mark == "✓" and quieter.median_difference < 0 and quieter.n_better == 10
+    assert "dB lower (better) than Base in silence_energy_db" in quieter.sentence
 
 
 def test_interval_covers_the_true_shift():
-    rng = np.random.default_rng(0)
-    intervals = [hodges_lehmann(rng.normal(1, 1, 12))[1] for _ in range(400)]
-    assert 0.93 < np.mean([low <= 1 <= high for low, high in intervals]) < 0.98
+    rng, songs = np.random.default_rng(0), [f"band {i} - x" for i in range(25)]
+    intervals = [artist_interval(artist_bootstrap(rng.normal(1, 1, 25), songs, 500), 25) for _ in range(200)]
+    assert 0.91 < np.mean([low <= 1 <= high for low, high in intervals]) < 0.98
+
+
+def test_an_interval_that_leaves_out_zero_is_never_called_no_difference():
+    """Eight of ten songs are lower: 0.01 < p < 0.05, and the direction is said."""
+    result = compare([-1.0, -1.1, -1.2, -1.3, -1.4, -1.5, -0.6, -1.7, 1.25, 0.5])
+    assert not result.significant and result.interval[1] < 0 and ALPHA < result.p_value < 0.05
+    assert result.verdict == f"lower (p = {result.p_value:.2g}), not significant at 0.01"
+    assert "dB lower than Base" in result.sentence and result.sentence.endswith("not significant at 0.01).")
+    unclear = compare([-1.0, -1.1, -1.2, -1.3, -1.4, 1.5, 1.6, 1.7, 0.4, 0.5])
+    assert unclear.interval[0] < 0 < unclear.interval[1]
+    assert unclear.verdict == "no difference shown" and "no difference shown" in unclear.sentence
+
+
+def test_of_several_comparisons_holm_decides():
+    """p = 2/2⁸ < 0.01 alone; among three, Holm's is over it: no mark, and both are said."""
+    base = np.linspace(0, 5, 8)
+    sides = {
+        name: table(base + np.arange(1, 9) * sign, name) for name, sign in (("C", 1), ("D", -1), ("E", 2))
+    }
+    alone = compare_scores(sides["C"], table(base))
+    assert alone.mark == "✓" and alone.p_holm is None
+    found, refused = compare_all({**sides, "F": table([1.0], "F")}, table(base))
+    assert list(refused) == ["F"] and "same songs" in refused["F"]
+    assert {test.mark for test in found.values()} == {"n.s."}
+    assert found["C"].p_value == alone.p_value and found["C"].p_holm == pytest.approx(3 * alone.p_value)
+    assert found["D"].verdict == "lower (p = 0.0078; 0.023 after Holm), not significant at 0.01"
+    assert "p = 0.0078; 0.023 after Holm: not significant at 0.01)" in found["D"].sentence
+    assert compare_all({"C": sides["C"]}, table(base))[0]["C"].mark == "✓"
 
 
 def test_small_sets_say_so():
     result = compare([1, 2, 3, 4, 5, 6, 7])
     assert not result.significant and result.mark == "n too small"
-    assert "n = 7 is too small" in result.sentence and "fewer than 8 pairs" in result.sentence
+    assert "7 songs are too few for p < 0.01, which needs 8 that differ" in result.sentence
     assert compare([1, 2, 3, 4, 5, 6, 7], alpha=0.05).significant
     assert compare([1, 2, 3]).interval == (-math.inf, math.inf)
+    assert "no 95 % interval: fewer than 6 artists" in compare([1, 2, 3]).sentence
 
 
 def test_s21_identical_results_have_no_p_value():
     result = compare(np.zeros(30))
-    assert result.p_value is None and not result.significant and result.mark == ""
-    assert "no differences; the test does not apply" in result.sentence
+    assert result.p_value is None and not result.significant and result.mark == "no change"
+    assert "same sdr_bsseval of vocals as Base on all 30 songs" in result.sentence
     assert "nan" not in result.sentence
     rounding = compare(np.full(30, 1e-12))
     assert rounding.p_value is None and rounding.n_zero == 30
@@ -98,7 +134,8 @@ def test_s22_undefined_scores_drop_the_pair_on_both_sides():
     assert (result.n, result.n_dropped) == (6, 1)
     assert result.p_value == pytest.approx(2 / 2**6)
     assert result.dropped == {"song 06": "undefined: silent target (C)"}
-    assert "n = 6 songs, 1 dropped" in result.sentence
+    assert result.details["songs"] == "6 compared, 0 without change, 1 undefined"
+    assert result.details["left out: song 06"] == "undefined: silent target (C)"
     base = table(np.zeros(10))
     base.loc[3, ["value", "status"]] = [math.nan, "undefined: silent estimate"]
     swapped = compare_scores(table(np.arange(10.0) + 1, "C"), base)
@@ -107,7 +144,7 @@ def test_s22_undefined_scores_drop_the_pair_on_both_sides():
 
 def test_no_song_defined_on_both_sides():
     result = compare(np.full(9, math.nan))
-    assert result.p_value is None and result.n == 0 and "no song is defined" in result.sentence
+    assert result.p_value is None and result.n == 0 and "share no song" in result.sentence
 
 
 @pytest.mark.parametrize(
@@ -120,9 +157,9 @@ def test_no_song_defined_on_both_sides():
 )
 def test_s23_method_and_zeros_are_chosen_and_printed(differences, n_zero, method):
     result = compare(differences)
-    assert (result.method, result.zero_method, result.n_zero) == (method, "wilcox", n_zero)
-    assert method in result.sentence and "zeros dropped" in result.sentence
-    assert f"{n_zero} without change" in result.sentence
+    assert (result.method, result.n_zero) == (method, n_zero)
+    assert method in result.details["test"] and "zero differences dropped" in result.details["test"]
+    assert f"{n_zero} without change" in result.details["songs"]
 
 
 def test_s19_definitions_and_protocols_are_never_mixed():
@@ -160,7 +197,7 @@ def test_seeds_are_averaged_within_a_song_first():
     result = compare_scores(runs, base)
     assert (result.run, result.n) == ("C", 10)
     assert result.median_difference == pytest.approx(1)
-    assert "checkpoints" not in result.sentence
+    assert "checkpoints" not in result.method_sentence
 
 
 def test_holm_corrects_only_what_ran():

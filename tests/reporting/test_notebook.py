@@ -4,7 +4,7 @@ from sepkit import notebook
 
 
 def test_a_day_whose_rows_are_not_picked_expects_nothing():
-    columns = ["change", "plan", "literature"]
+    columns = ["change", "hypothesis", "plan", "literature"]
     assert list(notebook.expectations(["C2", "G"]).index) == ["C2", "G"]
     nothing = notebook.expectations(())
     assert list(nothing.columns) == columns
@@ -14,6 +14,5 @@ def test_a_day_whose_rows_are_not_picked_expects_nothing():
 def test_an_outcome_speaks_of_the_method_once_there_are_seeds_to_speak_from(week, helpers):
     base = week.run("Base-s0")
     text = notebook.outcome(week.run("C-s0"), base)
-    assert "two checkpoints, not two methods" in text
-    assert "as methods" not in text
-    assert "The plan expected higher SAR" in text
+    assert "one seed: no claim, since this compares two checkpoints" in text
+    assert "The plan expects: higher SAR" in text

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from sepkit.evaluation.statistics import compare_scores, holm
-from sepkit.experiments import MENU, week_experiments
-from sepkit.reporting.rows import REFERENCES
+from sepkit.experiments import MENU, REFERENCES, week_experiments
 
 PLACE = Path(__file__).parent.parent.parent
 MAIN = "metric == 'sdr_bsseval' and source == 'vocals'"
@@ -73,11 +72,11 @@ def test_table_says_medians_tests_and_minutes(preview, elsewhere):
     plain = compare_scores(elsewhere[3], pd.concat(elsewhere[:2])).p_value
     corrected = holm({"C": test.p_value, "D": plain})
     assert base[1] == "2" and base[-1] == "20.5"  # two seeds and the mean of their minutes
-    assert base[7:9] == ["—", "—"]  # no test against itself
+    assert base[7:10] == ["—", "—", "—"]  # no test against itself
     assert c[1] == "1" and c[2].startswith(f"**{np.median(elsewhere[2].query(MAIN)['value']):.2f}**")
     assert c[7].startswith(f"{test.median_difference:+.2f}")
-    assert c[8] == f"{corrected['C']:.2g} ✓"
-    assert "✓" not in d[8] and "▼" not in d[8]
+    assert c[8:10] == [f"{test.p_value:.2g}", f"{corrected['C']:.2g} ✓"]
+    assert "✓" not in d[9] and "▼" not in d[9]
     assert d[-1] == "3.0 on a GPU"
     assert mixture[1] == "—" and mixture[-1] == "—"
 

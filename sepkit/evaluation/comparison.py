@@ -1,0 +1,197 @@
+"""What one comparison found, in one sentence, one mark, and a table of details.
+
+Conventions: differences are run − base, in dB; their interval resamples artists, all songs of each. Where
+several experiments are tested against one base, Holm's p decides.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from sepkit.evaluation.methods import Components
+from sepkit.evaluation.metrics import LOWER_IS_BETTER
+from sepkit.evaluation.paired import FEWEST_ARTISTS
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run against a base on one metric of one source.
+
+    `sentence` says difference, interval and verdict; `method_sentence` what holds for the methods;
+    `details` how the test was done. `print` shows all three.
+    """
+
+    run: str
+    base: str
+    metric: str
+    source: str
+    protocol: str
+    origin: str  # of the accompaniment; "" for other sources
+    n: int  # songs compared, zero differences included
+    n_zero: int
+    n_uneven: int  # songs whose medians are over unlike numbers of windows
+    n_better: int
+    p_value: float | None  # uncorrected; None where the test does not apply
+    method: str  # "exact", "normal approximation" or "none"
+    median_difference: float  # Hodges–Lehmann pseudo-median, dB
+    interval: tuple[float, float]  # 95 %, artists resampled; infinite with fewer than 6 artists
+    artists: int
+    rank_biserial: float  # −1 … 1, positive where the run is better
+    seeds: tuple[int, int]  # of the run and of the base; 0 for a reference, which is not trained
+    components: Components | None  # of the methods' interval; None with one seed a side
+    alpha: float  # level of the test
+    dropped: dict[str, str] = field(default_factory=dict)  # song: reason
+    p_holm: float | None = None  # by Holm; None for a single test
+
+    @property
+    def n_dropped(self) -> int:
+        return len(self.dropped)
+
+    @property
+    def enough(self) -> bool:
+        """Whether so many songs differ that p < alpha is possible: the least two-sided p is 2 · 2⁻ⁿ."""
+        return self.n - self.n_zero >= self._fewest
+
+    @property
+    def significant(self) -> bool:
+        return self.enough and self.p_final is not None and self.p_final < self.alpha
+
+    @property
+    def p_final(self) -> float | None:
+        """The p that decides: Holm's, or the one p of a single test."""
+        return self.p_value if self.p_holm is None else self.p_holm
+
+    @property
+    def better(self) -> bool:
+        """Significantly better."""
+        return self.significant and self.rank_biserial > 0
+
+    @property
+    def method_interval(self) -> tuple[float, float] | None:
+        """95 %, over songs and seeds; None with one seed a side."""
+        return self.components.interval if self.components else None
+
+    @property
+    def mark(self) -> str:
+        """For a scoreboard: ✓ better, ▼ worse, "n too small", "no change" or "n.s." (not significant)."""
+        if self.significant:
+            return "✓" if self.better else "▼"
+        return "no change" if self.p_value is None else "n.s." if self.enough else "n too small"
+
+    @property
+    def verdict(self) -> str:
+        if self.p_value is None:
+            return "nothing to test"
+        if self.significant:
+            return "better" if self.better else "worse"
+        shifted = math.isfinite(self.interval[0]) and self.interval[0] * self.interval[1] > 0
+        if shifted:
+            return f"{self._direction} ({self._p}), not significant at {self.alpha:g}"
+        return "no difference shown" if self.enough else "too few songs"
+
+    @property
+    def sentence(self) -> str:
+        """Difference, interval and verdict in one sentence."""
+        what = f"{self.metric} of {self.source}"
+        if not self.n:
+            return f"{self.run} and {self.base} share no song with a defined {what}: nothing to test."
+        if self.p_value is None:
+            return f"{self.run} has the same {what} as {self.base} on all {self.n} songs: nothing to test."
+        numbers = f"{self._interval}, {self._p}"
+        size, moved = abs(self.median_difference), self.n - self.n_zero
+        if not self.enough:
+            return (
+                f"{self.run} against {self.base}: {self.median_difference:+.2f} dB in {what} ({numbers}); "
+                f"{moved} songs are too few for p < {self.alpha:g}, which needs {self._fewest} that differ."
+            )
+        if self.verdict == "no difference shown":
+            return (
+                f"{self.run} against {self.base}: no difference shown in {what}: "
+                f"{self.median_difference:+.2f} dB ({numbers})."
+            )
+        word = self._direction
+        if self.significant:
+            word = f"{word} ({self.verdict})" if self.metric in LOWER_IS_BETTER else self.verdict
+        else:
+            numbers += f": not significant at {self.alpha:g}"
+        return f"{self.run} is {size:.2f} dB {word} than {self.base} in {what} ({numbers})."
+
+    @property
+    def method_sentence(self) -> str:
+        """What the scores say of the methods, seeds counted."""
+        seeds = ", ".join(
+            f"{count or 'none'} of {name}"
+            for count, name in zip(self.seeds, (self.run, self.base), strict=True)
+        )
+        about = f"{self.run} against {self.base} as methods"
+        if self.p_value is None:
+            return f"{about}: nothing to test (seeds: {seeds})."
+        if 1 in self.seeds:
+            return f"{about}: one seed: no claim, since this compares two checkpoints (seeds: {seeds})."
+        if self.components is None:
+            return f"{about}: one artist only: no claim (seeds: {seeds})."
+        low, high = self.components.interval
+        return (
+            f"{about}: {self.method_verdict}: {self.components.estimate:+.2f} dB, 95 % interval {_span((low, high))} dB "
+            f"over songs and seeds (seeds: {seeds})."
+        )
+
+    @property
+    def method_verdict(self) -> str:
+        """better, worse or no difference shown, by `method_interval`; "" without one."""
+        if self.components is None:
+            return ""
+        low, high = self.components.interval
+        if low <= 0 <= high:
+            return "no difference shown"
+        return "better" if (low > 0) != (self.metric in LOWER_IS_BETTER) else "worse"
+
+    @property
+    def details(self) -> dict[str, str]:
+        """How the test was done and what it rests on, for a table."""
+        test = f"Wilcoxon signed-rank, two-sided, {self.method}, zero differences dropped"
+        facts = {
+            "protocol": self.protocol + (f", accompaniment {self.origin}" if self.origin else ""),
+            "test": "none" if self.p_value is None else test,
+            "p": show_p(self.p_value),
+            "p after Holm": show_p(self.p_holm) if self.p_holm is not None else "one test: not corrected",
+            "songs": f"{self.n} compared, {self.n_zero} without change, {self.n_dropped} undefined",
+            "songs better": f"{self.n_better} of {self.n}",
+            "medians over unlike numbers of windows": f"{self.n_uneven} songs",
+            "rank-biserial correlation": f"{self.rank_biserial:+.2f}",
+            "artists resampled": str(self.artists),
+        }
+        if self.components:
+            facts["degrees of freedom of the methods' interval"] = f"{self.components.degrees:.1f}"
+        return facts | {f"left out: {song}": why for song, why in self.dropped.items()}
+
+    def __str__(self) -> str:
+        table = (f"    {name}: {value}" for name, value in self.details.items())
+        return "\n".join((self.sentence, self.method_sentence, *table))
+
+    @property
+    def _fewest(self) -> int:
+        return 2 + math.floor(-math.log2(self.alpha))
+
+    @property
+    def _direction(self) -> str:
+        return "higher" if self.median_difference > 0 else "lower"
+
+    @property
+    def _p(self) -> str:
+        p = f"p {show_p(self.p_value)}" if (self.p_value or 0) < 1e-4 else f"p = {show_p(self.p_value)}"
+        return p if self.p_holm is None else f"{p}; {show_p(self.p_holm)} after Holm"
+
+    @property
+    def _interval(self) -> str:
+        if math.isfinite(self.interval[0]):
+            return f"95 % interval {_span(self.interval)} dB"
+        return f"no 95 % interval: fewer than {FEWEST_ARTISTS} artists"
+
+
+def show_p(p: float | None) -> str:
+    """Two significant digits; "—" for none."""
+    return "—" if p is None or math.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def _span(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:+.2f} to {interval[1]:+.2f}"
