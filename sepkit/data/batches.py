@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from sepkit.data.cache import ACTIVITY_S, Cache
+from sepkit.data.cache import ACTIVITY_S, Cache, mixture_of
 from sepkit.errors import SepkitError, UsageError
 
 SILENCE_DBFS = -60.0  # vocals below this, in every 0.1 s of a clip, count as absent
@@ -175,7 +175,7 @@ def _item(cache: Cache, clip: np.ndarray, name: str) -> dict[str, Any]:
     tensor = torch.from_numpy(clip)
     if cache.settings.kind == "stft":  # the mixture comes first
         return {"mixture": tensor[0], "sources": tensor[1:], "track": name}
-    return {"mixture": tensor.sum(dim=0), "sources": tensor, "track": name}
+    return {"mixture": mixture_of(tensor), "sources": tensor, "track": name}
 
 
 class EpochSampler(Sampler):

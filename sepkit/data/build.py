@@ -1,27 +1,37 @@
-"""Songs -> cache: each track read, checked, resampled and written aside, once.
+"""Songs -> cache: each song read, checked, resampled and written, once.
 
 A folder `cache/<kind>-<fingerprint>` belongs to one set of settings and one set of source files.
-Each track is renamed into place when it is whole, and then listed in `manifest.json` with its size:
-a file that is not listed, or that a copy cut short, is built again when the cache is opened.
+Each song's file is renamed into place when it is whole, and then listed in `manifest.json` with its
+size: a file that is not listed, or that was cut short, is built again when the cache is opened.
 """
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from joblib import delayed
 
-from sepkit.data.cache import ACTIVITY_S, Cache, CacheSettings, mixture_of, stores_mixture, track_file
+from sepkit.data.cache import (
+    ACTIVITY_S,
+    Cache,
+    CacheSettings,
+    cache_gigabytes,
+    mixture_of,
+    stores_mixture,
+    track_file,
+)
 from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
-from sepkit.data.songs import SongFolder, Track, accompaniment, import_musdb, read_song
-from sepkit.dsp import resample
+from sepkit.data.songs import SPLITS, SongFolder, Track, accompaniment, duration_s, import_musdb, read_song
+from sepkit.dsp import STFT, resample
 from sepkit.errors import SepkitError
 from sepkit.parallel import progress, spread
-from sepkit.storage import Root, read_json, remove_leftovers, write_json, writing
+from sepkit.storage import Root, read_json, remove_leftovers, spending, write_json, writing
 
 FORMAT = 2
 # Of a larger source file, as many evenly spaced blocks of 16 KiB stand for the whole.
@@ -33,14 +43,14 @@ def build_cache(
     folder: SongFolder,
     root: Root,
     settings: CacheSettings,
-    splits: Iterable[str] = ("train", "valid", "test"),
+    splits: Iterable[str] = SPLITS,
     n_jobs: int = -1,
 ) -> Cache:
-    """Opens the cache of `folder` for `splits`; what is missing or damaged is built first.
+    """Opens the cache of `folder` for `splits`; builds what is missing or damaged, saying its size first.
 
-    Raises SepkitError, by song and file, where songs can't be used: at once where headers tell, and
-    at the end where only the audio does; the others are then cached, and excluding the song is
-    enough to go on.
+    Raises SepkitError where the cache does not fit on the disk and, by song and file, where songs
+    can't be used: at once for what headers show, and at the end for what only the audio shows; the
+    other songs are then cached, and excluding these is enough to go on.
     """
     tracks = [track for track in folder.tracks if track.split in set(splits)]
     if not tracks:
@@ -50,52 +60,70 @@ def build_cache(
     songs = read_json(manifest, "the manifest of a cache")["songs"] if manifest.exists() else {}
     todo = [track for track in tracks if not _is_whole(path, track.name, songs)]
     if todo:
-        if folder.layout == "stem.mp4":
-            import_musdb()  # one sentence where ffmpeg is absent, not one a song
-        require([problem for track in todo for problem in check_headers(track)], "The cache")
-        path.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path)
-        order = {track.name: number for number, track in enumerate((*folder.tracks, *folder.excluded))}
-        jobs = (delayed(_cache_track)(track, path, settings) for track in todo)
-        results = spread(jobs, n_jobs=n_jobs)
-        problems: list[Problem] = []
-        for track, (song, found) in progress(
-            zip(todo, results, strict=True), doing="cache", total=len(todo), name=lambda pair: pair[0].name
-        ):
-            problems.extend(found)
-            if song:
-                songs[track.name] = song
-                songs = dict(sorted(songs.items(), key=lambda item: order[item[0]]))
-                write_json(
-                    manifest, {"settings": settings.to_dict(), "layout": folder.layout, "songs": songs}
-                )
-        require(problems, "The cache")
+        with spending(root, stage="cache", device="cpu"):
+            songs = _build(folder, path, settings, todo, songs, n_jobs)
     excluded = {track.name: {"split": track.split, "artist": track.artist} for track in folder.excluded}
-    return Cache(
-        path,
-        settings,
-        {track.name: {**songs[track.name], "split": track.split} for track in tracks},
-        excluded,
-    )
+    songs = {track.name: {**songs[track.name], "split": track.split} for track in tracks}
+    return Cache(path, settings, songs, excluded)
 
 
 def _is_whole(path: Path, name: str, songs: dict[str, dict[str, Any]]) -> bool:
     file = track_file(path, name)
     if name not in songs or not file.exists():
         return False
-    if file.stat().st_size == songs[name]["bytes"]:
-        return True
-    print(
-        f"cache: {file.name} has {file.stat().st_size} bytes where {songs[name]['bytes']} were written; it is built again"
-    )
-    return False
+    size, written = file.stat().st_size, songs[name]["bytes"]
+    if size != written:
+        print(f"cache: {file.name} has {size} bytes where {written} were written; it is built again")
+    return size == written
+
+
+def _build(
+    folder: SongFolder,
+    path: Path,
+    settings: CacheSettings,
+    todo: list[Track],
+    songs: dict[str, dict[str, Any]],
+    n_jobs: int,
+) -> dict[str, dict[str, Any]]:
+    """Writes the songs of `todo`; the manifest's songs, these included."""
+    if folder.layout == "stem.mp4":
+        import_musdb()  # one sentence where ffmpeg is absent, not one a song
+    require([problem for track in todo for problem in check_headers(track)], "The cache")
+    path.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
+    _require_space(path, settings, todo)
+    order = {track.name: number for number, track in enumerate((*folder.tracks, *folder.excluded))}
+    results = spread((delayed(_cache_track)(track, path, settings) for track in todo), n_jobs=n_jobs)
+    problems: list[Problem] = []
+    for track, (song, found) in progress(
+        zip(todo, results, strict=True), doing="cache", total=len(todo), name=lambda pair: pair[0].name
+    ):
+        problems.extend(found)
+        if song:
+            songs = dict(sorted({**songs, track.name: song}.items(), key=lambda item: order[item[0]]))
+            content = {"settings": settings.to_dict(), "layout": folder.layout, "songs": songs}
+            write_json(path / "manifest.json", content)
+    require(problems, "The cache")
+    return songs
+
+
+def _require_space(path: Path, settings: CacheSettings, todo: list[Track]) -> None:
+    """Says how large the songs of `todo` will be; SepkitError where the disk has no room for them."""
+    hours = sum(map(duration_s, todo)) / 3600
+    needed, free = cache_gigabytes(hours, settings), shutil.disk_usage(path).free / 1e9
+    print(f"cache: {len(todo)} songs, {hours:.2f} hours: {needed:.2f} GB of {free:.1f} GB free in {path}")
+    if needed > free:
+        raise SepkitError(
+            f"The cache of {len(todo)} songs needs {needed:.2f} GB, but {path} has {free:.2f} GB free; "
+            "free some space, or give a --root on another disk."
+        )
 
 
 def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
     """Twelve hexadecimal digits over the settings and the content of every source file.
 
-    Files above 2 MiB are read in blocks: enough to notice another file.  Where the songs lie and
-    when they were unpacked does not count.
+    Files above 2 MiB are read in blocks: enough to notice another file.  The songs' folder and the
+    files' times do not count.
     """
     digest = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict()]).encode())
     for track in sorted(
@@ -103,7 +131,7 @@ def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
     ):
         for file in track.files:
             if not file.exists():
-                continue  # the header check tells; excluded songs may be incomplete
+                continue  # the header check says so; excluded songs may be incomplete
             size = file.stat().st_size
             digest.update(f"{track.name}/{file.name}:{size}".encode())
             with file.open("rb") as content:
@@ -119,12 +147,12 @@ def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
 def _cache_track(
     track: Track, path: Path, settings: CacheSettings
 ) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """Writes one track; (its manifest entry, its problems). A blocking problem leaves no file."""
+    """Writes one song: (its manifest entry, its problems); with a blocking problem, no entry and no file."""
     try:
         audio, sample_rate = read_song(track)
     except SepkitError as error:
         return None, [
-            Problem(track.name, track.path.name, "unreadable", "audio", str(error), "copy it again", True)
+            Problem(track.name, track.path.name, "unreadable", "audio", str(error), "copy it again")
         ]
     problems = check_audio(track, audio, sample_rate)
     if any(problem.blocking for problem in problems):
@@ -166,10 +194,6 @@ def _write_int16(out: h5py.File, name: str, audio: np.ndarray, sample_rate: int)
 
 def _write_magnitudes(out: h5py.File, sources: np.ndarray, settings: CacheSettings) -> None:
     """|STFT| of the summed sources and of each, a few seconds a chunk; |X| stays below n_fft / 2 · peak."""
-    import torch
-
-    from sepkit.dsp import STFT  # as the networks compute it
-
     stft = STFT(settings.n_fft, settings.hop_length)
     stack = torch.from_numpy(np.concatenate([mixture_of(sources)[None], sources]))
     magnitudes = stft(stack).abs()[..., : settings.n_bins, :].numpy().astype(np.float16)

@@ -1,12 +1,11 @@
-"""Songs on disk: finding them, splitting them, reading them.
+"""Songs on disk: found, split into train, valid and test, read.
 
-Two layouts are read.  `wav`: `{train,test}/<song>/{mixture,vocals,drums,bass,other}.wav`, as in
-MUSDB18-HQ, through soundfile.  `stem.mp4`: `{train,test}/<song>.stem.mp4`, as in MUSDB18 and its
-7-second preview, through musdb, which needs ffmpeg.  Audio is float32, (channel, time), at the
-rate and with the channels that the file has: nothing is resampled or mixed down here.
+Two layouts.  `wav`: `{train,test}/<song>/{mixture,vocals,drums,bass,other}.wav`, as in MUSDB18-HQ,
+read by soundfile.  `stem.mp4`: `{train,test}/<song>.stem.mp4`, as in MUSDB18 and its 7-second
+preview, read by musdb, which needs ffmpeg.  Audio is float32 (channel, time) at the file's rate.
 
-The validation songs are those of train/ that a `validation.txt` beside it names (one a line), or
-else musdb's own list of 14.
+Validation songs are those of train/ that `validation.txt` beside it names, one a line; without that
+file, musdb's 14.
 """
 
 import importlib.util
@@ -21,9 +20,8 @@ import soundfile as sf
 import yaml
 
 from sepkit.errors import SepkitError
+from sepkit.profiles import STEMS
 
-STEMS = ("vocals", "drums", "bass", "other")
-ACCOMPANIMENT = ("drums", "bass", "other")
 MP4 = ".stem.mp4"
 SPLITS = ("train", "valid", "test")
 GET_FFMPEG = "install ffmpeg (apt-get install ffmpeg) or use songs in the WAV layout, which does not need it"
@@ -61,9 +59,9 @@ class Track:
 
 @dataclass(frozen=True)
 class SongFolder:
-    """A folder of songs in one layout; `excluded` holds songs that the exclusion list leaves out.
+    """A folder of songs in one layout; `excluded` are those that exclude.txt names.
 
-    unknown: names on the exclusion list or in validation.txt that no song bears.
+    unknown: names in exclude.txt or validation.txt that are no song's.
     """
 
     path: Path
@@ -83,10 +81,7 @@ class SongFolder:
 
 @cache
 def musdb_validation_names() -> frozenset[str]:
-    """musdb's 14 validation songs, from its own configuration file.
-
-    The file is read without importing musdb, which refuses to load where ffmpeg is absent.
-    """
+    """musdb's 14 validation songs, from its configuration file: importing musdb needs ffmpeg."""
     spec = importlib.util.find_spec("musdb")
     if spec is None or not spec.submodule_search_locations:
         raise SepkitError("musdb is not installed: pip install 'musdb>=0.4.3'")
@@ -108,30 +103,31 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
         raise SepkitError(
             f"Expected a folder that holds train/ and test/, but {root} is a file; unpack it first."
         )
-    wavs, mp4s = _list_songs(root, "wav"), _list_songs(root, "stem.mp4")
-    if wavs and mp4s:
-        raise SepkitError(
-            f"{root} holds both {len(wavs)} WAV folders and {len(mp4s)} .stem.mp4 files; keep one layout in it."
-        )
-    if not wavs and not mp4s:
+    found = _list_songs(root)
+    if len(found) > 1:
+        counts = f"{len(found['wav'])} WAV folders and {len(found['stem.mp4'])} .stem.mp4 files"
+        raise SepkitError(f"{root} holds both {counts}; keep one layout in it.")
+    if not found:
         raise SepkitError(_why_none(root))
-    layout = "wav" if wavs else "stem.mp4"
-    own = root / "validation.txt"
-    listed = _lines(own) if own.exists() else frozenset()
-    names, excluded = listed if own.exists() else musdb_validation_names(), frozenset(exclude)
-    tracks: list[Track] = []
-    left_out: list[Track] = []
-    for subset, song, where in wavs or mp4s:
-        split = "valid" if subset == "train" and song in names else subset
-        (left_out if song in excluded else tracks).append(Track(song, split, where, layout))
-    tracks.sort(key=lambda track: (SPLITS.index(track.split), track.name))
+    ((layout, songs),) = found.items()
+    own = (root / "validation.txt").exists()
+    validation = _lines(root / "validation.txt") if own else musdb_validation_names()
+    everything = [
+        Track(name, "valid" if subset == "train" and name in validation else subset, where, layout)
+        for subset, name, where in songs
+    ]
+    everything.sort(key=lambda track: (SPLITS.index(track.split), track.name))
+    excluded = frozenset(exclude)
+    tracks = tuple(track for track in everything if track.name not in excluded)
+    left_out = tuple(track for track in everything if track.name in excluded)
     if not tracks:
         raise SepkitError(
             f"All {len(left_out)} songs under {root} are on the exclusion list; take some off it."
         )
-    trained = {song for subset, song, _ in wavs or mp4s if subset == "train"}
-    unknown = (excluded - {song for _, song, _ in wavs or mp4s}) | (listed - trained)
-    return SongFolder(root, layout, tuple(tracks), tuple(left_out), own.exists(), tuple(sorted(unknown)))
+    unknown = excluded - {track.name for track in everything}
+    if own:
+        unknown |= validation - {track.name for track in everything if track.split == "valid"}
+    return SongFolder(root, layout, tracks, left_out, own, tuple(sorted(unknown)))
 
 
 def _lines(file: Path) -> frozenset[str]:
@@ -139,46 +135,42 @@ def _lines(file: Path) -> frozenset[str]:
     return frozenset(line for line in lines if line)
 
 
-def _list_songs(root: Path, layout: str) -> list[tuple[str, str, Path]]:
-    """(subset, song name, path) of every song of `layout`; hidden and temporary names are skipped.
+def _list_songs(root: Path) -> dict[str, list[tuple[str, str, Path]]]:
+    """{layout: (train or test, name, path) of each song}, for the layouts found; hidden names are skipped.
 
-    Beside folders with WAV files, one without any is a song too: the check tells what it lacks.
+    Folders are songs where any of them holds a WAV file; what one of them lacks, the check says.
     """
-    songs, with_audio = [], False
+    wavs, mp4s = [], []
     for subset in ("train", "test"):
-        if not (root / subset).is_dir():
-            continue
-        for entry in sorted((root / subset).iterdir()):
-            if entry.name.startswith("."):
-                continue
-            if layout == "stem.mp4" and entry.name.endswith(MP4):
-                songs.append((subset, entry.name.removesuffix(MP4), entry))
-            if layout == "wav" and entry.is_dir():
-                songs.append((subset, entry.name, entry))
-                with_audio |= any(entry.glob("*.[wW][aA][vV]"))
-    return songs if layout == "stem.mp4" or with_audio else []
+        for entry in sorted((root / subset).glob("[!.]*")):
+            if entry.name.endswith(MP4):
+                mp4s.append((subset, entry.name.removesuffix(MP4), entry))
+            elif entry.is_dir():
+                wavs.append((subset, entry.name, entry))
+    if not any(any(song.glob("*.[wW][aA][vV]")) for _, _, song in wavs):
+        wavs = []
+    return {layout: songs for layout, songs in (("wav", wavs), ("stem.mp4", mp4s)) if songs}
 
 
 def _why_none(root: Path) -> str:
     """The sentence for a folder without songs: what was found, and the likely fix."""
-    entries = sorted(entry.name for entry in root.iterdir())
-    found = ", ".join(entries[:4]) + (" …" if len(entries) > 4 else "") if entries else "nothing"
+    children = sorted(root.iterdir())
+    names = [child.name for child in children]
+    found = ", ".join(names[:4]) + (" …" if len(names) > 4 else "") if names else "nothing"
+    nested = [child for child in children if (child / "train").is_dir() or (child / "test").is_dir()]
     fix = "give the folder that holds train/ and test/"
-    nested = [child for child in root.iterdir() if (child / "train").is_dir() or (child / "test").is_dir()]
-    if "train" in entries or "test" in entries:
+    if "train" in names or "test" in names:
         fix = (
             "a song is a folder with mixture, vocals, drums, bass and other .wav, or one .stem.mp4: "
             "copy the songs into train/ and test/"
         )
-    elif "mixture.wav" in entries:
+    elif "mixture.wav" in names:
         fix = f"this looks like one song: give the folder two levels up, {root.resolve().parent.parent}"
     elif nested:
         fix = f"the songs seem to lie one level deeper: give {nested[0]}"
-    elif any(name.endswith(MP4) for name in entries) or any(
-        (root / name / "mixture.wav").exists() for name in entries
-    ):
+    elif any(child.name.endswith(MP4) or (child / "mixture.wav").exists() for child in children):
         fix = f"this looks like a train or test folder itself: give its parent {root.resolve().parent}"
-    elif any(name.endswith(".zip") for name in entries):
+    elif any(name.endswith(".zip") for name in names):
         fix = "unpack the archive first"
     return f"No songs under {root} (0 found): expected train/ and test/ with songs, found {found}; {fix}."
 
@@ -187,7 +179,7 @@ def read_song(track: Track, start: int = 0, stop: int | None = None) -> tuple[di
     """Mixture and the four stems of `track`, each float32 (channel, time), and the sample rate in Hz.
 
     `start` and `stop` count samples.  Raises SepkitError, by song and file, where a stem is missing
-    or unreadable; it never leaves a stem out.
+    or unreadable.
     """
     if track.layout == "stem.mp4":
         return _read_mp4(track, start, stop)
@@ -227,13 +219,18 @@ def import_musdb():
     return musdb
 
 
+def _open_mp4(track: Track):
+    """musdb's view of the file, of which only the header is read yet."""
+    where = {"path": str(track.path), "name": track.name, "subset": track.split}
+    return import_musdb().MultiTrack(**where, stem_id=0, is_wav=False)
+
+
 def _read_mp4(track: Track, start: int, stop: int | None) -> tuple[dict[str, np.ndarray], int]:
-    musdb = import_musdb()
     try:
-        song = musdb.MultiTrack(
-            path=str(track.path), name=track.name, subset=track.split, stem_id=0, is_wav=False
-        )
+        song = _open_mp4(track)
         stems, rate = song.stems, int(song.rate)  # (stem, time, channel)
+    except SepkitError:  # ffmpeg is absent
+        raise
     except Exception as error:  # stempeg and ffmpeg raise whatever they like
         raise SepkitError(
             f"{track.name}: {track.path} is not a readable .stem.mp4 file ({type(error).__name__}); copy it again."
@@ -242,6 +239,16 @@ def _read_mp4(track: Track, start: int, stop: int | None) -> tuple[dict[str, np.
         raise SepkitError(f"{track.name}: expected 5 audio streams in {track.path}, found {stems.shape[0]}.")
     audio = np.ascontiguousarray(np.moveaxis(stems, 1, 2)[..., start:stop], dtype=np.float32)
     return dict(zip(("mixture", "drums", "bass", "other", "vocals"), audio, strict=True)), rate
+
+
+def duration_s(track: Track) -> float:
+    """Length of a song by its header, seconds; 0 where a .stem.mp4 file has none."""
+    if track.layout == "wav":
+        return sf.info(track.files[0]).duration
+    try:
+        return float(_open_mp4(track).duration)
+    except Exception:  # stempeg and ffmpeg again; reading the song names the fault
+        return 0.0
 
 
 def accompaniment(audio: dict[str, np.ndarray]) -> np.ndarray:

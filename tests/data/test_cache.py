@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -25,6 +26,7 @@ FULL = CacheSettings()
 HALF = CacheSettings(sample_rate=22050)
 FOUR = CacheSettings(sources=("vocals", "drums", "bass", "other"))
 STEP = 1 / 32768
+PRINTS = ["70a6a4ef1254", "41cba1c197ca", "d1cc4b62838d", "39449068752b", "c9cbf78e197f"]
 
 
 @pytest.fixture
@@ -166,6 +168,43 @@ def test_the_size_is_known_before_it_is_built(songs, empty_root):
     found = sum(file.stat().st_size for file in cache.path.glob("*.h5")) / 1e9
     assert found == pytest.approx(predicted, rel=0.05)
     assert cache_gigabytes(1, FOUR) == 2 * cache_gigabytes(1, FULL)
+
+
+def test_the_size_is_said_before_the_first_song_is_built(songs, empty_root, capsys):
+    """And a cache that was built already says nothing."""
+    build(songs, empty_root)
+    first, *rest = capsys.readouterr().out.splitlines()
+    needed = cache_gigabytes(4 * 3 / 3600, FULL)
+    assert first.startswith(f"cache: 4 songs, 0.00 hours: {needed:.2f} GB of ")
+    assert str(empty_root.path) in first
+    assert [line.split()[1] for line in rest] == ["1/4", "2/4", "3/4", "4/4"]
+    build(songs, empty_root)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("settings", [FULL, FOUR, CacheSettings(kind="stft")], ids=["two", "four", "stft"])
+def test_a_cache_that_does_not_fit_is_refused_before_any_work(songs, empty_root, monkeypatch, settings):
+    needed = round(cache_gigabytes(4 * 3 / 3600, settings) * 1e9)
+    monkeypatch.setattr(building, "_cache_track", None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 10))
+    with pytest.raises(
+        SepkitError, match=r"4 songs needs 0.0\d GB, but .* free some space, or give a --root"
+    ):
+        build(songs, empty_root, settings)
+    assert not list((empty_root.path / "cache").glob("*/*.h5"))
+
+
+def test_the_minutes_of_a_build_are_booked(cache, root, mini_songs):
+    assert root.budget().empty  # a cache that is there costs nothing
+    track_file(cache.path, "A0 - Train").unlink()
+    build(mini_songs, root, HALF)
+    assert set(root.budget()["stage"]) == {"cache"}
+
+
+def test_fingerprints_made_before_still_name_the_same_caches(make_mini, tmp_path):
+    folder = find_songs(make_mini(tmp_path, 1, 0, 0, seconds=0.1))
+    kinds = (FULL, HALF, FOUR, CacheSettings(kind="stft"), CacheSettings(kind="stft", bandwidth_hz=8000.0))
+    assert [fingerprint(folder, settings) for settings in kinds] == PRINTS
 
 
 def test_the_fingerprint_ignores_place_and_time(songs, mini_songs):
