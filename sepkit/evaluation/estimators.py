@@ -4,13 +4,12 @@ Conventions: (mixture, targets) -> {source: (channel, time)}, float32 at 44.1 kH
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 
 from sepkit.dsp import STFT
-from sepkit.models.separation import separate
+from sepkit.models import Network, separate
 from sepkit.storage import Run
 from sepkit.storage.checkpoints import load_model
 
@@ -32,7 +31,7 @@ def make_estimator(run: Run, device: str = "cpu") -> Estimator:
 class ModelEstimate:
     """The estimates of a network; a class and not a closure, so that it travels to workers."""
 
-    def __init__(self, model: torch.nn.Module, device: str) -> None:
+    def __init__(self, model: Network, device: str) -> None:
         self.model, self.device = model, device
 
     def __call__(self, mixture: np.ndarray, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -43,8 +42,8 @@ def accompaniment_of(estimator: Estimator) -> str:
     """How the accompaniment comes about: modelled; residual, mixture minus vocals; or the mixture itself."""
     if estimator is mixture_estimate:
         return "mixture"
-    sources: Any = estimator.model.sources if isinstance(estimator, ModelEstimate) else ("vocals",)
-    return "residual" if tuple(sources) == ("vocals",) else "modelled"
+    sources = estimator.model.sources if isinstance(estimator, ModelEstimate) else ("vocals",)
+    return "residual" if sources == ("vocals",) else "modelled"
 
 
 def mixture_estimate(mixture: np.ndarray, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,31 +1,85 @@
-"""One architecture a file, and one call that they all answer.
+"""The networks, one file each, and what they all answer.
 
-A model is an nn.Module with `sources`, `sample_rate` and `channels`; called with a waveform
-(batch, channel, time) it gives (batch, source, channel, time).  `build("name", **settings)` makes
-the `Model` of the file that bears its name; `separate` takes a whole song, in the chunks that suit the
-model: one with `normalizes_over_time` gets `chunk_s`, the length of its training clips, when it is loaded.
+`build("name", **settings)` makes the `Model` of the file of that name; `separate` takes a whole song.
+A new network is one new file with a class `Model`, an nn.Module and a `Network`.
 """
 
 import importlib
 import inspect
-from typing import Any
+import pkgutil
+from collections.abc import Iterator
+from typing import Any, Protocol
 
+from torch import Tensor, nn
+
+from sepkit.dsp import STFT
 from sepkit.errors import UsageError
 from sepkit.models.separation import separate
 
-NAMES = (
-    "openunmix-small", "openunmix-complex", "openunmix-multitask", "umxhq", "demucs-tiny", "band-split", "tfc-tdf",
-)  # fmt: skip
+__all__ = ["Network", "build", "names", "separate"]
 
-__all__ = ["NAMES", "build", "separate"]
-
-
-# trained on MUSDB18's test songs besides
+# trained on MUSDB18's test songs, too
 CONTAMINATED = ("mdx_extra", "mdx_extra_q", "HDEMUCS_HIGH_MUSDB_PLUS")
 
 
+class Network(Protocol):
+    """Called with a waveform (batch, channel, time), it gives the sources' (batch, source, channel, time).
+
+    stft: of a network on spectra; None of one on waveforms.
+    normalizes_over_time: whether an output depends on all of the input; it then separates best in pieces as
+        long as its training clips, `chunk_s`, which is set when a checkpoint is loaded.
+    """
+
+    sources: tuple[str, ...]
+    sample_rate: int
+    stft: STFT | None
+    training: bool
+    channels: int = 2
+    normalizes_over_time: bool = False
+    chunk_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        return type(self).__module__.rpartition(".")[2].replace("_", "-")
+
+    def __call__(self, mixture: Tensor) -> Tensor: ...
+
+    def mask(self, magnitude: Tensor) -> Tensor:
+        """(batch, channel, freq, frame) -> a real mask a source, (batch, source, channel, freq, frame)."""
+        raise UsageError(
+            f"{self.name} has no mask of magnitudes; train it with a loss on waveforms or spectra."
+        )
+
+    def spectra(self, spectrum: Tensor) -> Tensor:
+        """Complex (batch, channel, freq, frame) -> the sources', (batch, source, channel, freq, frame)."""
+        raise UsageError(f"{self.name} works on waveforms; train it with waveform_l1.")
+
+    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
+        """Takes the training songs' mean and standard deviation of |X| a bin, both (freq,), if it uses them."""
+
+    def load_pretrained(self) -> None:
+        """Loads its published weights."""
+        raise UsageError(f"{self.name} has no published weights; give start_from the name of an experiment.")
+
+    # of nn.Module
+    def train(self, mode: bool = True) -> Any: ...
+    def eval(self) -> Any: ...
+    def to(self, device: Any) -> Any: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+def names() -> list[str]:
+    """All networks: the files of this folder that have a class Model."""
+    files = [file.name for file in pkgutil.iter_modules(__path__)]
+    return [
+        name.replace("_", "-")
+        for name in files
+        if "Model" in vars(importlib.import_module(f"sepkit.models.{name}"))
+    ]
+
+
 def refuse_contaminated(name: str) -> None:
-    """UsageError where `name` is a published model whose scores on the test songs mean nothing."""
+    """UsageError for a published model whose scores on the test songs mean nothing."""
     if name in CONTAMINATED:
         raise UsageError(
             f"{name} was trained on MUSDB18's test songs, on which it would be scored; take umxhq as the reference."
@@ -40,8 +94,8 @@ def build(name: str, **settings: Any) -> Any:
     3086088
     """
     refuse_contaminated(name)
-    if name not in NAMES:
-        raise UsageError(f"There is no model {name!r}; expected one of {', '.join(NAMES)}.")
+    if name not in names():
+        raise UsageError(f"There is no model {name!r}; expected one of {', '.join(names())}.")
     model = importlib.import_module(f"sepkit.models.{name.replace('-', '_')}").Model
     accepted = inspect.signature(model).parameters
     unknown = sorted(settings.keys() - accepted.keys())

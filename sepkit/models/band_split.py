@@ -1,12 +1,12 @@
 """Band-split: a recurrent network over time and over frequency bands, with a complex mask.
 
 After the band-split RNN of Luo & Yu (IEEE/ACM TASLP 2023, arXiv 2209.15174): the spectrum is cut
-into bands, narrow ones where voices have their harmonics; each is normalised and brought to the
-same number of features.  Blocks then go over the frames of each band and over the bands of each
-frame in turn, each with normalisation, BiLSTM, linear layer and a residual connection.  An MLP a
-band gives the mask, real and imaginary part, not bounded.  Different from the paper: both channels
-go through together, the blocks are few and narrow enough for a CPU (3,597,896 parameters), and all
-bands share one call of each BiLSTM, whose batch is clips times bands, or clips times frames.
+into bands, narrow ones where voices have their harmonics; each is normalised and mapped to the same
+number of features.  Blocks alternate between the frames of each band and the bands of each frame, each
+with normalisation, BiLSTM, linear layer and a residual connection.  An MLP a band gives the mask, real
+and imaginary part, not bounded.  Different from the paper: both channels are processed together, the
+blocks are few and narrow enough for a CPU (3,597,896 parameters), and all bands share one call of each
+BiLSTM, whose batch is clips times bands, or clips times frames.
 """
 
 from itertools import pairwise
@@ -18,13 +18,13 @@ from sepkit.models.mask import MaskModel
 
 # (up to this frequency in Hz, bands of this width in Hz); the last band takes the rest
 BANDS = ((1000, 100), (4000, 300), (8000, 1000), (16000, 2000))
-PARTS = 3  # of a bin that goes in: Re X, Im X, and |X|, which a linear layer can't compute
+PARTS = 3  # inputs a bin: Re X, Im X, and |X|, which a linear layer can't compute
 
 
 def band_edges(n_bins: int, bin_hz: float) -> list[int]:
     """First bins of the bands and, last, `n_bins`: strictly increasing from 0.
 
-    Bands narrower than a bin, and bands above the highest bin, fall away.
+    Bands narrower than a bin, and bands above the highest bin, are left out.
 
     >>> edges = band_edges(2049, 44100 / 4096)
     >>> len(edges) - 1, edges[:3], edges[-2:]
@@ -90,16 +90,14 @@ class Model(MaskModel):
         )
 
     def complex_mask(self, spectrum: Tensor) -> Tensor:
-        """Complex (batch, channel, freq, frame) -> complex (batch, source, channel, freq, frame)."""
         batch, channels, _, frames = spectrum.shape
         parts = [spectrum.real, spectrum.imag, spectrum.abs()]
-        x = (
-            torch.stack(parts, dim=-1).permute(3, 0, 2, 1, 4).flatten(3)
-        )  # (frame, batch, freq, channel · part)
+        x = torch.stack(parts, dim=-1).permute(3, 0, 2, 1, 4)
+        x = x.flatten(3)  # (frame, batch, freq, channel · part)
         features = []
         for layer, (start, stop) in zip(self.split, pairwise(self.edges), strict=True):
             band = x[:, :, start:stop].flatten(2)
-            # the norm is over a clip's frames: louder and softer ones stay so
+            # one scale for all frames of a clip: loud and soft ones stay so
             scale = band.square().mean(dim=(0, 2), keepdim=True).add(1e-10).rsqrt()
             features.append(layer(band * scale))
         x = torch.stack(features, dim=2)  # (frame, batch, band, features)
@@ -115,6 +113,3 @@ class Model(MaskModel):
         ]
         mask = torch.cat(masks, dim=4).float().permute(1, 2, 3, 4, 0, 5)
         return torch.view_as_complex(mask.contiguous())
-
-    def spectra(self, spectrum: Tensor) -> Tensor:
-        return self.complex_mask(spectrum) * spectrum.unsqueeze(1)

@@ -6,12 +6,11 @@ parameters for two sources.  demucs leaves the BiLSTM out unless it is asked for
 (1,570,980 parameters) the network hears 12 ms at once (`context`).
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from sepkit.errors import SepkitError, UsageError
+from sepkit.models import Network
 
 
 def import_demucs():
@@ -20,25 +19,22 @@ def import_demucs():
         from demucs.demucs import Demucs
     except (ImportError, OSError) as error:
         raise SepkitError(
-            f"demucs can't be imported ({error}); it is what demucs-tiny is made of: pip install 'demucs>=4.0.1' "
+            f"demucs can't be imported ({error}), of which demucs-tiny is made: pip install 'demucs>=4.0.1' "
             "and a torchaudio that fits torch."
         ) from error
     return Demucs
 
 
-class Model(nn.Module):
+class Model(nn.Module, Network):
     """A waveform (batch, channel, time) of any length -> (batch, source, channel, time).
 
-    The network itself brings its input to mean 0 and deviation 1 and its output back, pads the
-    input to a length that its strides divide, and cuts the output to the input's length.
+    demucs' network scales its input to mean 0 and deviation 1 and its output back, pads the input to a
+    length that its strides divide, and cuts the output to the input's length.
 
-    channels: feature channels of the first layer (the sound's are always two); each deeper layer
-    has twice as many.
+    channels: feature channels of the first layer (the sound's are always two); each deeper layer doubles them.
     lstm_layers: of the BiLSTM; 0 leaves it out (an ablation).
     resample: whether the network works at twice the sample rate, as demucs does.
     """
-
-    channels: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -55,7 +51,7 @@ class Model(nn.Module):
                 "Expected channels a multiple of 4, depth of at least 1 and lstm_layers of at least 0, "
                 f"got {channels}, {depth} and {lstm_layers}."
             )
-        self.sources, self.sample_rate = tuple(sources), sample_rate
+        self.sources, self.sample_rate, self.stft = tuple(sources), sample_rate, None
         self.core = import_demucs()(
             list(self.sources),
             audio_channels=self.channels,

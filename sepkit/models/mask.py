@@ -1,45 +1,46 @@
 """What all masking networks share: STFT, mask, inverse STFT with the mixture's phase."""
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sepkit.dsp import STFT
-from sepkit.errors import UsageError
+from sepkit.models import Network
 
 
-class MaskModel(nn.Module):
+def masked(mask: Tensor, spectrum: Tensor) -> Tensor:
+    """Mask × spectrum, the only place where a mask is applied.
+
+    mask: (batch, source, channel, freq, frame), real or complex; spectrum: the mixture's (batch, channel,
+    freq, frame), complex or magnitudes.  Gives the sources', of the mask's shape.
+    """
+    return (mask if mask.is_complex() else mask.float()) * spectrum.unsqueeze(1)
+
+
+class MaskModel(nn.Module, Network):
     """A network that estimates one mask a source.
 
-    Subclasses give `mask(magnitude)`, of magnitudes: (batch, channel, freq, frame) -> (batch,
-    source, channel, freq, frame); or, where the mask is complex, `spectra(spectrum)`, the sources'
-    complex spectra in these shapes.  `forward` takes a waveform (batch, channel, time) and gives
-    the sources' waveforms (batch, source, channel, time).
+    Subclasses give `mask` where it is real, `complex_mask` where it is complex, or `spectra` where the
+    network makes the sources' spectra without a mask.
     """
 
-    channels: ClassVar[int] = 2
+    stft: STFT
 
     def __init__(self, sources: tuple[str, ...], sample_rate: int, n_fft: int, hop_length: int) -> None:
         super().__init__()
         self.sources, self.sample_rate = tuple(sources), sample_rate
         self.stft = STFT(n_fft, hop_length)
 
-    def mask(self, magnitude: Tensor) -> Tensor:
-        raise UsageError(
-            f"{type(self).__module__} has no mask of magnitudes; train it with a loss on waveforms or spectra."
-        )
+    def complex_mask(self, spectrum: Tensor) -> Tensor:
+        """Complex (batch, channel, freq, frame) -> (batch, source, channel, freq, frame)."""
+        return self.mask(spectrum.abs())
 
     def spectra(self, spectrum: Tensor) -> Tensor:
-        mask = self.mask(spectrum.abs()).to(spectrum.real.dtype)
-        return mask * spectrum.unsqueeze(1)
+        return masked(self.complex_mask(spectrum), spectrum)
 
     def forward(self, mixture: Tensor) -> Tensor:
         return self.stft.inverse(self.spectra(self.stft(mixture)), mixture.shape[-1])
-
-    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
-        """Takes the training songs' mean and standard deviation of |X| a bin, both (freq,)."""
 
 
 @torch.no_grad()

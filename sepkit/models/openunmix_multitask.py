@@ -1,44 +1,29 @@
 """Open-Unmix-small with one trunk and one head a source.
 
-The trunk is that of `openunmix_small`: everything up to the second batch normalisation.  A head
-is what openunmix puts behind it: linear layer, batch normalisation, scale and mean a bin.  The
-masks are independent of each other: they need not add up to one.  With two sources it has
-3,483,150 parameters, 397,062 a head.
+The masks are independent of each other: they need not add up to one.  With two sources it has 3,483,150
+parameters, 397,062 a head.
 
-With `wiener` the estimates go through one step of expectation maximisation of openunmix's Wiener
-filter: a source is what of the mixture its power and its place between the channels explain.
+With `wiener` the estimates go through one step of expectation maximisation of openunmix's Wiener filter:
+a source is the part of the mixture that its power and its place between the channels explain.
 """
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from sepkit.errors import UsageError
-from sepkit.models import openunmix_small
+from sepkit.models.trunk_and_heads import Trunk, TrunkAndHeads, gru
 
 WIENER_S = 7.0  # openunmix's windows: 300 frames of 1024 samples
 
 
-class Head(nn.Module):
-    """Features (frame · batch, hidden) -> (batch, channel, freq, frame), before the bound."""
-
-    def __init__(self, hidden_size: int, channels: int, n_bins: int) -> None:
-        super().__init__()
-        self.fc3 = nn.Linear(hidden_size, channels * n_bins, bias=False)
-        self.bn3 = nn.BatchNorm1d(channels * n_bins)
-        self.output_scale = nn.Parameter(torch.ones(n_bins))
-        self.output_mean = nn.Parameter(torch.ones(n_bins))
-
-    def forward(self, features: Tensor, shape: torch.Size) -> Tensor:
-        batch, channels, bins, frames = shape
-        x = self.bn3(self.fc3(features)).reshape(frames, batch, channels, bins)
-        return (x * self.output_scale + self.output_mean).permute(1, 2, 3, 0)
-
-
-class Model(openunmix_small.Model):
+class Model(TrunkAndHeads):
     """One mask a source from shared features; the settings are those of openunmix-small.
 
-    wiener: whether estimates are filtered, which changes nothing of the training.
+    wiener: filter the estimates when the network separates; training does not.
     """
+
+    several: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -52,19 +37,13 @@ class Model(openunmix_small.Model):
         mask_bound: str = "sigmoid",
         wiener: bool = False,
     ) -> None:
-        super().__init__(
-            ("vocals",), sample_rate, n_fft, hop_length, hidden_size, layers, dropout, mask_bound
+        super().__init__(sources, sample_rate, n_fft, hop_length, mask_bound)
+        self.wiener = wiener
+        self.core = Trunk(self.layers(hidden_size, layers), gru(hidden_size, layers, dropout))
+        outputs = self.channels * self.stft.n_bins
+        self.heads = nn.ModuleList(
+            self.head(nn.Linear(hidden_size, outputs, bias=False)) for _ in self.sources
         )
-        self.sources, self.wiener = tuple(sources), wiener
-        if not self.sources or len(set(self.sources)) < len(self.sources):
-            raise UsageError(f"Expected one or more different sources, got {self.sources}.")
-        for layer in ("fc3", "bn3", "output_scale", "output_mean"):  # these move into the heads
-            delattr(self.core, layer)
-        self.heads = nn.ModuleList(Head(hidden_size, self.channels, self.stft.n_bins) for _ in self.sources)
-
-    def mask(self, magnitude: Tensor) -> Tensor:
-        features = self.trunk(magnitude)
-        return torch.stack([self.bound(head(features, magnitude.shape)) for head in self.heads], dim=1)
 
     def spectra(self, spectrum: Tensor) -> Tensor:
         estimates = super().spectra(spectrum)

@@ -1,13 +1,13 @@
-"""A model and a whole song -> the sources of the song.
+"""A network and a whole song -> the sources of the song.
 
-The song goes through in chunks that overlap and are crossfaded, so memory follows the chunk, not
-the song.  Chunks begin at fixed places, one at a time on a CPU, so the same input gives the same
-bytes; all are equally long, the last one overlaps more.  A network that normalises over time has a
-`chunk_s`: it gets chunks as long as its training clips.  A source that the model does not estimate is
-the mixture minus what it does: of the vocals alone, the accompaniment is the `residual`.
+The song is cut into chunks that overlap and are crossfaded, so memory depends on the chunk, not on the
+song.  Chunks start at fixed places, one at a time, so the same input gives the same bytes; all are equally
+long, the last one overlaps more.  Where the network estimates the vocals alone, the accompaniment is the
+`residual`: mixture minus vocals.
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,13 +16,16 @@ from torch import Tensor
 from sepkit.dsp import resample
 from sepkit.errors import SepkitError
 
+if TYPE_CHECKING:
+    from sepkit.models import Network
+
 CHUNK_S = 24.0
-OVERLAP_S = 2.0  # or a quarter of a chunk, where chunks are shorter
+OVERLAP_S = 2.0  # a quarter of a chunk, where that is shorter
 SHORTEST_CHUNK_S = 0.1
 
 
 def separate(
-    model,
+    model: "Network",
     mixture,
     sample_rate: int = 44100,
     *,
@@ -30,13 +33,12 @@ def separate(
     overlap_s: float | None = None,
     device=None,
 ) -> dict[str, np.ndarray]:
-    """{source: float32 (channel, time)} of a mixture (channel, time), exactly as long as it.
+    """{source: float32 (channel, time)} of a mixture (channel, time), of exactly its length.
 
-    chunk_s: None is the model's own, or 24 s; overlap_s: None is 2 s, or a quarter of a shorter chunk.
+    chunk_s: None is the network's own, or 24 s; overlap_s: None is 2 s, or a quarter of a shorter chunk.
 
-    A mono mixture is taken as two equal channels.  A mixture at another rate than the model's is
-    resampled there and back.  Raises SepkitError for other shapes and for samples that are not
-    finite.
+    A mono mixture counts as two equal channels.  A mixture at another rate than the network's is resampled
+    there and back.  Raises SepkitError for other shapes and for samples that are not finite.
     """
     mixture = np.asarray(mixture, dtype=np.float32)
     if mixture.ndim != 2 or mixture.shape[0] not in (1, model.channels) or mixture.shape[1] == 0:
@@ -48,7 +50,7 @@ def separate(
             f"The mixture holds {np.count_nonzero(~np.isfinite(mixture))} samples that are not finite."
         )
     if chunk_s is None:
-        chunk_s = getattr(model, "chunk_s", CHUNK_S)
+        chunk_s = model.chunk_s or CHUNK_S
     if chunk_s < SHORTEST_CHUNK_S:
         raise SepkitError(f"Expected chunks of at least {SHORTEST_CHUNK_S} s, got {chunk_s} s.")
     if overlap_s is None:
@@ -88,7 +90,7 @@ def complete(estimates: Mapping[str, np.ndarray], mixture: np.ndarray) -> dict[s
     return estimates
 
 
-def _overlap_add(model, mixture: Tensor, chunk: int, overlap: int) -> np.ndarray:
+def _overlap_add(model: "Network", mixture: Tensor, chunk: int, overlap: int) -> np.ndarray:
     """(channel, time) -> (source, channel, time); chunks are averaged, each less towards its ends."""
     parameter = next(model.parameters(), None)
     device = "cpu" if parameter is None else parameter.device

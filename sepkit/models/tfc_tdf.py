@@ -2,16 +2,14 @@
 
 After Choi et al. (ISMIR 2020, arXiv 1912.02591) and its third version by Kim et al. (arXiv 2306.09382).
 The lowest bins of the spectrum are cut into bands that become channels, so that a convolution sees
-the same few neighbours in every band at once.  A block is two 3×3 convolutions (TFC) with, in
-between, a narrow pair of linear layers over the frequencies of each frame (TDF), which is how the
-network knows harmonics from their neighbours.  Three scales halve time and frequency each.  The
-network gives the sources' spectra themselves, not a mask; above its bins there is nothing.
+the same few neighbours in every band at once.  A block is two 3×3 convolutions (TFC) with a narrow pair
+of linear layers over the frequencies of each frame between them (TDF), which tell harmonics from their
+neighbours.  Three scales each halve time and frequency.  The network gives the sources' spectra, not a
+mask; above its bins they are zero.
 
 Different from the papers: one block a scale and few channels, for a CPU (605,504 parameters for one
-source), and the input is brought to deviation 1, so that levels do not matter.
+source), and the input is scaled to deviation 1, so that levels do not matter.
 """
-
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -53,15 +51,15 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Mo
 class Model(MaskModel):
     """The sources' spectra of a mixture's.
 
-    Its normalisation averages over the frames of what it is given, so it separates best in pieces as long as
-    the clips that it was trained on: `chunk_s` (LOG.md).
+    Its normalisation averages over all frames of its input, so it separates best in pieces as long as its
+    training clips: `chunk_s` (LOG.md).
 
-    bins: the lowest ones, which the network sees and fills; bands: of equal width, into which they are cut.
-    features: channels of the first scale; each further one has `growth` more.
-    bottleneck: how many times narrower the layers over frequencies are in their middle.
+    bins: how many of the lowest ones it sees and fills; bands: of equal width, into which they are cut.
+    features: channels of the first scale; each further scale has `growth` more.
+    bottleneck: the factor by which the layers over frequencies are narrower in their middle.
     """
 
-    normalizes_over_time: ClassVar[bool] = True
+    normalizes_over_time = True
 
     def __init__(
         self,
@@ -104,7 +102,6 @@ class Model(MaskModel):
         )
 
     def spectra(self, spectrum: Tensor) -> Tensor:
-        """Complex (batch, channel, freq, frame) -> complex (batch, source, channel, freq, frame)."""
         batch, channels, bins, frames = spectrum.shape
         parts = torch.view_as_real(spectrum[:, :, : self.bins]).permute(0, 1, 4, 3, 2)
         parts = F.pad(parts.flatten(1, 2), (0, 0, 0, -frames % self.stride))  # whole strides of frames
@@ -128,10 +125,10 @@ class Model(MaskModel):
         return x * first
 
     def _cut(self, parts: Tensor) -> Tensor:
-        """(batch, part, frame, freq) -> (batch, part · band, frame, freq / bands), channels last: a CPU's way."""
+        """(batch, part, frame, freq) -> (batch, part · band, frame, freq / bands), channels last: faster on a CPU."""
         x = parts.unflatten(3, (self.bands, -1)).permute(0, 1, 3, 2, 4).flatten(1, 2)
         return x.contiguous(memory_format=torch.channels_last)
 
     def _join(self, x: Tensor) -> Tensor:
-        """The way back from `_cut`."""
+        """The inverse of `_cut`."""
         return x.unflatten(1, (-1, self.bands)).permute(0, 1, 3, 2, 4).flatten(3)

@@ -1,20 +1,18 @@
-"""umxhq: Open-Unmix as published, with its BiLSTM, its ReLU mask and, if asked for, its weights.
+"""umxhq: Open-Unmix as published, with its BiLSTM, its ReLU mask and, on request, its weights.
 
-`openunmix.model.OpenUnmix` (Stöter et al., JOSS 2019) at STFT 4096/1024, 512 hidden units, input
-up to 16 kHz.  The STFT is openunmix's: Hann, centred, reflected, not normalised.  The weights
-(Zenodo record 3370489, trained on MUSDB18-HQ's training songs) are read once, when training starts
-from them: a run's own checkpoint holds all that it needs later.
+STFT 4096/1024, 512 hidden units, input up to 16 kHz.  The STFT is openunmix's: Hann, centred, reflected,
+not normalised.  The weights (Zenodo record 3370489, trained on MUSDB18-HQ's training songs) are read once,
+when training starts from them; a run's checkpoint holds all that it needs later.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sepkit.errors import SepkitError, UsageError
-from sepkit.models import openunmix_small
-from sepkit.models.weights import load_weights
+from sepkit.models.trunk_and_heads import Trunk, TrunkAndHeads
+from sepkit.models.weights import load_weights, renamed
 
 # of openunmix.umxhq_spec, which keeps its addresses to itself; the file's name ends in its SHA-256
 URL = "https://zenodo.org/records/3370489/files/{}.pth"
@@ -27,14 +25,14 @@ FILES = {
 TRAINABLE = ("last_layer", "all")
 
 
-class Model(openunmix_small.Model):
+class Model(TrunkAndHeads):
     """One source's mask, not bounded from above.
 
-    bandwidth_hz: what lies above is not looked at, though it is masked.
+    bandwidth_hz: the network does not see what lies above, but masks it.
     trainable: all parameters, or last_layer: those of the last BiLSTM layer, both directions.
-    frozen_statistics: whether batch normalisation keeps its means and variances in training, as
-        fine-tuning wants; False where the network is trained from the start.
-    pretrained: whether to fetch the published weights at once; `load_pretrained` does it later.
+    frozen_statistics: whether batch normalisation keeps its means and variances in training: True for
+        fine-tuning, False for training from random weights.
+    pretrained: load the published weights.
     """
 
     def __init__(
@@ -52,56 +50,36 @@ class Model(openunmix_small.Model):
     ) -> None:
         if trainable not in TRAINABLE:
             raise UsageError(f"Expected trainable to be one of {', '.join(TRAINABLE)}, got {trainable!r}.")
-        super().__init__(sources, sample_rate, n_fft, hop_length, hidden_size, layers, mask_bound="relu")
+        super().__init__(sources, sample_rate, n_fft, hop_length, mask_bound="relu")
         bins = int(bandwidth_hz * n_fft / sample_rate) + 1  # as openunmix.utils.bandwidth_to_max_bin counts
-        self.core = openunmix_small.import_openunmix().OpenUnmix(
-            nb_bins=self.stft.n_bins,
-            nb_channels=self.channels,
-            hidden_size=hidden_size,
-            nb_layers=layers,
-            max_bin=min(bins, self.stft.n_bins),
-        )
+        openunmix = self.layers(hidden_size, layers, min(bins, self.stft.n_bins))
+        self.core, self.heads = Trunk(openunmix), nn.ModuleList([self.head(openunmix.fc3)])
         self.frozen_statistics = frozen_statistics
         if trainable == "last_layer":
-            for name, parameter in self.core.named_parameters():
-                parameter.requires_grad_(name.startswith("lstm.") and f"_l{layers - 1}" in name)
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(name.startswith("core.lstm.") and f"_l{layers - 1}" in name)
         if pretrained:
             self.load_pretrained()
 
     def train(self, mode: bool = True) -> "Model":
         super().train(mode)
         if self.frozen_statistics:
-            for layer in (self.core.bn1, self.core.bn2, self.core.bn3):
-                layer.eval()
+            for layer in self.modules():
+                if isinstance(layer, nn.BatchNorm1d):
+                    layer.eval()
         return self
 
-    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
-        super().set_statistics(mean[: self.core.nb_bins], scale[: self.core.nb_bins])
-
-    def trunk(self, magnitude: Tensor) -> Tensor:
-        return super().trunk(magnitude[..., : self.core.nb_bins, :])
-
-    def load_pretrained(self, state: Mapping[str, Tensor] | None = None, where: str = "") -> None:
-        """Starts from the published weights, or from `state`, another run's, read from `where`.
-
-        Raises SepkitError where the weights can't be fetched, or belong to another network.
-        """
-        if state is None:
-            state, where = fetch(self.sources[0])
-        first = state.get("core.lstm.weight_ih_l0")
-        if first is not None and first.shape[0] == 3 * first.shape[1] // 2:  # three gates, not four
-            raise SepkitError(
-                f"Expected the weights of a BiLSTM in {where}, found a GRU's; start from umxhq, or from a run of UMX."
-            )
-        # the published files hold their window and rate besides
+    def load_pretrained(self) -> None:
+        """Loads the published weights; SepkitError where they can't be fetched or this network is smaller."""
+        state, where = fetch(self.sources[0])
+        state = renamed(state)  # without the window and the rate, which the published files hold too
         load_weights(self, {key: state[key] for key in self.state_dict() if key in state}, where)
 
 
 def fetch(source: str) -> tuple[dict[str, Tensor], str]:
     """(weights, file) of the published umxhq for `source`, from torch's folder of downloads or the net.
 
-    The weights bear the names that `Model` gives them; TORCH_HOME says where torch's folder is.
-    Raises SepkitError with the address, the folder, and how to put the file there by hand.
+    TORCH_HOME says where torch's folder is.  Raises SepkitError with the address, the folder, and how to put the file there by hand.
     """
     if source not in FILES:
         raise UsageError(f"umxhq has no weights for {source!r}; expected one of {', '.join(FILES)}.")

@@ -6,20 +6,40 @@ from torch import Tensor, nn
 
 from sepkit.errors import SepkitError
 
+HEAD = ("fc3", "bn3", "output_scale", "output_mean")  # openunmix's layers behind the trunk
 
-def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Puts `state` into `model`; SepkitError that lists what differs, instead of a wall of keys."""
+
+def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of openunmix's networks under today's names: its last layers moved from `core` to `heads.0`.
+
+    >>> list(renamed({"model.core.fc1.weight": None, "model.core.fc3.weight": None}))
+    ['model.core.fc1.weight', 'model.heads.0.fc3.weight']
+    """
+    return {_renamed(key): value for key, value in state.items()}
+
+
+def _renamed(key: str) -> str:
+    before, core, layer = key.rpartition("core.")
+    return f"{before}heads.0.{layer}" if core and layer.split(".")[0] in HEAD else key
+
+
+def differences(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """How the names and shapes of `state` differ from those of `model`."""
     own = model.state_dict()
-    differences = [
+    found = [
         f"{key} is {tuple(own[key].shape)} in the configuration and {tuple(state[key].shape)} in the file"
         for key in own.keys() & state.keys()
         if own[key].shape != state[key].shape
     ]
-    differences += [f"{key} is not in the file" for key in own.keys() - state.keys()]
-    differences += [f"{key} is not in the network" for key in state.keys() - own.keys()]
-    if differences:
-        shown = "; ".join(sorted(differences)[:3])
+    found += [f"{key} is not in the file" for key in own.keys() - state.keys()]
+    return sorted(found + [f"{key} is not in the network" for key in state.keys() - own.keys()])
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Puts `state` into `model`; SepkitError that lists what differs, instead of a wall of keys."""
+    state = renamed(state)
+    if found := differences(model, state):
         raise SepkitError(
-            f"The weights in {where} do not fit the network: {shown} ({len(differences)} differences in all)."
+            f"The weights in {where} do not fit the network: {'; '.join(found[:3])} ({len(found)} differences in all)."
         )
     model.load_state_dict(state)

@@ -15,12 +15,13 @@ import torch
 
 from sepkit import models
 from sepkit.errors import SepkitError
-from sepkit.models.weights import load_weights
+from sepkit.models.weights import load_weights, renamed
 from sepkit.storage import drive
 from sepkit.storage.files import writing
 from sepkit.storage.root import Run
 
 # what torch and pickle raise on a file that is cut short, overwritten or something else
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, ValueError, TypeError)
 
 
@@ -30,7 +31,10 @@ def kept(run: Run) -> tuple[str, str]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Everything in a checkpoint, on the CPU; SepkitError where the file is cut short or foreign."""
+    """Everything in a checkpoint, on the CPU, weights under today's names.
+
+    Raises SepkitError where the file is cut short or holds something else.
+    """
     try:
         with warnings.catch_warnings(action="ignore"):  # torch's guesses at what the file may be
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -41,7 +45,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"Expected a whole checkpoint in {path}, found {size} bytes that do not load ({type(error).__name__}); "
             "train the run again, which goes on from the checkpoint before."
         ) from error
-    return checkpoint
+    return _under_todays_names(checkpoint)
+
+
+def _under_todays_names(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Weights renamed, and the optimiser's values, which it keeps by number, in the order of the new names."""
+    old, new = checkpoint["state_dict"], renamed(checkpoint["state_dict"])
+    if list(old) == list(new):
+        return checkpoint
+    trained = [name for name in new if not name.endswith(BUFFERS)]
+    order = sorted(range(len(trained)), key=lambda number: "heads." in trained[number])
+    for optimizer in checkpoint.get("optimizer_states", ()):
+        if len(optimizer["state"]) == len(trained):  # a part of them, all of the trunk, keeps its order
+            optimizer["state"] = {place: optimizer["state"][number] for place, number in enumerate(order)}
+    parts = [part for part in ("state_dict", "current_model_state") if part in checkpoint]
+    return {**checkpoint, **{part: renamed(checkpoint[part]) for part in parts}}
 
 
 def newest(run: Run) -> Path | None:
@@ -74,7 +92,7 @@ def load_model(run: Run, which: str = "best") -> Any:
     model = models.build(**run.config["model"])
     state = load_checkpoint(path)["state_dict"]
     load_weights(model, {key.removeprefix("model."): value for key, value in state.items()}, str(path))
-    if getattr(model, "normalizes_over_time", False):
+    if model.normalizes_over_time:
         model.chunk_s = run.config["training"]["segment_s"]
     return model.eval()
 

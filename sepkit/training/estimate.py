@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from sepkit.models.mask import masked
+
 
 class Estimate:
     """Each form is computed when it is first asked for, and kept: one pass serves loss and criterion.
@@ -33,23 +35,23 @@ class Estimate:
     @cached_property
     def mask(self) -> Tensor:
         """(batch, source, channel, freq, frame); UsageError from a model that has none of magnitudes."""
-        return self.model.mask(self.magnitude).float()
+        return self.model.mask(self.magnitude)
 
     @cached_property
     def magnitudes(self) -> Tensor:
         """The sources', (batch, source, channel, freq, frame)."""
-        return self.mask * self.magnitude.unsqueeze(1)
+        return masked(self.mask, self.magnitude)
 
     @cached_property
     def spectra(self) -> Tensor:
         """The sources', complex (batch, source, channel, freq, frame)."""
         if "mask" in self.__dict__:  # a loss has asked for it before
-            return self.mask * self.spectrum.unsqueeze(1)
+            return masked(self.mask, self.spectrum)
         return self.model.spectra(self.spectrum)
 
     @cached_property
     def waveform(self) -> Tensor:
         """The sources', float32 (batch, source, channel, time)."""
-        if hasattr(self.model, "stft"):
+        if self.model.stft:
             return self.model.stft.inverse(self.spectra, self.mixture.shape[-1])
         return self.model(self.mixture).float()

@@ -20,6 +20,7 @@ from sepkit.data.cache import Cache
 from sepkit.devices import device_name, kept_memory, one_thread, precision
 from sepkit.errors import UsageError
 from sepkit.models.mask import magnitude_statistics
+from sepkit.models.weights import load_weights
 from sepkit.storage import Run
 from sepkit.storage.checkpoints import load_checkpoint, newest
 from sepkit.training.loop import Recorder, SeparationTask
@@ -31,7 +32,7 @@ def build_model(config: dict[str, Any], cache: Cache) -> Any:
     """The network with weights drawn from the seed and the statistics of the training songs."""
     torch.manual_seed(config["seed"])
     model = models.build(**config["model"])
-    if hasattr(model, "stft"):
+    if model.stft:
         clips = FixedClips(
             cache, seconds=config["training"]["segment_s"], count=2, names=config["data"]["train"]
         )
@@ -70,7 +71,7 @@ def prepare(
     training, seed = config["training"], config["seed"]
     model = build_model(config, cache)
     if start is not None:
-        model.load_pretrained(start, config["start_from"])
+        load_weights(model, start, f"the weights of {config['start_from']}")
     clips = TrainingClips(
         cache,
         seconds=training["segment_s"],

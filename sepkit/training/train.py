@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from joblib import delayed
 
+from sepkit import models
 from sepkit.data.build import build_cache
 from sepkit.data.cache import Cache, CacheSettings, training_sources
 from sepkit.data.check import require_headers
@@ -22,9 +23,9 @@ from sepkit.data.folds import split_songs
 from sepkit.data.locate import locate_songs
 from sepkit.devices import pick_device
 from sepkit.errors import SepkitError, UsageError
-from sepkit.experiments import get_experiment
+from sepkit.experiments import MENU, get_experiment
 from sepkit.experiments.settings import Experiment, resolve
-from sepkit.models import umxhq
+from sepkit.models.weights import differences
 from sepkit.parallel import progress, spread
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, Run, drive, write_json
@@ -61,9 +62,7 @@ def train(
     if run.finished:
         _same_settings(run, settings)
         return run
-    start = starting_weights(
-        settings["start_from"], profile=profile, data=data, root=root, seed=seed, fold=fold, device=device
-    )
+    start = starting_weights(settings, profile, data=data, root=root, seed=seed, fold=fold, device=device)
     cache, layout = training_cache(settings, profile, data, root)
     names = split_songs(cache, fold)
     config = {
@@ -110,13 +109,30 @@ def alone(run: Run) -> Iterator[None]:
         yield
 
 
-def starting_weights(row: str | None, **where: Any) -> dict[str, torch.Tensor] | None:
-    """The weights that a run starts from: umxhq's as published, or those of another row, trained first."""
-    if row is None:
+def starting_weights(
+    settings: dict[str, Any], profile: Profile, **where: Any
+) -> dict[str, torch.Tensor] | None:
+    """The weights that a run starts from: its network's published ones, or another experiment's, trained first.
+
+    Raises UsageError where the other experiment's network is another one.
+    """
+    start = settings["start_from"]
+    if start is None:
         return None
-    if row == "umxhq":
-        return umxhq.fetch("vocals")[0]
-    return load_model(train(row, **where)).state_dict()
+    if start == settings["model"]["name"]:
+        with torch.random.fork_rng(devices=[]):
+            network = models.build(**settings["model"])
+        network.load_pretrained()
+        return network.state_dict()
+    other = resolve(get_experiment(start), profile)["model"]
+    with torch.device("meta"):
+        found = differences(models.build(**settings["model"]), models.build(**other).state_dict())
+    if found:
+        raise UsageError(
+            f"{settings['experiment']} can't start from {start}: its {settings['model']['name']} and {start}'s "
+            f"{other['name']} differ ({found[0].replace('the file', start)}); start from an experiment with the same network."
+        )
+    return load_model(train(start, profile=profile, **where)).state_dict()
 
 
 def training_cache(
@@ -160,10 +176,11 @@ def train_many(
         }
         for one in caches.values():
             training_cache(one, profile, where.get("data"), Root.open(where.get("root"), profile))
+        for one in settings:
+            if one["start_from"] == one["model"]["name"]:  # fetched once
+                starting_weights(one, profile)
         starts = dict.fromkeys(s["start_from"] or s["weights_of"] for s in settings)
-        if "umxhq" in starts:
-            starting_weights("umxhq")
-        before = [row for row in starts if row not in (None, "umxhq")]
+        before = [name for name in starts if name in MENU]
         if before:
             train_many(before, seeds=seeds, folds=folds, n_jobs=n_jobs, **where)
     work = delayed(train if jobs == 1 else _train_quietly)

@@ -9,7 +9,9 @@ from sepkit import models
 from sepkit.dsp import STFT
 from sepkit.errors import UsageError
 from sepkit.models.mask import magnitude_statistics
-from sepkit.models.openunmix_small import BOUNDS, Model, import_openunmix
+from sepkit.models.openunmix_small import Model
+from sepkit.models.trunk_and_heads import BOUNDS, import_openunmix
+from sepkit.models.weights import load_weights
 
 
 def noise(*shape, seed=0):
@@ -35,9 +37,9 @@ def test_with_the_lstm_and_relu_put_back_it_is_openunmix(training):
     theirs = import_openunmix().OpenUnmix(nb_bins=513, nb_channels=2, hidden_size=16)
     ours = small(mask_bound="relu")
     ours.core.lstm = theirs.lstm
-    ours.core.load_state_dict(theirs.state_dict())
-    ours.set_statistics(torch.linspace(0.1, 1, 513), torch.linspace(1, 2, 513))
-    theirs.load_state_dict(ours.core.state_dict())
+    mean, scale = torch.linspace(0.1, 1, 513), torch.linspace(1, 2, 513)
+    theirs.input_mean.data, theirs.input_scale.data = -mean, 1 / scale
+    load_weights(ours, {f"core.{key}": value for key, value in theirs.state_dict().items()}, "openunmix")
     magnitude = STFT()(noise(3, 2, 20000)).abs()
     with torch.no_grad():
         torch.manual_seed(2)  # the same dropout
@@ -80,8 +82,8 @@ def test_statistics_of_silence_stay_finite():
 def test_masks_keep_their_bounds(bound, low, high):
     model = small(mask_bound=bound)
     with torch.no_grad():
-        model.core.output_scale.mul_(50)
-        model.core.bn3.weight.mul_(5)
+        model.heads[0].output_scale.mul_(50)
+        model.heads[0].bn3.weight.mul_(5)
         mask = model.train().mask(STFT()(noise(2, 2, 20000)).abs())
     assert mask.shape == (2, 1, 2, 513, 79)
     assert mask.min() >= low
@@ -102,8 +104,8 @@ def test_forward_keeps_the_length(length):
 def test_a_mask_of_one_gives_the_mixture_back():
     model = small(mask_bound="clamp")
     with torch.no_grad():
-        model.core.output_scale.zero_()
-        model.core.output_mean.fill_(3)
+        model.heads[0].output_scale.zero_()
+        model.heads[0].output_mean.fill_(3)
         mixture = noise(1, 2, 30001)
         torch.testing.assert_close(model(mixture)[:, 0], mixture, atol=1e-5, rtol=0)
 
@@ -144,7 +146,7 @@ def test_models_can_be_pickled(bound):
 
 
 def test_wrong_names_are_wrong_calls():
-    with pytest.raises(UsageError, match="no model 'umx'; expected one of openunmix-small"):
+    with pytest.raises(UsageError, match=r"no model 'umx'; expected one of band-split, .*openunmix-small"):
         models.build("umx")
     with pytest.raises(
         UsageError, match=r"openunmix-small has no setting hidden; it takes sources, .*hidden_size"
@@ -154,3 +156,20 @@ def test_wrong_names_are_wrong_calls():
         small(mask_bound="softplus")
     with pytest.raises(UsageError, match="estimates one source"):
         small(sources=("vocals", "drums"))
+
+
+def test_a_new_network_is_one_new_file(tmp_path, monkeypatch):
+    (tmp_path / "half.py").write_text(
+        "from sepkit.models.mask import MaskModel\n\n\n"
+        "class Model(MaskModel):\n"
+        "    def __init__(self, sources=('vocals',), sample_rate=44100):\n"
+        "        super().__init__(sources, sample_rate, 1024, 256)\n\n"
+        "    def mask(self, magnitude):\n"
+        "        return 0.5 * magnitude.new_ones(magnitude.shape).unsqueeze(1)\n"
+    )
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    assert "half" in models.names()
+    mixture = noise(1, 2, 5000)
+    torch.testing.assert_close(models.build("half")(mixture)[:, 0], 0.5 * mixture, atol=1e-6, rtol=0)
+    with pytest.raises(UsageError, match="half has no published weights"):
+        models.build("half").load_pretrained()

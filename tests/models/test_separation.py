@@ -11,14 +11,13 @@ import torch
 from torch import nn
 
 from sepkit.errors import SepkitError
+from sepkit.models import Network
 from sepkit.models.openunmix_small import Model
 from sepkit.models.separation import complete, separate
 
 
-class Identity(nn.Module):
+class Identity(nn.Module, Network):
     """Hands the mixture back as each source: without context, chunks can't change anything."""
-
-    channels = 2
 
     def __init__(self, sources=("vocals",), sample_rate=44100, gain=1.0):
         super().__init__()
@@ -211,10 +210,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from sepkit.models.separation import separate
+from sepkit.models import Network, separate
 
-class Wasteful(nn.Module):
-    channels, sources, sample_rate = 2, ("vocals",), 44100
+class Wasteful(nn.Module, Network):
+    sources, sample_rate = ("vocals",), 44100
 
     def forward(self, mixture):
         return torch.stack([mixture] * 40)[:1].transpose(0, 1) * 0.5  # 40 times the chunk

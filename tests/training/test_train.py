@@ -30,6 +30,13 @@ train_module = importlib.import_module("sepkit.training.train")  # the package m
 train = train_module.train
 
 
+NARROW_MODELS = {
+    "openunmix-small": {"hidden_size": 16},
+    "openunmix-complex": {"hidden_size": 16},
+    "tfc-tdf": {"n_fft": 1024, "hop_length": 256, "bins": 256, "features": 4, "growth": 4, "scales": 2},
+}
+
+
 class Killed(BaseException):
     """Ends a run as a kill does, as far as one process can."""
 
@@ -559,3 +566,33 @@ def test_a_fold_trains_without_the_songs_that_it_scores(start, root, tiny):
     parts = [data["train"], data["valid"], data["test"]]
     assert sorted(name for part in parts for name in part) == ["A0 - Train", "A1 - Train", "V0 - Valid"]
     assert [len(part) for part in parts] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["C2", "H"])
+def test_a_run_starts_from_the_best_weights_of_another_experiment(start, root, tiny, name):
+    small = replace(tiny, epochs=1, learning_rate=1e-12, models=NARROW_MODELS)
+    again = replace(MENU[name], name="again", start_from=name, learning_rate=1e-12, profiles={})
+    run = start(root, again, profile=small)
+    one, two = load_model(root.run(f"{name}-s0")).state_dict(), load_model(run).state_dict()
+    weights = [key for key in one if "running" not in key and "num_batches" not in key]
+    assert all(torch.allclose(one[key], two[key], atol=1e-6) for key in weights)
+    assert run.config["start_from"] == name
+
+
+def test_a_start_from_another_architecture_is_refused_before_anything_is_trained(start, root, tiny):
+    small = replace(tiny, models=NARROW_MODELS)
+    for name, says in (
+        ("Base", r"tfc-tdf and Base's openunmix-small differ"),
+        ("umxhq", "no experiment 'umxhq'"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            start(root, replace(MENU["H"], start_from=name), profile=small)
+    wide = replace(
+        MENU["Base"], name="wide", model={"name": "openunmix-small", "hidden_size": 32}, start_from="Base"
+    )
+    with pytest.raises(
+        UsageError,
+        match=r"wide can't start from Base: .* is \(32,.* in the configuration and \(16,.* in Base",
+    ):
+        start(root, wide, profile=small)
+    assert root.runs() == []

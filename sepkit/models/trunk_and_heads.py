@@ -1,0 +1,131 @@
+"""Open-Unmix as a trunk and heads, of which this package's variants are composed.
+
+The layers are those of `openunmix.model.OpenUnmix` (Stöter et al., JOSS 2019): the trunk up to its second
+batch normalisation, a head what follows.  Weights are drawn in the order in which the layers are made.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sepkit.errors import SepkitError, UsageError
+from sepkit.models.mask import MaskModel
+
+BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "clamp": partial(torch.clamp, min=0, max=1),
+}
+
+
+def import_openunmix():
+    """openunmix's model module; SepkitError where torch and torchaudio do not fit each other."""
+    try:
+        from openunmix import model
+    except (ImportError, OSError) as error:
+        raise SepkitError(
+            f"openunmix can't be imported ({error}); it needs a torchaudio that fits torch {torch.__version__}: "
+            "pip install torch torchaudio, both from the same index."
+        ) from error
+    return model
+
+
+def gru(hidden_size: int, layers: int, dropout: float) -> nn.GRU:
+    """A bidirectional GRU of the size of openunmix's LSTM."""
+    dropout = dropout if layers > 1 else 0.0
+    return nn.GRU(hidden_size, hidden_size // 2, layers, bidirectional=True, dropout=dropout)
+
+
+class Trunk(nn.Module):
+    """Magnitudes (batch, channel, freq, frame) -> features (frame · batch, hidden).
+
+    layers: openunmix's network; lstm, fc1: what replaces its layers of these names.
+    """
+
+    def __init__(self, layers: Any, lstm: nn.Module | None = None, fc1: nn.Module | None = None) -> None:
+        super().__init__()
+        self.input_mean, self.input_scale = layers.input_mean, layers.input_scale
+        self.fc1, self.bn1, self.lstm = fc1 or layers.fc1, layers.bn1, lstm or layers.lstm
+        self.fc2, self.bn2 = layers.fc2, layers.bn2
+
+    def scaled(self, magnitude: Tensor) -> Tensor:
+        """(batch, channel, freq, frame) -> (frame, batch, channel, freq), of mean 0 and deviation 1 a bin."""
+        bins = len(self.input_mean)  # those above openunmix's bandwidth are not looked at
+        return (magnitude[..., :bins, :].permute(3, 0, 1, 2) + self.input_mean) * self.input_scale
+
+    def forward(self, magnitude: Tensor) -> Tensor:
+        x = self.scaled(magnitude)
+        frames, batch = x.shape[:2]
+        x = self.bn1(self.fc1(x.reshape(frames * batch, -1)))
+        x = torch.tanh(x).reshape(frames, batch, -1)
+        x = torch.cat([x, self.lstm(x)[0]], dim=-1)
+        return torch.relu(self.bn2(self.fc2(x.reshape(frames * batch, -1))))
+
+
+class Head(nn.Module):
+    """Features (frame · batch, hidden) -> (frame, batch, channel, …, freq), before the bound.
+
+    scale, mean: (…, freq), what the output starts with.
+    """
+
+    def __init__(self, fc3: nn.Linear, scale: Tensor, mean: Tensor) -> None:
+        super().__init__()
+        self.fc3, self.bn3 = fc3, nn.BatchNorm1d(fc3.out_features)
+        self.output_scale, self.output_mean = nn.Parameter(scale), nn.Parameter(mean)
+
+    def forward(self, features: Tensor, batch: int) -> Tensor:
+        shape = self.output_scale.shape
+        x = self.bn3(self.fc3(features))
+        return (
+            x.reshape(-1, batch, x.shape[1] // shape.numel(), *shape) * self.output_scale + self.output_mean
+        )
+
+
+class TrunkAndHeads(MaskModel):
+    """A mask a source; subclasses make `core`, the trunk, and `heads`, one a source or one for the only one."""
+
+    several: ClassVar[bool] = False  # whether it estimates several sources
+    core: Trunk
+    heads: nn.ModuleList
+
+    def __init__(
+        self,
+        sources: tuple[str, ...],
+        sample_rate: int,
+        n_fft: int,
+        hop_length: int,
+        mask_bound: str = "sigmoid",
+    ) -> None:
+        super().__init__(sources, sample_rate, n_fft, hop_length)
+        if mask_bound not in BOUNDS:
+            raise UsageError(f"There is no mask bound {mask_bound!r}; expected one of {', '.join(BOUNDS)}.")
+        if not self.sources or len(set(self.sources)) < len(self.sources):
+            raise UsageError(f"Expected one or more different sources, got {self.sources}.")
+        if len(self.sources) > 1 and not self.several:
+            raise UsageError(
+                f"{self.name} estimates one source, got {self.sources}; use openunmix-multitask."
+            )
+        self.bound = BOUNDS[mask_bound]
+
+    def layers(self, hidden_size: int, layers: int, bins: int | None = None) -> Any:
+        """openunmix's own network, which sees the lowest `bins`; None for all."""
+        return import_openunmix().OpenUnmix(
+            nb_bins=self.stft.n_bins, nb_channels=self.channels, hidden_size=hidden_size, nb_layers=layers, max_bin=bins
+        )  # fmt: skip
+
+    def head(self, fc3: nn.Linear) -> Head:
+        return Head(fc3, torch.ones(self.stft.n_bins), torch.ones(self.stft.n_bins))
+
+    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
+        bins = len(self.core.input_mean)
+        with torch.no_grad():
+            self.core.input_mean.copy_(-mean[:bins])
+            self.core.input_scale.copy_(1 / scale[:bins])
+
+    def mask(self, magnitude: Tensor) -> Tensor:
+        features = self.core(magnitude)
+        masks = [self.bound(head(features, len(magnitude)).permute(1, 2, 3, 0)) for head in self.heads]
+        return torch.stack(masks, dim=1) if self.several else masks[0].unsqueeze(1)
