@@ -1,5 +1,7 @@
 """One place per change: each test adds what a user would add in one file, and finds it in scores and report."""
 
+from dataclasses import replace
+
 import pytest
 
 import sepkit
@@ -40,7 +42,7 @@ def test_an_experiment(shown, tiny, monkeypatch):
         },
     )
     monkeypatch.setitem(MENU, entry.name, entry)
-    monkeypatch.setitem(PROFILES, "demo", tiny)
+    monkeypatch.setitem(PROFILES, "demo", replace(tiny, epochs=1, steps_per_epoch=1))
     run, board, report = shown("Narrow")
     assert (run.name, run.status["epochs"]) == ("Narrow-s0", 1)
     assert run.config["training"]["learning_rate"] == 5e-3
@@ -61,9 +63,6 @@ def test_a_profile(shown, monkeypatch):
     assert "Base" in board.index
     assert "Profile nano: four songs of noise" in report
     assert sepkit.doctor(profile="nano", root=run.root).ok
-    assert set(sepkit.plan(profile="nano", root=run.root, device="cpu")["experiment"]) == {
-        "Base",
-        "F",
-        "C+D",
-        "A",
-    }
+    assert list(sepkit.plan(profile="nano", pick=["Base"], root=run.root, device="cpu")["experiment"]) == [
+        "Base"
+    ]

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 import sepkit
 from sepkit.commands import run_options
 from sepkit.experiments import REFERENCES, get_experiment
-from sepkit.storage import Root
+from sepkit.storage import Root, run_name
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -20,14 +20,14 @@ def run(args: Namespace) -> None:
     from sepkit.evaluation.score_files import scores_path
     from sepkit.evaluation.statistics import summary
 
-    where = {"data": args.data, "split": args.split, "n_jobs": args.n_jobs}
-    if args.experiment in REFERENCES:
-        scored = sepkit.reference(args.experiment, profile=args.profile, root=args.root, **where)
-    else:
-        scored = Root.open(args.root, args.profile).run_of(args.experiment, args.seed, args.fold)
-        if not scored.path.exists():
-            get_experiment(args.experiment)  # an unknown experiment is a wrong call, not a missing run
-    scores = sepkit.evaluate(scored, device=args.device, **where)
+    reference = args.experiment in REFERENCES
+    scored = Root.open(args.root, args.profile).run(
+        args.experiment if reference else run_name(args.experiment, args.seed, args.fold)
+    )
+    if not (reference or scored.path.exists()):
+        get_experiment(args.experiment)  # an unknown experiment is a wrong call, not a missing run
+    options = {key: getattr(args, key) for key in ("profile", "data", "root", "split", "device", "n_jobs")}
+    scores = sepkit.evaluate(scored.name, **options)
     if args.museval:
         from sepkit.evaluation.museval_json import write_museval
 

@@ -1,7 +1,5 @@
 """`grid`: experiments × seeds × folds in one call, trained, scored, in one table; the same call resumes it."""
 
-import contextlib
-import io
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +10,7 @@ import pandas as pd
 from sepkit.commands import data_option, device_option, folds, names, numbers, print_table
 from sepkit.data.folds import FOLDS
 from sepkit.errors import UsageError
-from sepkit.evaluation.scoring import evaluate
+from sepkit.evaluation.scoring import evaluate_many
 from sepkit.evaluation.statistics import summary
 from sepkit.experiments import Experiment, get_experiment
 from sepkit.storage import Run, run_name
@@ -48,10 +46,9 @@ def grid(
 ) -> pd.DataFrame:
     """Trains and scores every experiment with every seed and fold; the table has a row a run.
 
-    folds: None is the usual split, scored on the test songs; 0, 1, 2 are the cross-validation by
-    artist, each scored on the songs that it did not train on. n_jobs: runs, then songs, at a time;
-    `where` as for `train`. With all three folds of an experiment, a last row `<experiment>-s<seed> folds`
-    counts all their songs, each scored out of fold.
+    folds: None is the usual split, scored on the test songs; 0, 1, 2 are the cross-validation by artist, each
+    scored on the songs that it did not train on. With all three, a last row `<experiment>-s<seed> folds` has
+    all their songs. n_jobs: runs, then songs, at a time; `where` as for `train`.
 
     Columns: run, epochs, best_epoch, best_sdr (the criterion, dB), minutes, cpu_min, songs, then the
     medians over songs of the vocals, dB. `Root.run(name).scores()` has every score.
@@ -94,21 +91,15 @@ def _trained_and_scored(
     device: str | None = None,
     **where: Any,
 ) -> list[tuple[Run, pd.DataFrame]]:
-    """(run, its scores) of experiments × seeds × folds, with a line when one is trained and when it is scored."""
+    """(run, its scores) of experiments × seeds × folds; a line names runs that start from umxhq on its own songs."""
     runs = train_many(menu, seeds=seeds, folds=folds, n_jobs=n_jobs, data=data, device=device, **where)
-    done = []
-    for number, run in enumerate(runs, 1):
-        with contextlib.redirect_stdout(io.StringIO()):  # a line a run, not a song
-            scores = evaluate(run, data=data, device=device, n_jobs=n_jobs)
-        median = summary(scores, METRICS[0])["median"]
-        note = " (umxhq's weights come from training on these songs)" if _knows_the_songs(run) else ""
-        print(f"score {number}/{len(runs)} {run.name}, median {METRICS[0]} {median:.2f} dB{note}", flush=True)
-        done.append((run, scores))
-    return done
-
-
-def _knows_the_songs(run: Run) -> bool:
-    return run.config["fold"] is not None and run.config.get("start_from") == "umxhq"
+    scores = evaluate_many(runs, data=data, device=device, n_jobs=n_jobs)
+    knowing = [
+        run.name for run in runs if run.config["fold"] is not None and run.config["start_from"] == "umxhq"
+    ]
+    if knowing:
+        print(f"{', '.join(knowing)}: umxhq's weights come from training on these songs", flush=True)
+    return list(zip(runs, scores, strict=True))
 
 
 def _row(name: str, parts: list[tuple[Run, pd.DataFrame]]) -> dict[str, Any]:
