@@ -1,19 +1,19 @@
 """A made-up song: key, tempo, chords, who plays what, and the mix.
 
-Conventions: positions are beats, four to the bar; scale degrees count from 0, seven to the octave;
-a stem is float64 (channel, time) with two channels at `synth.SAMPLE_RATE`. Every player has a
-generator of its own, so a change to one part leaves the others as they were.
+Positions are beats, four to the bar; scale degrees count from 0, seven to the octave; a stem is
+float64 (channel, time) with two channels.  Every player has a generator of its own, so a change to
+one part leaves the others as they were.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.random import Generator
 
 from sepkit.data.demo import synth
-from sepkit.data.demo.synth import SAMPLE_RATE, Singer
+from sepkit.data.demo.synth import Singer
+from sepkit.profiles import SAMPLE_RATE
 
 REST_S = 4.1 + synth.ROOM_S  # a planned rest, of which the last phrase's reverberation takes a part
 
@@ -46,7 +46,7 @@ class Song:
     chords: tuple[int, ...]  # degree of each bar's chord, repeating
 
     @classmethod
-    def draw(cls, rng: Generator, duration_s: float) -> Song:
+    def draw(cls, rng: Generator, duration_s: float) -> "Song":
         return cls(
             n_samples=round(duration_s * SAMPLE_RATE),
             beat_s=60.0 / rng.uniform(84.0, 148.0),
@@ -57,9 +57,9 @@ class Song:
         )
 
     @property
-    def n_bars(self) -> int:
+    def bars(self) -> range:
         """Bars that begin inside the song."""
-        return int(np.ceil(self.n_samples / SAMPLE_RATE / (4 * self.beat_s)))
+        return range(int(np.ceil(self.n_samples / SAMPLE_RATE / (4 * self.beat_s))))
 
     def pitch(self, degree: int) -> int:
         """MIDI number of a scale degree."""
@@ -69,11 +69,15 @@ class Song:
         """Degree of the chord's root at a beat."""
         return self.chords[int(beat // 4) % len(self.chords)]
 
+    def triad(self, bar: int, low: int) -> list[int]:
+        """The pitches of a bar's chord, each in the octave above `low`."""
+        return sorted(low + (self.pitch(self.chord(4 * bar) + third) - low) % 12 for third in (0, 2, 4))
+
     def silence(self) -> np.ndarray:
         return np.zeros((2, self.n_samples))
 
     def place(self, stem: np.ndarray, beat: float, sound: np.ndarray, pan: float = 0.0) -> None:
-        """Add a sound (time,) to a stem, in place; `pan` from -1 (left) to 1, at constant power."""
+        """Adds a sound (time,) to a stem, in place; `pan` from -1 (left) to 1, at constant power."""
         start = max(0, round(beat * self.beat_s * SAMPLE_RATE))
         sound = sound[: max(0, self.n_samples - start)]
         angle = (pan + 1) * np.pi / 4
@@ -82,14 +86,10 @@ class Song:
 
 
 def make_stems(song_rng: Generator, artist_rng: Generator, duration_s: float) -> dict:
-    """The four stems of a song, at their levels in the mixture.
+    """{"vocals", "drums", "bass", "other": float64 (channel, time)}, at their levels in the mixture.
 
-    Args:
-        song_rng: decides the music, the arrangement, and the levels.
-        artist_rng: decides the singer and the band's sound: the same for all songs of an artist.
-        duration_s: length in seconds.
-    Returns:
-        "vocals", "drums", "bass" and "other": each (channel, time) float64, the scale arbitrary.
+    song_rng decides music, arrangement and levels; artist_rng the singer and the band's sound, which are
+    the same for all songs of an artist.
     """
     singer, bass_kind = Singer.draw(artist_rng), int(artist_rng.integers(2))
     band = artist_rng.permutation(3)[:2]
@@ -125,10 +125,8 @@ def singing_sections(rng: Generator, duration_s: float, beat_s: float) -> list[t
     opens_with_rest = rng.random() < 0.6
     closes_with_rest = rng.random() < 0.5 and (n_rests > 1 or not opens_with_rest)
     n_sung = n_rests + 1 - opens_with_rest - closes_with_rest
-    sung = (duration_s - rest_s) * rng.dirichlet(np.full(n_sung, 12.0))
-    now = rests.pop(0) if opens_with_rest else 0.0
-    sections = []
-    for sung_s in sung:
+    sections, now = [], rests.pop(0) if opens_with_rest else 0.0
+    for sung_s in (duration_s - rest_s) * rng.dirichlet(np.full(n_sung, 12.0)):
         sections.append((float(np.ceil(now / beat_s)), float((now + sung_s) / beat_s)))
         now += sung_s + (rests.pop(0) if rests else 0.0)
     return sections
@@ -174,12 +172,11 @@ def play_drums(rng: Generator, song: Song) -> np.ndarray:
         beat = 4 * bar + (step + song.swing * (step % 2)) / 4
         song.place(stem, beat, level * rng.uniform(0.8, 1.0) * kit[name], pan)
 
-    for bar in range(song.n_bars):
+    for bar in song.bars:
         last = 16 if bar % 4 < 3 else 12
         for step in range(0, 16, hat_every):
             opened = step == 14 and rng.random() < 0.3
-            accent = 1.0 if step % 4 == 0 else 0.6
-            hit("open" if opened else "hat", bar, step, hat_level * accent, hat_pan)
+            hit("open" if opened else "hat", bar, step, hat_level * (0.6 if step % 4 else 1.0), hat_pan)
         if bar < starts_at:  # some songs begin with the hi-hat alone
             continue
         for step in range(last):
@@ -200,21 +197,17 @@ def play_drums(rng: Generator, song: Song) -> np.ndarray:
 def play_bass(rng: Generator, song: Song, kind: int) -> np.ndarray:
     """A bass line on the chords' roots: `kind` 0 is a synthesiser, 1 a plucked string."""
     stem, line = song.silence(), BASS_LINES[rng.integers(len(BASS_LINES))]
-    bright, closing_s = rng.uniform(0.3, 1.0), rng.uniform(0.08, 0.3)
-    softness = rng.uniform(0.9, 0.97)
-    for bar in range(song.n_bars):
-        for k, (eighth, above) in enumerate(line):
-            until = line[k + 1][0] if k + 1 < len(line) else 8
+    bright, closing_s, softness = rng.uniform(0.3, 1.0), rng.uniform(0.08, 0.3), rng.uniform(0.9, 0.97)
+    for bar in song.bars:
+        for (eighth, above), (until, _) in pairwise((*line, (8, 0))):
             length_s = (until - eighth) / 2 * song.beat_s * rng.uniform(0.8, 0.98)
             pitch = 28 + (song.pitch(song.chord(4 * bar) + above) - 28) % 12 + 12 * (above == 7)
             if kind == 1:
                 note = synth.plucked_string(rng, pitch, length_s, 0.99, softness)
-            else:
-                t = synth.seconds(length_s)
-                phase, partials = t * synth.midi_to_hz(pitch), synth.harmonics(1000.0, 2.0)
-                # A filter that closes: a bright and a dull tone, crossfaded.
-                note = synth.tone(phase, partials)
-                rich = synth.tone(phase, synth.harmonics(synth.midi_to_hz(pitch) * 2, 1.3))
+            else:  # a filter that closes: a bright and a dull tone, crossfaded
+                t, hz = synth.seconds(length_s), synth.midi_to_hz(pitch)
+                note = synth.tone(t * hz, synth.harmonics(1000.0, 2.0))
+                rich = synth.tone(t * hz, synth.harmonics(hz * 2, 1.3))
                 note += bright * np.exp(-t / closing_s) * (rich - note)
             note = note * synth.envelope(note.size, 0.004, 0.02)
             song.place(stem, 4 * bar + eighth / 2, note / synth.rms(note))
@@ -230,22 +223,16 @@ def play_others(rng: Generator, song: Song, sections: list, band: np.ndarray) ->
     return np.sum([rng.uniform(0.5, 1.0) * part for part in parts], axis=0)
 
 
-def _voicing(song: Song, bar: int, low: int) -> list[int]:
-    """The pitches of a bar's chord, each in the octave above `low`."""
-    chord = song.chord(4 * bar)
-    return sorted(low + (song.pitch(chord + third) - low) % 12 for third in (0, 2, 4))
-
-
 def play_pad(rng: Generator, song: Song) -> np.ndarray:
     """Slow sustained chords: detuned sawtooths, other ones left than right."""
     stem, tilt, low = song.silence(), rng.uniform(1.5, 2.3), int(rng.integers(48, 60))
     t = synth.seconds(4 * song.beat_s)
     shape = synth.envelope(t.size, rng.uniform(0.05, 0.4), 0.1)
-    for bar in range(song.n_bars):
-        for pitch in _voicing(song, bar, low):
+    for bar in song.bars:
+        for pitch in song.triad(bar, low):
             for pan in (-0.8, 0.8):
-                frequency = synth.midi_to_hz(pitch + rng.normal(0.0, 0.06))
-                sound = synth.tone(t * frequency + rng.random(), synth.harmonics(frequency, tilt))
+                hz = synth.midi_to_hz(pitch + rng.normal(0.0, 0.06))
+                sound = synth.tone(t * hz + rng.random(), synth.harmonics(hz, tilt))
                 song.place(stem, 4 * bar, shape * sound, pan)
     return stem
 
@@ -256,8 +243,8 @@ def play_strings(rng: Generator, song: Song) -> np.ndarray:
     strums, pan = rng.random() < 0.4, rng.uniform(-0.6, 0.6)
     order = rng.permutation(8) % 4
     strings: dict[int, np.ndarray] = {}  # a pitch sounds alike each time, as from a sampler
-    for bar in range(song.n_bars):
-        chord = _voicing(song, bar, low)
+    for bar in song.bars:
+        chord = song.triad(bar, low)
         chord.append(chord[0] + 12)
         for pitch in chord:
             if pitch not in strings:
@@ -265,8 +252,7 @@ def play_strings(rng: Generator, song: Song) -> np.ndarray:
         for eighth in range(8):
             beat = 4 * bar + (eighth + song.swing / 2 * (eighth % 2)) / 2
             if not strums:
-                level = rng.uniform(0.7, 1.0)
-                song.place(stem, beat, level * strings[chord[order[eighth]]], pan)
+                song.place(stem, beat, rng.uniform(0.7, 1.0) * strings[chord[order[eighth]]], pan)
             elif eighth in (0, 3, 4, 6):
                 for k, pitch in enumerate(chord):  # 12 ms from string to string
                     song.place(stem, beat + 0.012 * k / song.beat_s, strings[pitch], pan)
@@ -279,28 +265,26 @@ def play_keys(rng: Generator, song: Song) -> np.ndarray:
     amplitudes = np.array([1.0, 0.6, 0.35, 0.2, 0.05, 0.15, 0.0, 0.1]) * rng.uniform(0.4, 1, 8)
     steps = ((0, 4), (0, 3, 6), (1, 3, 5, 7))[rng.integers(3)]
     t = synth.seconds(min(2.0, 8 / len(steps)) * song.beat_s * 0.9)
-    sway = np.sin(2 * np.pi * rng.uniform(3, 6) * t)
+    sway = 0.3 * np.sin(2 * np.pi * rng.uniform(3, 6) * t)
     shape = synth.envelope(t.size, 0.005, 0.05) * np.exp(-t / decay_s)
-    for bar in range(song.n_bars):
-        for pitch in _voicing(song, bar, low):
+    for bar in song.bars:
+        for pitch in song.triad(bar, low):
             sound = shape * synth.tone(t * synth.midi_to_hz(pitch), amplitudes)
             for eighth in steps:
-                song.place(stem, 4 * bar + eighth / 2, sound * (1 + 0.3 * sway), -0.7)
-                song.place(stem, 4 * bar + eighth / 2, sound * (1 - 0.3 * sway), 0.7)
+                for pan in (-0.7, 0.7):
+                    song.place(stem, 4 * bar + eighth / 2, sound * (1 - np.sign(pan) * sway), pan)
     return stem
 
 
 def play_lead(rng: Generator, song: Song, sections: list) -> np.ndarray:
     """A synthesiser melody in the rests: it has vibrato, and no formants."""
     stem, at, tilt = song.silence(), 7, rng.uniform(1.0, 1.6)
-    for beat in np.arange(0.0, 4.0 * song.n_bars, 1.0):
-        if any(first - 1 < beat < last for first, last in sections):
-            continue
-        at = int(np.clip(at + rng.integers(-2, 3), 3, 13))
-        t = synth.seconds(song.beat_s)
-        frequency = synth.midi_to_hz(song.pitch(at))
-        vibrato = 0.0006 * np.sin(2 * np.pi * 5.5 * t) * np.minimum(1, t / 0.3)
-        phase = frequency * (t + vibrato)
-        note = synth.tone(phase, synth.harmonics(frequency, tilt))
-        song.place(stem, beat, note * synth.envelope(t.size, 0.01, 0.05), 0.2)
+    t = synth.seconds(song.beat_s)
+    shape = synth.envelope(t.size, 0.01, 0.05)
+    vibrato_s = 0.0006 * np.sin(2 * np.pi * 5.5 * t) * np.minimum(1, t / 0.3)
+    for beat in range(4 * len(song.bars)):
+        if not any(first - 1 < beat < last for first, last in sections):
+            at = int(np.clip(at + rng.integers(-2, 3), 3, 13))
+            hz = synth.midi_to_hz(song.pitch(at))
+            song.place(stem, beat, synth.tone(hz * (t + vibrato_s), synth.harmonics(hz, tilt)) * shape, 0.2)
     return stem

@@ -1,12 +1,9 @@
 """Sounds of the demo songs: tones, plucked strings, drum hits, a singing voice, a room.
 
-Conventions: a sound is float64 (time,) at `SAMPLE_RATE`, a stem (channel, time) with two channels;
-frequencies in Hz, pitches as MIDI numbers (69 is 440 Hz). Tones are read from one-period tables
-that hold no harmonic above `TOP_HZ`, so nothing aliases. Randomness comes from the generators
-passed in alone: the same generators give the same samples.
+A sound is float64 (time,), a stem (channel, time) with two channels; frequencies in Hz, pitches as
+MIDI numbers (69 is 440 Hz).  Tones are read from one-period tables without harmonics above `TOP_HZ`,
+so nothing aliases.  All randomness comes from the generators passed in.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -14,33 +11,26 @@ import numpy as np
 from numpy.random import Generator
 from scipy import signal
 
-SAMPLE_RATE = 44_100
+from sepkit.profiles import SAMPLE_RATE
+
 TOP_HZ = 16_000.0
 TABLE_SIZE = 4096
 CONTROL = 100  # samples between two values of a control signal (pitch, loudness)
 ROOM_S = 0.35  # where the room's response is cut, so that the silence after a phrase is exact
 
-# First three formants of sung vowels in Hz, for a vocal tract of scale 1 (a low voice).
+# First three formants of sung a, e, i, o, u in Hz, for a vocal tract of scale 1 (a low voice).
 VOWELS = np.array(
-    [
-        (730.0, 1090.0, 2440.0),  # a
-        (530.0, 1840.0, 2480.0),  # e
-        (290.0, 2250.0, 3000.0),  # i
-        (500.0, 860.0, 2410.0),  # o
-        (320.0, 870.0, 2240.0),  # u
-    ]
-)
+    [(730.0, 1090.0, 2440.0), (530.0, 1840.0, 2480.0), (290.0, 2250.0, 3000.0), (500.0, 860.0, 2410.0),
+     (320.0, 870.0, 2240.0)]
+)  # fmt: skip
 UPPER_FORMANTS = np.array((3300.0, 4200.0, 5400.0, 6800.0, 8600.0, 10500.0))
 FORMANT_WIDTH = np.array((130.0, 160.0, 240.0, 330.0, 450.0, 700.0, 900.0, 1200.0, 1500.0))
 FORMANT_DB = np.array((0.0, -2.0, -5.0, -5.0, -9.0, -14.0, -17.0, -20.0, -24.0))
 # Low and high edge in Hz, length in s, level: s, sh, f, t, k.
 CONSONANTS = (
-    (5000.0, 13000.0, 0.11, 0.30),
-    (2300.0, 8000.0, 0.10, 0.35),
-    (1500.0, 11000.0, 0.08, 0.15),
-    (2500.0, 12000.0, 0.035, 0.50),
-    (1300.0, 3800.0, 0.045, 0.45),
-)
+    (5000.0, 13000.0, 0.11, 0.30), (2300.0, 8000.0, 0.10, 0.35), (1500.0, 11000.0, 0.08, 0.15),
+    (2500.0, 12000.0, 0.035, 0.50), (1300.0, 3800.0, 0.045, 0.45),
+)  # fmt: skip
 
 
 def midi_to_hz(pitch):
@@ -59,8 +49,7 @@ def seconds(duration_s: float) -> np.ndarray:
 
 def harmonics(highest_hz: float, tilt: float) -> np.ndarray:
     """Amplitudes k**-tilt of the harmonics k = 1, 2, … that stay below `TOP_HZ`."""
-    count = int(np.clip(TOP_HZ / highest_hz, 1, TABLE_SIZE // 12))
-    return np.arange(1, count + 1) ** -tilt
+    return np.arange(1, int(np.clip(TOP_HZ / highest_hz, 1, TABLE_SIZE // 12)) + 1) ** -tilt
 
 
 def tone(phase: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
@@ -68,8 +57,7 @@ def tone(phase: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
     spectrum = np.zeros(TABLE_SIZE // 2 + 1, dtype=complex)
     spectrum[1 : amplitudes.size + 1] = -0.5j * TABLE_SIZE * amplitudes
     table = np.fft.irfft(spectrum, TABLE_SIZE)
-    position = (phase % 1.0) * TABLE_SIZE
-    return np.interp(position, np.arange(TABLE_SIZE + 1), np.append(table, table[0]))
+    return np.interp((phase % 1.0) * TABLE_SIZE, np.arange(TABLE_SIZE + 1), np.append(table, table[0]))
 
 
 def noise(rng: Generator, n_samples: int, low_hz: float, high_hz: float) -> np.ndarray:
@@ -91,35 +79,30 @@ def plucked_string(
 ) -> np.ndarray:
     """Karplus and Strong's string (1983): a noise burst in a delay line that averages neighbours.
 
-    `decay` is the loop's gain, just below 1; `softness`, from 0 to 1, is the pole of the low-pass
-    filter that stands for the pick. The loop can only be N + 1/2 samples long, so the string is
-    made at the nearest such pitch and read faster or slower to be in tune.
+    decay: the loop's gain, just below 1; softness: 0 to 1, pole of the low-pass filter that stands for
+    the pick.  A loop is N + 1/2 samples long, so the nearest such pitch is made and resampled.
     """
     period = SAMPLE_RATE / midi_to_hz(pitch)
     delay = max(2, round(period - 0.5))
     speed = (delay + 0.5) / period
-    pick = signal.lfilter([1.0], [1.0, -softness], rng.uniform(-1, 1, delay))
     string = np.zeros(delay + 1 + round(duration_s * SAMPLE_RATE * speed) + 2)
-    string[1 : delay + 1] = pick
-    # A whole turn of the loop needs only the turn before it, so a turn is computed at once.
-    for start in range(delay + 1, string.size, delay):
+    string[1 : delay + 1] = signal.lfilter([1.0], [1.0, -softness], rng.uniform(-1, 1, delay))
+    for start in range(delay + 1, string.size, delay):  # a turn needs only the one before it
         turn = decay / 2 * (string[start - delay : start] + string[start - delay - 1 : start - 1])
         string[start : start + delay] = turn[: string.size - start]
-    string = string[1:]
     wanted = np.arange(round(duration_s * SAMPLE_RATE)) * speed
-    sound = np.interp(wanted, np.arange(string.size), string)
+    sound = np.interp(wanted, np.arange(string.size - 1), string[1:])
     return sound * np.minimum(1.0, (sound.size - np.arange(sound.size)) / 2000)
 
 
 def envelope(n_samples: int, attack_s: float, release_s: float) -> np.ndarray:
     """Rises from 0 over `attack_s`, holds 1, falls to 0 over the last `release_s`."""
     index = np.arange(n_samples) / SAMPLE_RATE
-    rise = np.minimum(1.0, index / attack_s)
-    return rise * np.minimum(1.0, index[::-1] / release_s)
+    return np.minimum(1.0, index / attack_s) * np.minimum(1.0, index[::-1] / release_s)
 
 
 def drum_kit(rng: Generator) -> dict[str, np.ndarray]:
-    """One kit: kick, snare, hat, open, crash and tom, each (time,), each peaking near 1."""
+    """One kit: kick, snare, hat, open, crash and tom, each (time,), each peaking at 1."""
 
     def drop(duration_s, low_hz, fall_hz, fall_s, decay_s):
         """A skin: a sine whose pitch falls while it decays."""
@@ -131,20 +114,21 @@ def drum_kit(rng: Generator) -> dict[str, np.ndarray]:
         t = seconds(duration_s)
         return 0.3 * noise(rng, t.size, low_hz, high_hz) * np.exp(-t / decay_s)
 
-    kick = drop(0.4, rng.uniform(42, 58), rng.uniform(90, 220), 0.03, rng.uniform(0.08, 0.16))
-    kick[:882] += hiss(0.02, 1500, 9000, 0.004)
-    skin = drop(0.3, rng.uniform(165, 220), 60, 0.02, 0.07)
-    snare = 0.8 * skin + 0.6 * hiss(0.3, 900, 9000, rng.uniform(0.05, 0.10))
+    kit = {"kick": drop(0.4, rng.uniform(42, 58), rng.uniform(90, 220), 0.03, rng.uniform(0.08, 0.16))}
+    kit["kick"][:882] += hiss(0.02, 1500, 9000, 0.004)
+    skin = 0.8 * drop(0.3, rng.uniform(165, 220), 60, 0.02, 0.07)
+    kit["snare"] = skin + 0.6 * hiss(0.3, 900, 9000, rng.uniform(0.05, 0.10))
     bright = rng.uniform(5500, 8000)
-    kit = {
-        "kick": kick,
-        "snare": snare,
-        "hat": hiss(0.15, bright, 17000, rng.uniform(0.02, 0.045)),
-        "open": hiss(0.6, bright * 0.9, 17000, rng.uniform(0.12, 0.25)),
-        "crash": hiss(2.0, 3000, 17000, rng.uniform(0.4, 0.7)),
-        "tom": drop(0.4, rng.uniform(80, 120), 50, 0.06, 0.14),
-    }
+    kit["hat"] = hiss(0.15, bright, 17000, rng.uniform(0.02, 0.045))
+    kit["open"] = hiss(0.6, bright * 0.9, 17000, rng.uniform(0.12, 0.25))
+    kit["crash"] = hiss(2.0, 3000, 17000, rng.uniform(0.4, 0.7))
+    kit["tom"] = drop(0.4, rng.uniform(80, 120), 50, 0.06, 0.14)
     return {name: hit / np.abs(hit).max() for name, hit in kit.items()}
+
+
+# Lowest note and vocal tract of bass, tenor, alto and soprano, and bounds of what else differs.
+VOICES = ((43, 1.0), (48, 1.05), (53, 1.14), (57, 1.18))
+TIMBRE = ((0.9, 1.3), (0.03, 0.08), (4.8, 6.4), (0.3, 0.8), (0.08, 0.18))
 
 
 @dataclass(frozen=True)
@@ -161,45 +145,35 @@ class Singer:
     glide_s: float
 
     @classmethod
-    def draw(cls, rng: Generator) -> Singer:
-        low, tract = ((43, 1.0), (48, 1.05), (53, 1.14), (57, 1.18))[rng.integers(4)]
+    def draw(cls, rng: Generator) -> "Singer":
+        low, tract = VOICES[rng.integers(4)]
         low += int(rng.integers(-1, 3))
-        return cls(
-            low=low,
-            high=low + int(rng.integers(15, 20)),
-            tract=tract * rng.uniform(0.96, 1.05),
-            tilt=rng.uniform(0.9, 1.3),
-            breath=rng.uniform(0.03, 0.08),
-            vibrato_hz=rng.uniform(4.8, 6.4),
-            vibrato_semitones=rng.uniform(0.3, 0.8),
-            glide_s=rng.uniform(0.08, 0.18),
-        )
+        high, tract = low + int(rng.integers(15, 20)), tract * rng.uniform(0.96, 1.05)
+        return cls(low, high, tract, *(rng.uniform(*bounds) for bounds in TIMBRE))
+
+
+def smooth(control: np.ndarray, width_s: float) -> np.ndarray:
+    """A control signal averaged over a Hann window; its ends are held."""
+    window = np.hanning(max(3, round(width_s * SAMPLE_RATE / CONTROL)) + 2)
+    half = window.size // 2
+    padded = np.pad(control, (half, window.size - 1 - half), mode="edge")
+    return np.convolve(padded, window / window.sum(), mode="valid")
 
 
 def sing_phrase(rng: Generator, singer: Singer, notes: list[tuple[float, float, int]]) -> np.ndarray:
-    """A sung phrase: source (pulse and breath) through moving formants, and consonants.
+    """A sung phrase (time,), a little longer than its notes: pulse and breath through moving formants.
 
-    Args:
-        notes: (start, length, pitch) of each note, in seconds and as a MIDI number, in order and
-            without gaps.
-    Returns:
-        (time,), a little longer than the notes.
+    notes: (start and length in seconds, MIDI pitch), in order and without gaps.
     """
+    starts, pitches = np.array([note[0] for note in notes]), np.array([note[2] for note in notes], float)
     end = notes[-1][0] + notes[-1][1]
     n_samples = round((end + 0.1) * SAMPLE_RATE)
     n_samples += -n_samples % CONTROL
     t = np.arange(n_samples // CONTROL + 1) * CONTROL / SAMPLE_RATE
-    starts = np.array([start for start, _, _ in notes])
     which = np.clip(np.searchsorted(starts, t, side="right") - 1, 0, None)
     since = t - starts[which]
 
-    def smooth(control: np.ndarray, width_s: float) -> np.ndarray:
-        window = np.hanning(max(3, round(width_s * SAMPLE_RATE / CONTROL)) + 2)
-        half = window.size // 2
-        padded = np.pad(control, (half, window.size - 1 - half), mode="edge")
-        return np.convolve(padded, window / window.sum(), mode="valid")
-
-    pitch = smooth(np.array([pitch for _, _, pitch in notes], dtype=float)[which], singer.glide_s)
+    pitch = smooth(pitches[which], singer.glide_s)
     pitch -= rng.uniform(0.5, 2.0) * np.exp(-t / 0.05)  # the scoop into a phrase
     # Vibrato sets in late in a note; its rate wanders a little.
     rate = singer.vibrato_hz * (1 + 0.5 * smooth(rng.standard_normal(t.size), 0.4))
@@ -211,7 +185,7 @@ def sing_phrase(rng: Generator, singer: Singer, notes: list[tuple[float, float, 
     loudness *= 0.75 + 0.25 * np.sin(np.pi * np.clip(t / end, 0, 1))
     loudness[t >= end - 0.03] = 0
     bursts = np.zeros(n_samples)
-    for start, _, _ in notes:
+    for start in starts:
         kind = int(rng.integers(len(CONSONANTS) + 3))  # three in eight notes begin without one
         gap_s = 0.02
         if kind < len(CONSONANTS):
@@ -231,18 +205,16 @@ def sing_phrase(rng: Generator, singer: Singer, notes: list[tuple[float, float, 
     breath = singer.breath * noise(rng, n_samples, 1000.0, 14000.0)
     source += breath * (1 + np.cos(2 * np.pi * phase))
     source *= np.interp(fine, coarse, loudness)
-
     vowels = VOWELS[rng.integers(len(VOWELS), size=len(notes))][which]
     vowels = np.stack([smooth(vowels[:, k], 0.09) for k in range(3)], axis=1)
-    voiced = _through_formants(source, vowels * singer.tract, midi_to_hz(pitch), singer.tract)
-    return voiced + bursts
+    return _through_formants(source, vowels * singer.tract, midi_to_hz(pitch), singer.tract) + bursts
 
 
 def _through_formants(source, vowels, frequency, tract) -> np.ndarray:
-    """Filter `source` (time,) by formants; `vowels` (control, 3) and `frequency` (control,) in Hz."""
+    """Filters `source` (time,) by formants; `vowels` (control, 3) and `frequency` (control,) in Hz."""
     n_fft, hop = 1024, 256
-    bins, frames, spectrum = signal.stft(source, SAMPLE_RATE, nperseg=n_fft, noverlap=n_fft - hop)
-    index = np.clip(np.rint(frames * SAMPLE_RATE / CONTROL).astype(int), 0, frequency.size - 1)
+    bins, times, spectrum = signal.stft(source, SAMPLE_RATE, nperseg=n_fft, noverlap=n_fft - hop)
+    index = np.clip(np.rint(times * SAMPLE_RATE / CONTROL).astype(int), 0, frequency.size - 1)
     upper = np.broadcast_to(UPPER_FORMANTS * tract, (index.size, UPPER_FORMANTS.size))
     centre = np.concatenate([vowels[index], upper], axis=1)
     centre[:, 0] = np.maximum(centre[:, 0], frequency[index])  # singers open up for high notes
@@ -255,10 +227,7 @@ def _through_formants(source, vowels, frequency, tract) -> np.ndarray:
 
 
 def reverberate(rng: Generator, stem: np.ndarray, wet: float) -> np.ndarray:
-    """Add a room to a stem (channel, time): decaying noise, different left and right.
-
-    `wet` is the reverberation's level relative to the dry sound, amplitude.
-    """
+    """Adds a room to a stem: decaying noise, different left and right; wet: its amplitude beside the dry sound."""
     t = seconds(ROOM_S)
     decay = np.exp(-6.9 * t / rng.uniform(0.3, 0.7)) * np.minimum(1, (t[-1] - t) / 0.05)
     channels = []
