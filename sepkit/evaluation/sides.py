@@ -16,7 +16,7 @@ COLUMNS = ("run", "experiment", "seed", "fold", "track", "source", "metric", "va
 class Side:
     """Scores of one side as `table` (seed × song, dB), the undefined ones with their reasons.
 
-    Attributes: name, protocol, origin (of the accompaniment, "" for other sources or where it is not
+    Attributes: metric, source, name, protocol, origin (of the accompaniment, "" for other sources or where it is not
     written), seeds (0 for a reference, which is not trained), songs, means (by song, over seeds), undefined
     {song: reason}, windows (that counted, by song).
 
@@ -26,6 +26,7 @@ class Side:
     """
 
     def __init__(self, scores: pd.DataFrame, metric: str, source: str, side: str) -> None:
+        self.metric, self.source = metric, source
         self.rows = rows = _chosen(scores, metric, source, side)
         self.protocol = _only(rows, "protocol", side)
         experiment = _only(rows, "experiment", side)
@@ -66,16 +67,17 @@ def _chosen(scores: pd.DataFrame, metric: str, source: str, side: str) -> pd.Dat
     missing = [name for name in COLUMNS if name not in scores]
     if missing:
         raise SepkitError(f"the {side}'s scores lack the columns {', '.join(missing)} of scores.csv.")
-    for column, wanted in (("metric", metric), ("source", source)):
-        there = sorted(map(str, scores[column].unique()))
-        if wanted not in there:
-            raise SepkitError(
-                f"the {side} has no scores of {column} {wanted!r}, only {', '.join(there) or 'none at all'}; "
-                "scores with different definitions are never compared."
-            )
     rows = scores[(scores["metric"] == metric) & (scores["source"] == source)]
     if rows.empty:
-        raise SepkitError(f"the {side} has no scores of metric {metric!r} for source {source!r}.")
+        there = scores.groupby("source")["metric"].unique()
+        if source not in there:
+            raise SepkitError(
+                f"the {side} has no scores of source {source!r}, only {', '.join(there.index) or 'none at all'}."
+            )
+        raise SepkitError(
+            f"the {side} has no scores of metric {metric!r} of {source}, only {', '.join(sorted(there[source]))}; scores with "
+            "different definitions are never compared."
+        )
     return rows.astype({"value": np.float64, "track": str})
 
 

@@ -68,13 +68,16 @@ def compare_scores(
     >>> result.sentence
     'C is 0.45 dB better than Base in sdr_bsseval of vocals (95 % interval +0.25 to +0.65 dB, p = 0.0039).'
     """
-    run, base = Side(scores, metric, source, "run"), Side(base_scores, metric, source, "base")
+    return _compare(Side(scores, metric, source, "run"), Side(base_scores, metric, source, "base"), alpha)
+
+
+def _compare(run: Side, base: Side, alpha: float) -> Comparison:
     refuse_mixing(run, base)
     dropped = {song: why for side in (base, run) for song, why in side.undefined.items()}
     songs = sorted(run.songs - set(dropped))
     raw = run.means[songs].to_numpy() - base.means[songs].to_numpy()
     differences = np.where(np.abs(raw) < ZERO_DB, 0.0, np.round(raw, 9))  # rounding must not split ties
-    gains = -differences if metric in LOWER_IS_BETTER else differences
+    gains = -differences if run.metric in LOWER_IS_BETTER else differences
     moved = gains[gains != 0]
     p_value, method = wilcoxon(moved) if len(moved) else (None, "none")
     artists = len({artist_of(song) for song in songs})
@@ -85,8 +88,8 @@ def compare_scores(
     return Comparison(
         run=run.name,
         base=base.name,
-        metric=metric,
-        source=source,
+        metric=run.metric,
+        source=run.source,
         protocol=run.protocol,
         origin=run.origin,
         n=len(songs),
@@ -107,16 +110,19 @@ def compare_scores(
 
 
 def compare_all(
-    sides: Mapping[str, pd.DataFrame], base_scores: pd.DataFrame, **settings: Any
+    sides: Mapping[str, pd.DataFrame],
+    base_scores: pd.DataFrame,
+    *,
+    metric: str = "sdr_bsseval",
+    source: str = "vocals",
+    alpha: float = ALPHA,
 ) -> tuple[dict[str, Comparison], dict[str, str]]:
-    """Every side against `base_scores`, p corrected by Holm; and {side: reason} where there is no test.
-
-    settings: as of `compare_scores`.
-    """
-    found, refused = {}, {}
+    """Every side against `base_scores`, p corrected by Holm; and {side: reason} where there is no test."""
+    found, refused = dict[str, Comparison](), dict[str, str]()
+    base = Side(base_scores, metric, source, "base")
     for name, scores in sides.items():
         try:
-            found[name] = compare_scores(scores, base_scores, **settings)
+            found[name] = _compare(Side(scores, metric, source, "run"), base, alpha)
         except SepkitError as error:
             refused[name] = str(error)
     return corrected(found), refused

@@ -1,13 +1,14 @@
 """What was measured, for people: scoreboard, figures, the listening player, the milestone report.
 
 Everything here reads files under the root (scores.csv, history.csv, status.json, budget.csv) and
-computes nothing that it does not find there.
+calls the statistics; no network is loaded, nothing is trained or scored.
 
 | module | what for |
 |---|---|
-| `scoreboard` | one table of all finished runs; `tables` writes it as HTML, Markdown and text |
-| `figures` | matplotlib figures, each returned and never shown |
+| `scoreboard` | one table of all finished runs: `sections` of `rows`; `tables` gives HTML, Markdown and text |
+| `lessons` | sentences computed from it |
+| `figures` | matplotlib figures, each returned and never shown; `spectra` and `canvas` belong to it |
 | `player` | audio in a notebook or a page, one gain for all clips |
-| `chooser` | song, run and source by menu, with a twin that needs no kernel |
+| `chooser` | song, run and source by menu, and a static copy of the players |
 | `report` | `report/milestone2.html`, one file |
 """

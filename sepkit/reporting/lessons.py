@@ -13,7 +13,8 @@ from sepkit.evaluation.statistics import ALPHA, Comparison, compare_scores
 from sepkit.experiments import BASES, MENU, REFERENCES, Experiment, week_experiments
 from sepkit.profiles import Profile
 from sepkit.reporting.rows import LEADING, MAIN
-from sepkit.reporting.scoreboard import EMPTY, Board, Section, collect
+from sepkit.reporting.scoreboard import EMPTY, Board, collect
+from sepkit.reporting.sections import Section
 from sepkit.reporting.tables import NONE, interval
 from sepkit.storage import WEEK_HOURS, Root
 

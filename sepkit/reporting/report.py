@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from sepkit.errors import SepkitError
@@ -18,8 +17,9 @@ from sepkit.evaluation.metrics import METRICS
 from sepkit.experiments import REFERENCES
 from sepkit.profiles import Profile
 from sepkit.reporting import figures, lessons
-from sepkit.reporting.rows import MAIN, facts_of
-from sepkit.reporting.scoreboard import EMPTY, Board, Section, collect, scoreboard
+from sepkit.reporting.rows import MAIN
+from sepkit.reporting.scoreboard import EMPTY, Board, collect, scoreboard
+from sepkit.reporting.sections import Section
 from sepkit.reporting.tables import Block, Image, page, plain_grid
 from sepkit.storage import WEEK_HOURS, Root, Run, git_revision, write_text
 
@@ -94,15 +94,13 @@ def _results(section: Section, folder: Path) -> list[Block]:
     )
     expected = lessons.expectations(names, section.comparisons).reset_index()
     gain = f"The gain over {base} in sdr_bsseval of vocals, beside what the plan and the literature expect."
-    measures = pd.DataFrame(
-        [{metric: facts_of(scores[scores["experiment"] == name], metric, "vocals").get("median", np.nan) for metric in METRICS}
-         for name in names], index=pd.Index(names, name="Exp"),
-    ).dropna(axis=1, how="all")  # fmt: skip
+    measures = section.facts["median"].xs("vocals", level="source").unstack("metric")
+    measures = measures.reindex(index=names, columns=list(METRICS)).dropna(axis=1, how="all")
     return [
         Block("Scores song by song", pictures=[songs]),
         Block(f"Differences from {base}", [about], pictures=pictures),
         Block("Expected and measured", [gain], [plain_grid(expected)]),
-        Block("Every measure of vocals", [MEASURES], [plain_grid(measures.reset_index())]),
+        Block("Every measure of vocals", [MEASURES], [plain_grid(measures.rename_axis("Exp").reset_index())]),
     ]
 
 

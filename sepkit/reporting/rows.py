@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sepkit.evaluation.metrics import LOWER_IS_BETTER
-from sepkit.evaluation.statistics import Comparison, show_p, summary
+from sepkit.evaluation.statistics import Comparison, show_p
 from sepkit.experiments import BASES, MENU, REFERENCES
 from sepkit.profiles import PROTOCOLS
 from sepkit.reporting.tables import NONE, Grid, interval, number
@@ -50,21 +50,34 @@ def ordered(names: Iterable[Any]) -> list[str]:
     return trained + [name for name in REFERENCES if name in names]
 
 
-def facts_of(scores: pd.DataFrame, metric: str, source: str) -> dict[str, Any]:
-    """`summary`, or {} where a run lacks this metric for a song, as runs do that were scored before it was added."""
-    own = scores[(scores["metric"] == metric) & (scores["source"] == source)]
-    whole = len(own) and len(own) == len(scores.drop_duplicates(["run", "track"]))
-    return dict(summary(own, metric, source)) if whole else {}
+def facts_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """Median, quartiles and counts over songs by (experiment, metric, source), as `summary` gives them.
+
+    Without the metrics that a run of the experiment lacks for a song: those are newer than its scores.
+    """
+    key = ["experiment", "metric", "source"]
+    value = scores["value"].where(np.isfinite(scores["value"]))
+    seeds = scores.assign(value=value).groupby([*key, "track"])["value"].agg(["mean", "count", "size"])
+    songs = seeds["mean"].where(seeds["count"] == seeds["size"]).unstack("track")
+    facts = songs.quantile([0.5, 0.25, 0.75], axis=1).T.set_axis(["median", "q25", "q75"], axis=1)
+    rows = seeds["size"].groupby(key).sum()
+    counted = scores.reindex(columns=[*key, "frames", "frames_dropped"]).groupby(key).sum().astype(int)
+    facts = facts.assign(songs=songs.notna().sum(axis=1), frames=counted["frames"])
+    facts["undefined"] = seeds.groupby(key).size() - facts["songs"]
+    facts["frames dropped"] = counted["frames_dropped"]
+    wanted = scores.drop_duplicates(["run", "track"]).groupby("experiment").size()
+    return facts[rows == wanted.reindex(rows.index, level="experiment")]
 
 
 def row(
     root: Root,
     name: str,
     scores: pd.DataFrame,
+    facts: Mapping[Any, Mapping[str, float]],
     columns: Mapping[str, tuple[str, str]],
     test: Comparison | None,
 ) -> dict[str, Any]:
-    """The numbers of one experiment; NaN where there is none."""
+    """The numbers of one experiment, from its scores and `facts_of` them as a dict; NaN where there is none."""
     entry, runs = MENU.get(name), [root.run(run) for run in sorted(scores["run"].unique())]
     seeds = [] if name in REFERENCES else sorted(scores["seed"].dropna().astype(int).unique())
     gpu, minutes = (
@@ -80,8 +93,8 @@ def row(
         "GPU min": gpu or np.nan,
         "Sig.": test.mark if test else NONE,
     }
-    facts = {column: facts_of(scores, *key) for column, key in columns.items()}
-    for column, fact in facts.items():
+    known = {column: facts.get((name, *key), {}) for column, key in columns.items()}
+    for column, fact in known.items():
         quartiles = {f"{column} {q}": fact.get(q, np.nan) for q in ("q25", "q75")}
         found |= {column: fact.get("median", np.nan), **quartiles}
     method = (test and test.method_interval) or (np.nan, np.nan)
@@ -99,14 +112,10 @@ def row(
         "seeds": ", ".join(map(str, seeds)) or NONE,
         "runs": len(runs),
     }
-    for column, fact in {"": facts.get(MAIN, {}), **facts}.items():
-        counts = {
-            "songs": fact.get("n", 0),
-            "undefined": fact.get("n_undefined", 0),
-            "frames": fact.get("frames", 0) // max(len(seeds), 1),
-            "frames dropped": fact.get("frames_dropped", 0) // max(len(seeds), 1),
-        }
-        found |= {f"{column} {what}".strip(): count for what, count in counts.items()}
+    for column, fact in {"": known.get(MAIN, {}), **known}.items():
+        for what in ("songs", "undefined", "frames", "frames dropped"):
+            trainings = max(len(seeds), 1) if what.startswith("frames") else 1
+            found[f"{column} {what}".strip()] = int(fact.get(what, 0)) // trainings
     return found
 
 

@@ -6,7 +6,6 @@ stand in sections of their own: never one column, never one test. Tests are agai
 over the same songs, corrected by Holm; the references `mixture` and `oracle` are not tested.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,62 +13,13 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.sides import COLUMNS
-from sepkit.evaluation.statistics import (
-    ALPHA,
-    ARTIST_OVERLAP,
-    OUTLIERS,
-    Comparison,
-    compare_all,
-    compare_scores,
-    corrected,
-    summary,
-)
-from sepkit.experiments import BASE, BASES, REFERENCES
-from sepkit.profiles import PROFILES, PROTOCOLS, STEMS, Profile, get_profile
-from sepkit.reporting.rows import (
-    LEADING,
-    MAIN,
-    ONE_SEED,
-    ONSETS,
-    facts_of,
-    ordered,
-    row,
-    score_columns,
-    shown,
-)
-from sepkit.reporting.tables import Block, markdown, page, plain_grid, text
+from sepkit.experiments import BASE
+from sepkit.profiles import PROFILES, PROTOCOLS, Profile, get_profile
+from sepkit.reporting.sections import Section, make_section
+from sepkit.reporting.tables import Block, markdown, page, text
 from sepkit.storage import Root, Run, write_csv, write_text
 
 EMPTY = "No run is finished and scored yet."
-DEFINITIONS = (
-    "sdr_bsseval and sar_bsseval: BSS Eval v4, 1 s windows, one 512-tap filter a track, median over windows, then "
-    "over songs. si_sdr: whole track, both channels as one vector, median over songs. In dB, quartiles over songs "
-    "in brackets. silence_energy_db: level in dBFS of the estimate in the seconds in which the vocals are silent, "
-    "over the songs that have such seconds; lower is better."
-)
-
-
-@dataclass(frozen=True)
-class Section:
-    """Rows that may share a table: one protocol, one set of songs."""
-
-    protocol: str
-    folds: bool
-    table: pd.DataFrame
-    header: list[str]  # sentences
-    notes: list[str]
-    overlap: pd.DataFrame  # with and without the songs of artists who also sing in training; or empty
-    comparisons: dict[str, Comparison]
-    scores: pd.DataFrame  # every score behind the table
-
-    @property
-    def title(self) -> str:
-        songs = "Cross-validation by artist" if self.folds else "Test songs"
-        return f"{songs}, protocol {self.protocol} ({', '.join(PROTOCOLS[self.protocol])})"
-
-    @property
-    def base(self) -> str:
-        return BASES[self.protocol]
 
 
 @dataclass(frozen=True)
@@ -90,22 +40,9 @@ class Board:
     @property
     def blocks(self) -> list[Block]:
         """The sections, and what is missing from them."""
-        blocks = []
-        for section in self.sections:
-            grids = [shown(section.table)]
-            if len(section.overlap):
-                grids.append(plain_grid(section.overlap, OVERLAP_CAPTION))
-            *above, legend = section.header
-            blocks.append(Block(section.title, above, grids, items=section.notes, fine_print=[legend]))
+        blocks = [section.block for section in self.sections]
         missing = [Block("Not in the tables", items=self.missing)] if self.unfinished else []
         return (blocks or [Block("Scoreboard", [EMPTY])]) + missing
-
-
-OVERLAP_CAPTION = (
-    "sdr_bsseval of vocals in dB, with and without the three test songs whose artists also sing in training "
-    f"({', '.join(ARTIST_OVERLAP)}), and without the two nearly vocal-free songs that rule any mean "
-    f"({', '.join(OUTLIERS)})"
-)
 
 
 def scoreboard(root: Any, profile: Profile | str | None = None) -> pd.DataFrame:
@@ -117,14 +54,15 @@ def scoreboard(root: Any, profile: Profile | str | None = None) -> pd.DataFrame:
     """
     root = Root.open(root, profile)
     board = collect(root, profile)
+    blocks = board.blocks
     for section in board.sections[1:]:
         name = section.protocol + ("-folds" if section.folds else "")
         write_csv(root.path / f"scoreboard-{name}.csv", section.table)
     table = board.main.table.copy() if board.main else pd.DataFrame(columns=["Exp"])
     write_csv(root.path / "scoreboard.csv", table)
-    write_text(root.path / "scoreboard.md", markdown("Scoreboard", board.blocks))
-    write_text(root.path / "scoreboard.html", page("Scoreboard", blocks=board.blocks))
-    table.attrs = {"unfinished": board.unfinished, "text": text(board.blocks)}
+    write_text(root.path / "scoreboard.md", markdown("Scoreboard", blocks))
+    write_text(root.path / "scoreboard.html", page("Scoreboard", blocks=blocks))
+    table.attrs = {"unfinished": board.unfinished, "text": text(blocks)}
     return table
 
 
@@ -162,7 +100,7 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
         unfinished = {**partial, **unfinished}
         if len(rows):
             first = bool(folds), BASE not in set(rows["experiment"]), str(protocol)
-            groups.append((first, _section(root, profile, rows, str(protocol), bool(folds))))
+            groups.append((first, make_section(root, profile, rows, str(protocol), bool(folds))))
     sections = [section for _, section in sorted(groups, key=lambda group: group[0])]
     return Board(profile, sections, unfinished, starts)
 
@@ -212,13 +150,13 @@ def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str
     every fold that another seed of its experiment holds.
     """
     partial, sources = {}, len(PROTOCOLS[protocol])
-    for _, fold in rows.groupby(rows["fold"].astype(float).fillna(-1)):
-        songs = fold["track"].nunique()
-        for name, own in fold.groupby("run"):
-            counts = own.drop_duplicates(["track", "source"]).groupby("track").size()
-            done = int((counts == sources).sum())
-            if done < songs:
-                partial[str(name)] = f"scored on {done} of {songs} songs ({protocol}); evaluate it again"
+    songs = rows.groupby(rows["fold"].astype(float).fillna(-1))["track"].transform("nunique")
+    cells = rows.assign(songs=songs).drop_duplicates(["run", "track", "source"])
+    counts = cells.groupby(["run", "songs", "track"]).size()
+    whole = (counts == sources).groupby(["run", "songs"]).sum().rename("whole").reset_index()
+    for run, wanted, done in whole.itertuples(index=False):
+        if done < wanted:
+            partial[str(run)] = f"scored on {done} of {wanted} songs ({protocol}); evaluate it again"
     rows = rows[~rows["run"].isin(list(partial))]
     for experiment, own in rows.groupby("experiment"):
         folds = own.groupby("seed")["fold"].nunique()
@@ -227,93 +165,3 @@ def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str
             if lacking:
                 partial[str(run)] = f"seed {seed} of {experiment} lacks {lacking} folds; train and score them"
     return rows[~rows["run"].isin(list(partial))], partial
-
-
-def _section(root: Root, profile: Profile, rows: pd.DataFrame, protocol: str, folds: bool) -> Section:
-    base, columns = BASES[protocol], score_columns(protocol, rows)
-    by_name = {name: rows[rows["experiment"] == name] for name in ordered(rows["experiment"].unique())}
-    tested = {name: scores for name, scores in by_name.items() if name not in (base, *REFERENCES)}
-    tests, notes = dict[str, Comparison](), list[str]()
-    if base in by_name:
-        tests, refused = compare_all(tested, by_name[base])
-        notes += [f"{name} is not tested against {base}: {why}" for name, why in refused.items()]
-    elif tested:
-        notes.append(
-            f"{', '.join(tested)}: no {base} with this protocol and these songs, so nothing is tested."
-        )
-    table = pd.DataFrame(
-        [row(root, name, scores, columns, tests.get(name)) for name, scores in by_name.items()]
-    )
-    for test in tests.values():
-        notes += [f"{test.run}: {song} left out, {why}." for song, why in test.dropped.items()]
-        notes += [test.method_sentence] if test.method_interval else []
-    if protocol == "4stem":
-        notes += _beside_vocals(by_name, list(tests), base)
-    single = table.loc[table["Method"] == ONE_SEED, "Exp"]
-    if len(single):
-        notes.append(
-            f"{', '.join(single)}: {ONE_SEED} about the method; two seeds on each side give an interval."
-        )
-    header = _header(root, profile, rows, protocol, table)
-    return Section(protocol, folds, table, header, notes, _overlap(by_name), tests, rows)
-
-
-def _beside_vocals(by_name: Mapping[str, pd.DataFrame], names: list[str], base: str) -> list[str]:
-    """The same tests of drums, bass and other, and of the drums' onsets, corrected over all of them."""
-    kinds = (*(("sdr_bsseval", source) for source in STEMS[1:]), *ONSETS.values())
-    tests = {
-        (name, kind): compare_scores(by_name[name], by_name[base], metric=kind[0], source=kind[1])
-        for name in names
-        for kind in kinds
-        if facts_of(by_name[name], *kind) and facts_of(by_name[base], *kind)
-    }
-    return [f"Beside the vocals: {test.sentence}" for test in corrected(tests).values()]
-
-
-def _header(
-    root: Root, profile: Profile, rows: pd.DataFrame, protocol: str, table: pd.DataFrame
-) -> list[str]:
-    trained = rows[~rows["experiment"].isin(REFERENCES)]
-    statuses = [root.run(run).status for run in trained["run"].unique()]
-    devices = sorted({str(status["device"]) for status in statuses if status.get("device")})
-    minutes = sum(float(status.get("minutes") or 0) for status in statuses)
-    seeds = sorted(trained["seed"].dropna().astype(int).unique())
-    lacking = table[(table["undefined"] > 0) & ~table["Exp"].isin(REFERENCES)]
-    undefined = "; ".join(
-        f"{n} of {name}" for name, n in zip(lacking["Exp"], lacking["undefined"], strict=True)
-    )
-    onsets = (
-        " sdr_onsets: SDR over the 50 ms at each onset of the true drums." if set(ONSETS) & set(table) else ""
-    )
-    return [
-        f"Profile {profile.name}: {profile.songs}. Reduced against the plan: {profile.reduced}.",
-        f"{rows['track'].nunique()} songs, protocol {protocol}: {', '.join(PROTOCOLS[protocol])} scored together.",
-        DEFINITIONS + onsets,
-        f"Seeds: {', '.join(map(str, seeds)) or 'none'}; device: {', '.join(devices) or 'unknown'}; {minutes:.1f} minutes "
-        f"of training in {len(statuses)} run{'s' * (len(statuses) != 1)} (the column shows minutes a run).",
-        f"Windows of vocals: {_span(table['frames'])} counted, {_span(table['frames dropped'])} dropped because a "
-        f"source was silent in them. Songs without a defined score: {undefined or 'none'}"
-        + (". Medians are then over other songs; gains use the songs defined on both sides." if undefined else "."),
-        f"Sig.: Wilcoxon's test, two-sided, against {BASES[protocol]} on {MAIN}: ✓ better, ▼ worse where p after Holm's "
-        f"correction is under {ALPHA:g}, else n.s. (not significant); it compares these checkpoints. p is uncorrected. Gain: "
-        "Hodges–Lehmann estimate with a 95 % interval that resamples artists; none with fewer than 6 artists. Method: 95 % "
-        "interval of the gain over songs and seeds, ✓ and ▼ where it leaves out zero; it needs two seeds a side.",
-    ]  # fmt: skip
-
-
-def _span(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return str(low) if low == high else f"{low} to {high} (by row)"
-
-
-def _overlap(by_name: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Means and medians with and without the songs that share an artist with training, and the outliers."""
-    keys = (
-        "mean", "mean_without_overlap", "mean_without_outliers", "median", "median_without_overlap", "n", "n_without_overlap",
-    )  # fmt: skip
-    records = []
-    for name, scores in by_name.items():
-        if scores["track"].isin(ARTIST_OVERLAP).any():
-            fact = summary(scores, *LEADING[MAIN])
-            records.append({"Exp": name, **{key.replace("_", " "): fact[key] for key in keys}})
-    return pd.DataFrame(records).rename(columns={"n": "songs", "n without overlap": "songs without overlap"})

@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Grid:
     caption: str = ""
     best: Mapping[str, set[int]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def rows(self) -> list[list[tuple[str, str, str]]]:
         """(value, detail, CSS classes) of every cell."""
         numbers = [all(re.match(r"(—|<?[ +-]?\d)", cell) for cell in self.cells[name]) for name in self.cells]

@@ -165,7 +165,7 @@ def test_s23_method_and_zeros_are_chosen_and_printed(differences, n_zero, method
 def test_s19_definitions_and_protocols_are_never_mixed():
     ours = table(range(10))
     with pytest.raises(
-        SepkitError, match=r"base has no scores of metric 'sdr_bsseval', only sdr_torchmetrics"
+        SepkitError, match=r"base has no scores of metric 'sdr_bsseval' of vocals, only sdr_torchmetrics"
     ):
         compare_scores(ours, table(range(10), metric="sdr_torchmetrics"))
     with pytest.raises(SepkitError, match="2stem and Base as 4stem"):

@@ -1,6 +1,8 @@
 """The scoreboard by known answers: medians, marks, what may share a table, what is left out."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,10 +10,10 @@ import pytest
 
 from sepkit import compare
 from sepkit.__main__ import main
-from sepkit.evaluation.statistics import ARTIST_OVERLAP
+from sepkit.evaluation.statistics import ARTIST_OVERLAP, summary
 from sepkit.reporting import scoreboard as module
 from sepkit.reporting.report import report
-from sepkit.reporting.rows import LEADING, ONE_SEED, best_rows
+from sepkit.reporting.rows import LEADING, ONE_SEED, best_rows, facts_of
 from sepkit.reporting.scoreboard import collect, print_scoreboard, scoreboard
 from sepkit.storage import Root, write_csv, write_json
 
@@ -373,3 +375,27 @@ def test_empty_root_is_a_sentence(tmp_path, capsys):
     print_scoreboard(scoreboard(Root.open(tmp_path)))
     assert "No run is finished and scored yet" in capsys.readouterr().out
     assert "No run is finished and scored" in (tmp_path / "scoreboard.html").read_text(encoding="utf-8")
+
+
+def test_the_scoreboard_loads_nothing_that_it_does_not_need(week):
+    heavy = ("torch", "scipy.signal", "matplotlib", "librosa", "IPython", "lightning")
+    code = f"""
+import sys
+from sepkit.reporting.scoreboard import scoreboard
+scoreboard({str(week.path)!r})
+print([name for name in {heavy} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_medians_are_those_of_summary(week):
+    """The section's table of facts against the plain way, seeds and an undefined song included."""
+    rows = pd.concat([week.run(name).scores() for name in ("Base-s0", "D-s0")])
+    swapped = rows.assign(seed=1, value=rows["value"] + 1, run=rows["run"] + "1")
+    both = pd.concat([rows, swapped])
+    for (name, metric, source), fact in facts_of(both).to_dict("index").items():
+        plain = summary(both[both["experiment"] == name], metric, source)
+        pairs = {"median": "median", "q25": "q25", "q75": "q75", "songs": "n", "undefined": "n_undefined",
+                 "frames": "frames", "frames dropped": "frames_dropped"}  # fmt: skip
+        assert fact == pytest.approx({key: plain[value] for key, value in pairs.items()}, nan_ok=True)

@@ -1,0 +1,171 @@
+"""A section of the scoreboard: its rows, their tests against the protocol's base, and the sentences around."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sepkit.evaluation.statistics import (
+    ALPHA,
+    ARTIST_OVERLAP,
+    OUTLIERS,
+    Comparison,
+    compare_all,
+    compare_scores,
+    corrected,
+    summary,
+)
+from sepkit.experiments import BASES, REFERENCES
+from sepkit.profiles import PROTOCOLS, STEMS, Profile
+from sepkit.reporting.rows import (
+    LEADING,
+    MAIN,
+    ONE_SEED,
+    ONSETS,
+    facts_of,
+    ordered,
+    row,
+    score_columns,
+    shown,
+)
+from sepkit.reporting.tables import Block, plain_grid
+from sepkit.storage import Root
+
+DEFINITIONS = (
+    "sdr_bsseval and sar_bsseval: BSS Eval v4, 1 s windows, one 512-tap filter a track, median over windows, then "
+    "over songs. si_sdr: whole track, both channels as one vector, median over songs. In dB, quartiles over songs "
+    "in brackets. silence_energy_db: level in dBFS of the estimate in the seconds in which the vocals are silent, "
+    "over the songs that have such seconds; lower is better."
+)
+OVERLAP_CAPTION = (
+    "sdr_bsseval of vocals in dB, with and without the three test songs whose artists also sing in training "
+    f"({', '.join(ARTIST_OVERLAP)}), and without the two nearly vocal-free songs that rule any mean "
+    f"({', '.join(OUTLIERS)})"
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that may share a table: one protocol, one set of songs."""
+
+    protocol: str
+    folds: bool
+    table: pd.DataFrame
+    header: list[str]  # sentences
+    notes: list[str]
+    overlap: pd.DataFrame  # with and without the songs of artists who also sing in training; or empty
+    comparisons: dict[str, Comparison]
+    scores: pd.DataFrame  # every score behind the table
+    facts: pd.DataFrame  # `facts_of` them
+
+    @property
+    def title(self) -> str:
+        songs = "Cross-validation by artist" if self.folds else "Test songs"
+        return f"{songs}, protocol {self.protocol} ({', '.join(PROTOCOLS[self.protocol])})"
+
+    @property
+    def base(self) -> str:
+        return BASES[self.protocol]
+
+    @property
+    def block(self) -> Block:
+        grids = [shown(self.table)]
+        if len(self.overlap):
+            grids.append(plain_grid(self.overlap, OVERLAP_CAPTION))
+        *above, legend = self.header
+        return Block(self.title, above, grids, items=self.notes, fine_print=[legend])
+
+
+def make_section(root: Root, profile: Profile, rows: pd.DataFrame, protocol: str, folds: bool) -> Section:
+    """The rows of fully scored runs, compared with the base of their protocol."""
+    base, columns, facts = BASES[protocol], score_columns(protocol, rows), facts_of(rows)
+    known: dict[Any, Any] = facts.to_dict("index")
+    by_name = {name: rows[rows["experiment"] == name] for name in ordered(rows["experiment"].unique())}
+    tested = {name: scores for name, scores in by_name.items() if name not in (base, *REFERENCES)}
+    tests, notes = dict[str, Comparison](), list[str]()
+    if base in by_name:
+        tests, refused = compare_all(tested, by_name[base])
+        notes += [f"{name} is not tested against {base}: {why}" for name, why in refused.items()]
+    elif tested:
+        notes.append(
+            f"{', '.join(tested)}: no {base} with this protocol and these songs, so nothing is tested."
+        )
+    table = pd.DataFrame(
+        [row(root, name, scores, known, columns, tests.get(name)) for name, scores in by_name.items()]
+    )
+    for test in tests.values():
+        notes += [f"{test.run}: {song} left out, {why}." for song, why in test.dropped.items()]
+        notes += [test.method_sentence] if test.method_interval else []
+    if protocol == "4stem":
+        notes += _beside_vocals(by_name, known.keys(), list(tests), base)
+    single = table.loc[table["Method"] == ONE_SEED, "Exp"]
+    if len(single):
+        notes.append(
+            f"{', '.join(single)}: {ONE_SEED} about the method; two seeds on each side give an interval."
+        )
+    header = _header(root, profile, rows, protocol, table)
+    return Section(protocol, folds, table, header, notes, _overlap(by_name), tests, rows, facts)
+
+
+def _beside_vocals(
+    by_name: Mapping[str, pd.DataFrame], known: Collection[tuple[str, str, str]], names: list[str], base: str
+) -> list[str]:
+    """The same tests of drums, bass and other, and of the drums' onsets, corrected over all of them."""
+    kinds = (*(("sdr_bsseval", source) for source in STEMS[1:]), *ONSETS.values())
+    tests = {
+        (name, kind): compare_scores(by_name[name], by_name[base], metric=kind[0], source=kind[1])
+        for name in names
+        for kind in kinds
+        if (name, *kind) in known and (base, *kind) in known
+    }
+    return [f"Beside the vocals: {test.sentence}" for test in corrected(tests).values()]
+
+
+def _header(
+    root: Root, profile: Profile, rows: pd.DataFrame, protocol: str, table: pd.DataFrame
+) -> list[str]:
+    trained = rows[~rows["experiment"].isin(REFERENCES)]
+    statuses = [root.run(run).status for run in trained["run"].unique()]
+    devices = sorted({str(status["device"]) for status in statuses if status.get("device")})
+    minutes = sum(float(status.get("minutes") or 0) for status in statuses)
+    seeds = sorted(trained["seed"].dropna().astype(int).unique())
+    lacking = table[(table["undefined"] > 0) & ~table["Exp"].isin(REFERENCES)]
+    undefined = "; ".join(
+        f"{n} of {name}" for name, n in zip(lacking["Exp"], lacking["undefined"], strict=True)
+    )
+    onsets = (
+        " sdr_onsets: SDR over the 50 ms at each onset of the true drums." if set(ONSETS) & set(table) else ""
+    )
+    return [
+        f"Profile {profile.name}: {profile.songs}. Reduced against the plan: {profile.reduced}.",
+        f"{rows['track'].nunique()} songs, protocol {protocol}: {', '.join(PROTOCOLS[protocol])} scored together.",
+        DEFINITIONS + onsets,
+        f"Seeds: {', '.join(map(str, seeds)) or 'none'}; device: {', '.join(devices) or 'unknown'}; {minutes:.1f} minutes "
+        f"of training in {len(statuses)} run{'s' * (len(statuses) != 1)} (the column shows minutes a run).",
+        f"Windows of vocals: {_span(table['frames'])} counted, {_span(table['frames dropped'])} dropped because a "
+        f"source was silent in them. Songs without a defined score: {undefined or 'none'}"
+        + (". Medians are then over other songs; gains use the songs defined on both sides." if undefined else "."),
+        f"Sig.: Wilcoxon's test, two-sided, against {BASES[protocol]} on {MAIN}: ✓ better, ▼ worse where p after Holm's "
+        f"correction is under {ALPHA:g}, else n.s. (not significant); it compares these checkpoints. p is uncorrected. Gain: "
+        "Hodges–Lehmann estimate with a 95 % interval that resamples artists; none with fewer than 6 artists. Method: 95 % "
+        "interval of the gain over songs and seeds, ✓ and ▼ where it leaves out zero; it needs two seeds a side.",
+    ]  # fmt: skip
+
+
+def _span(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high} (by row)"
+
+
+def _overlap(by_name: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Means and medians with and without the songs that share an artist with training, and the outliers."""
+    keys = (
+        "mean", "mean_without_overlap", "mean_without_outliers", "median", "median_without_overlap", "n", "n_without_overlap",
+    )  # fmt: skip
+    records = []
+    for name, scores in by_name.items():
+        if scores["track"].isin(ARTIST_OVERLAP).any():
+            fact = summary(scores, *LEADING[MAIN])
+            records.append({"Exp": name, **{key.replace("_", " "): fact[key] for key in keys}})
+    return pd.DataFrame(records).rename(columns={"n": "songs", "n without overlap": "songs without overlap"})
