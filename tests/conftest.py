@@ -115,3 +115,26 @@ def tiny():
             for name, settings in PROFILES["demo"].models.items()
         },
     )
+
+
+@pytest.fixture(scope="session")
+def trained_root(make_root, mini_songs, tiny):
+    """A root with Base as `tiny` trains it, not scored; not to be changed."""
+    from sepkit.training.train import train
+
+    root = make_root()
+    train("Base", profile=tiny, data=mini_songs, root=root, device="cpu")
+    return root
+
+
+@pytest.fixture(scope="session")
+def scored_root(trained_root, mini_songs, tmp_path_factory):
+    """The same with the scores of Base and of both references; not to be changed."""
+    from sepkit.evaluation import evaluate_many
+
+    path = tmp_path_factory.mktemp("scored") / "root"
+    shutil.copytree(trained_root.path, path)
+    root = Root.open(path, "demo")
+    runs = [root.run("Base-s0"), "mixture", "oracle"]
+    evaluate_many(runs, root=root, data=mini_songs, device="cpu", n_jobs=1)
+    return root

@@ -1,30 +1,19 @@
 """Separated files: rate, length and level; what is refused; and that nothing else is replaced."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import soundfile as sf
 
 from sepkit.__main__ import main
-from sepkit.training.train import train
-
-
-@pytest.fixture(scope="module")
-def trained(mini_songs, make_root, tiny):
-    """A root with Base after one epoch; only separate reads it."""
-    root = make_root()
-    train("Base", profile=replace(tiny, epochs=1), data=mini_songs, root=root, device="cpu")
-    return root
 
 
 @pytest.fixture
-def separate(trained, capsys):
+def separate(trained_root, capsys):
     """Runs `separate` with Base; (exit status, stdout, stderr)."""
 
     def call(*arguments):
         capsys.readouterr()
-        status = main(["separate", *map(str, arguments), "--root", str(trained.path), "--device", "cpu"])
+        status = main(["separate", *map(str, arguments), "--root", str(trained_root.path), "--device", "cpu"])
         return status, *capsys.readouterr()
 
     return call
