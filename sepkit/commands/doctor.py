@@ -7,7 +7,6 @@ import shutil
 from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,9 @@ from sepkit.data.songs import find_songs
 from sepkit.devices import device_name, pick_device, precision
 from sepkit.errors import SepkitError
 from sepkit.profiles import Profile, get_profile
-from sepkit.storage import Root, default_root
+from sepkit.storage import VERSIONED, Root, default_root, versions
 from sepkit.storage.ledger import spending
 
-PACKAGES = (
-    "torch", "torchaudio", "lightning", "torchmetrics", "openunmix", "demucs", "musdb", "museval", "numpy",
-    "scipy", "pandas", "h5py", "soundfile", "librosa", "matplotlib", "ipywidgets", "papermill", "nbval",
-)  # fmt: skip
 NEEDED = ("torch", "lightning", "openunmix", "h5py", "soundfile")
 PRECISIONS = {"16-mixed": "float16 mixed, STFT in float32", "bf16-mixed": "bfloat16 mixed, STFT in float32"}
 
@@ -115,7 +110,7 @@ def doctor(
 def environment(root: Path, profile: Profile) -> dict[str, Any]:
     """Versions, device and precision of training, cores, free disk, Drive, ffmpeg."""
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    drive, device = os.environ.get("SEPKIT_DRIVE"), pick_device(None)
+    drive, device, installed = os.environ.get("SEPKIT_DRIVE"), pick_device(None), versions()
     return {
         "python": platform.python_version(),
         "device": device_name(device),
@@ -125,12 +120,5 @@ def environment(root: Path, profile: Profile) -> dict[str, Any]:
         "free_disk_gb": round(shutil.disk_usage(existing).free / 1e9, 1),
         "drive": drive if drive and Path(drive).exists() else None,
         "ffmpeg": shutil.which("ffmpeg"),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: installed.get(name, "absent") for name in VERSIONED},
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "absent"

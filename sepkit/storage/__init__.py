@@ -1,7 +1,7 @@
 """What is kept: the root and its runs, the ledger, the copy on Drive, checkpoints.
 
-files.py writes files that are complete or absent, root.py says what lies where, ledger.py counts the
-minutes, drive.py keeps the copy, checkpoints.py gives a run's network back.
+files.py writes files that are complete or absent, root.py knows what lies where, ledger.py counts the
+minutes, drive.py keeps the copy, checkpoints.py loads a run's network.
 """
 
 from sepkit.storage.files import read_json, remove_leftovers, write_csv, write_json, write_text, writing
@@ -9,6 +9,7 @@ from sepkit.storage.ledger import WEEK_HOURS, budget, hours_left, spending
 from sepkit.storage.root import (
     BUDGET_COLUMNS,
     SCORE_DECIMALS,
+    VERSIONED,
     Root,
     Run,
     default_root,
@@ -19,23 +20,7 @@ from sepkit.storage.root import (
 )
 
 __all__ = [
-    "BUDGET_COLUMNS",
-    "SCORE_DECIMALS",
-    "WEEK_HOURS",
-    "Root",
-    "Run",
-    "budget",
-    "default_root",
-    "git_revision",
-    "hours_left",
-    "read_json",
-    "read_scores",
-    "remove_leftovers",
-    "run_name",
-    "spending",
-    "versions",
-    "write_csv",
-    "write_json",
-    "write_text",
-    "writing",
+    "BUDGET_COLUMNS", "SCORE_DECIMALS", "VERSIONED", "WEEK_HOURS", "Root", "Run", "budget", "default_root",
+    "git_revision", "hours_left", "read_json", "read_scores", "remove_leftovers", "run_name", "spending",
+    "versions", "write_csv", "write_json", "write_text", "writing",
 ]  # fmt: skip

@@ -1,10 +1,9 @@
 """The synced copy of a root on Drive.
 
-Training and evaluation read and write the local disk; what must survive the runtime is copied to
-the folder that SEPKIT_DRIVE names.  A copy is written aside, compared with its source by size and
-hash as read back from the destination, and renamed; it keeps its source's time, which tells
-versions apart.  A mount that is lost or stale is tried a few times, then syncing pauses and says
-so; the work goes on, and the next push copies what is missing.
+Training and evaluation work on the local disk; what must survive the runtime is copied to the folder
+that SEPKIT_DRIVE names.  A copy is written aside, read back and compared with its source, and renamed;
+it keeps its source's time, which tells versions apart.  A lost mount is tried a few times; then the
+sync says so and ends, work goes on, and the next push copies what is missing.
 """
 
 import hashlib
@@ -16,22 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sepkit.storage.root import Root
+from sepkit.storage.root import SYNCED, Root
 
 TRIES, WAIT_S = 3, 1.0
 SAME_TIME_NS = 10**6  # Drive keeps milliseconds
 Only = str | tuple[str, ...] | None
-PATTERNS = (
-    "runs/*/*",
-    "budget.csv",
-    "exclude.txt",
-    "scoreboard.*",
-    "results/*",
-    "results/*/*/*",
-    "report/*",
-    "report/figures/*",
-    "cache/*/*",
-)
+Sleep = Callable[[float], None]
 
 
 @dataclass
@@ -49,9 +38,8 @@ class Synced:
         if self.safe:
             return f"{len(self.copied)} files copied; everything is in the copy"
         name, reason = next(iter(self.failed.items()))
-        return (
-            f"NOT safe: {len(self.failed)} files are not copied ({name}: {reason}); the next sync tries again"
-        )
+        lost = f"{len(self.failed)} files are not copied ({name}: {reason})"
+        return f"NOT safe: {lost}; the next sync tries again"
 
 
 def drive_folder() -> Path | None:
@@ -60,23 +48,19 @@ def drive_folder() -> Path | None:
 
 
 def push(
-    root: Root,
-    drive: Path | None = None,
-    *,
-    only: Only = None,
-    sleep: Callable[[float], None] = time.sleep,
+    root: Root, drive: Path | None = None, *, only: Only = None, sleep: Sleep = time.sleep
 ) -> Synced | None:
     """Copies what is new or changed under the root to `drive` (or SEPKIT_DRIVE); None without a Drive.
 
-    only: a folder or file below the root, or several, such as runs/Base-s0.  Raises no OSError: a
-    copy that fails is told in what it returns.
+    only: a folder or file below the root, or several, as runs/Base-s0.  Raises no OSError: the result
+    says what failed.
     """
     drive = drive or drive_folder()
     if drive is None:
         return None
     names = _files(root.path, only)
     try:
-        # the folder itself, never the one above it: without the mount that would be a local folder
+        # the folder, never its parents: without the mount they would be made on the local disk
         drive.mkdir(exist_ok=True)
     except OSError as error:
         return Synced(failed=dict.fromkeys(names, f"Drive is not mounted: {error}"))
@@ -84,43 +68,30 @@ def push(
 
 
 def pull(
-    root: Root,
-    drive: Path | None = None,
-    *,
-    only: Only = None,
-    sleep: Callable[[float], None] = time.sleep,
+    root: Root, drive: Path | None = None, *, only: Only = None, sleep: Sleep = time.sleep
 ) -> Synced | None:
-    """Brings back from the copy what the local root lacks: after the runtime is gone, before work goes on.
-
-    A file that exists locally is left as it is: the local one is at least as new.
-    """
+    """Copies from Drive what the local root lacks; None without a Drive.  Local files stay as they are."""
     drive = drive or drive_folder()
     try:
         if drive is None or not drive.exists():
             return None
         missing = [name for name in _files(drive, only) if not (root.path / name).exists()]
-    except OSError as error:  # a mount that is lost can't even be listed
+    except OSError as error:  # a lost mount can't even be listed
         return Synced(failed={str(drive): str(error)})
     return _copy_new(drive, root.path, missing, sleep)
 
 
 def _files(folder: Path, only: Only = None) -> list[str]:
-    """Paths, relative to `folder`, of what is worth a copy; temporary files are not."""
+    """Paths, relative to `folder`, of what is synced; temporary files are not."""
     wanted = (only,) if isinstance(only, str) else only
-    found: list[str] = []
-    for pattern in PATTERNS:
-        for path in sorted(folder.glob(pattern)):
-            name = path.relative_to(folder).as_posix()
-            if path.name.startswith(".") or not path.is_file():
-                continue
-            if wanted is None or any(f"{name}/".startswith(f"{each.rstrip('/')}/") for each in wanted):
-                found.append(name)
-    return found
+    paths = [path for pattern in SYNCED for path in sorted(folder.glob(pattern))]
+    names = [path.relative_to(folder).as_posix() for path in paths if path.name[0] != "." and path.is_file()]
+    if wanted is None:
+        return names
+    return [name for name in names if any(f"{name}/".startswith(f"{each.rstrip('/')}/") for each in wanted)]
 
 
-def _copy_new(
-    source: Path, destination: Path, names: Iterable[str], sleep: Callable[[float], None]
-) -> Synced:
+def _copy_new(source: Path, destination: Path, names: Iterable[str], sleep: Sleep) -> Synced:
     result, lost = Synced(), ""
     for name in names:
         if lost:  # one lost mount fails every file: the first few tries were enough
@@ -138,10 +109,7 @@ def _copy_new(
 
 
 def _same(source: Path, copy: Path) -> bool:
-    """Whether the copy is of this version of the source: size and time, or else size and content.
-
-    A copy bears its source's time.  A destination that keeps times coarsely, or not at all, is read.
-    """
+    """Whether the copy is of this version of the source: equal sizes, and equal times or equal content."""
     if not copy.exists():
         return False
     ours, theirs = source.stat(), copy.stat()
@@ -150,13 +118,13 @@ def _same(source: Path, copy: Path) -> bool:
     return abs(ours.st_mtime_ns - theirs.st_mtime_ns) < SAME_TIME_NS or _digest(source) == _digest(copy)
 
 
-def _copy(source: Path, copy: Path, sleep: Callable[[float], None]) -> None:
+def _copy(source: Path, copy: Path, sleep: Sleep) -> None:
     """Copies one file aside, verifies what the destination gives back, renames; OSError after TRIES."""
     part = copy.with_name(f".{copy.name}.part")
     for attempt in range(1, TRIES + 1):
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            version = source.stat()  # before the copy: one that changes meanwhile is copied again
+            version = source.stat()  # before the copy: a file that changes meanwhile is copied again
             shutil.copyfile(source, part)
             arrived = part.stat().st_size
             if arrived != version.st_size:

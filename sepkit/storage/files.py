@@ -1,8 +1,7 @@
 """Files that are complete or absent.
 
-A file is written under a temporary name in its own folder, flushed to the disk and renamed, so a
-kill at any instant leaves the old file or the new one.  Temporary names begin with a dot and end in
-`.part`; a leftover is ignored by every reader and replaced by the next writer.
+A file is written as `.<name>.<process>.part` beside its place, flushed to the disk and renamed: a kill
+leaves the old file or the new one.  Readers ignore leftovers, and the next writer replaces them.
 """
 
 import json
@@ -48,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Strict JSON: NaN and infinity are refused (a reader elsewhere could not load them)."""
+    """Strict JSON: NaN and infinity are refused, since other readers could not load them."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 

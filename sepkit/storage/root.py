@@ -1,4 +1,8 @@
-"""The root folder and its run folders: what lies where, and how it is read."""
+"""The root folder and its runs: what lies where, and how it is read.
+
+cache/<kind>-<fingerprint>/<song>.h5 (`sepkit.data`), songs/ (those that are made or downloaded),
+runs/<run>/ (`Run`), budget.csv, exclude.txt, and what reporting writes: scoreboard.*, results/, report/.
+"""
 
 import csv
 import io
@@ -18,9 +22,18 @@ from sepkit.errors import SepkitError
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage.files import read_json, write_json
 
+# what Drive keeps of a root: all but the songs
+SYNCED = (
+    "runs/*/*", "budget.csv", "exclude.txt", "scoreboard.*", "results/*", "results/*/*/*", "report/*",
+    "report/figures/*", "cache/*/*",
+)  # fmt: skip
 BUDGET_COLUMNS = ("time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib")
 SCORE_DECIMALS = 6  # of a dB in scores.csv; beyond them a sum's order decides
-VERSIONED = ("torch", "lightning", "openunmix", "numpy", "scipy")
+# packages whose versions `doctor` shows and a run's status.json keeps
+VERSIONED = (
+    "torch", "torchaudio", "lightning", "torchmetrics", "openunmix", "demucs", "musdb", "museval", "numpy",
+    "scipy", "pandas", "h5py", "soundfile", "librosa", "matplotlib", "ipywidgets", "papermill", "nbval",
+)  # fmt: skip
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -28,7 +41,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     empty = {name: [""] for name in ("value", "fold", "accompaniment")}  # a song may be called "NA"
     kinds: Any = {"track": str, "run": str, "accompaniment": object, "value": float}
     table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
-    return table.round({"value": SCORE_DECIMALS})  # pandas before 3 reads some a bit beside
+    return table.round({"value": SCORE_DECIMALS})  # pandas before 3 changes some last digits
 
 
 def default_root(profile: Profile) -> Path:
@@ -41,7 +54,7 @@ def run_name(experiment: str, seed: int, fold: int | None = None) -> str:
 
 @dataclass(frozen=True)
 class Root:
-    """The folder under which everything that sepkit writes lies; one profile a root."""
+    """The folder that holds everything that sepkit writes; one profile a root."""
 
     path: Path
 
@@ -50,8 +63,7 @@ class Root:
         """The root at `root` (or SEPKIT_ROOT, or ~/sepkit-root/<profile>), made where it is absent."""
         if isinstance(root, Root):
             return root
-        profile = get_profile(profile)
-        path = Path(root).expanduser().resolve() if root else default_root(profile).resolve()
+        path = (Path(root).expanduser() if root else default_root(get_profile(profile))).resolve()
         if path.exists() and not path.is_dir():
             raise SepkitError(f"Expected a folder for results at {path}, found a file; give another --root.")
         try:
@@ -69,6 +81,10 @@ class Root:
         """The run of an experiment's seed and fold."""
         return self.run(run_name(experiment, seed, fold))
 
+    def runs(self) -> list["Run"]:
+        """All runs with a configuration, by name."""
+        return [Run(self, file.parent.name) for file in sorted(self.path.glob("runs/*/config.json"))]
+
     def scored_runs(self, experiment: str | None = None, *, folds: bool = False) -> list["Run"]:
         """The runs that count: finished and scored, of `experiment` or of all; of the usual split, or of folds."""
         return [
@@ -79,12 +95,8 @@ class Root:
             and folds == (run.config.get("fold") is not None)
         ]
 
-    def runs(self) -> list["Run"]:
-        """All runs with a configuration, by name."""
-        return [Run(self, file.parent.name) for file in sorted(self.path.glob("runs/*/config.json"))]
-
     def excluded(self) -> tuple[str, ...]:
-        """Names in exclude.txt under the root: songs that no stage uses (one a line, # comments)."""
+        """Names in exclude.txt: songs that no stage uses (one a line, # comments)."""
         file = self.path / "exclude.txt"
         if not file.exists():
             return ()
@@ -126,7 +138,7 @@ class Root:
         table = pd.read_csv(file, names=list(BUDGET_COLUMNS), header=None, dtype=str, on_bad_lines="skip")
         numbers = ["epoch", "minutes", "gpu_min", "vram_mib"]
         table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
-        # headers, also a second one of two runs that began together, and rows that a kill cut short
+        # drops headers (two runs that began together write two) and rows that a kill cut short
         return table.dropna(subset=numbers[1:]).reset_index(drop=True)
 
 
@@ -150,6 +162,10 @@ class Run:
         return self.path / "last.ckpt"
 
     @property
+    def scores_path(self) -> Path:
+        return self.path / "scores.csv"
+
+    @property
     def config(self) -> dict[str, Any]:
         if not (self.path / "config.json").exists():
             raise SepkitError(f"There is no run {self.name!r} under {self.root.path}; train it first.")
@@ -161,9 +177,8 @@ class Run:
         return read_json(file, "the status of a run") if file.exists() else {"state": "absent"}
 
     def write_status(self, **values: Any) -> None:
-        write_json(
-            self.path / "status.json", {**values, "versions": versions(), "git_revision": git_revision()}
-        )
+        facts = {"versions": versions(), "git_revision": git_revision()}
+        write_json(self.path / "status.json", {**values, **facts})
 
     @property
     def finished(self) -> bool:
@@ -171,7 +186,7 @@ class Run:
 
     @property
     def scored(self) -> bool:
-        """Finished, with scores of the test songs (perhaps not of all of them: a kill leaves the first ones)."""
+        """Finished, with scores of test songs (perhaps only the first ones, after a kill)."""
         return self.finished and self.scores_path.exists()
 
     def history(self) -> pd.DataFrame:
@@ -180,10 +195,6 @@ class Run:
         if not file.exists():
             raise SepkitError(f"{self.name} has no finished epoch yet ({file} is absent); train it first.")
         return pd.read_csv(file)
-
-    @property
-    def scores_path(self) -> Path:
-        return self.path / "scores.csv"
 
     def scores(self) -> pd.DataFrame:
         """scores.csv as a table; see `read_scores`."""
@@ -195,6 +206,7 @@ class Run:
 
 
 def versions() -> dict[str, str]:
+    """Python's version and those of the packages of VERSIONED that are installed."""
     found = {"python": platform.python_version()}
     for name in VERSIONED:
         try:
@@ -207,14 +219,9 @@ def versions() -> dict[str, str]:
 @cache
 def git_revision() -> str | None:
     """The revision of the code in use; None outside a git checkout."""
+    call = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
+        answer = subprocess.run(call, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None

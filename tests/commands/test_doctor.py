@@ -8,7 +8,8 @@ import soundfile as sf
 
 import sepkit
 from sepkit.__main__ import main
-from sepkit.commands.doctor import PACKAGES, doctor
+from sepkit.commands.doctor import doctor
+from sepkit.storage import VERSIONED
 
 PROBLEM = {"track", "file", "kind", "expected", "found", "fix", "blocking"}
 ENVIRONMENT = {
@@ -50,7 +51,7 @@ def test_the_json_has_the_contracts_form(mini_songs, tmp_path, capsys):
     assert found["hours"] == pytest.approx(4 * 3 / 3600, abs=1e-4)
     assert all(set(problem) == PROBLEM for problem in found["problems"])
     assert set(found["environment"]) == ENVIRONMENT
-    assert set(found["environment"]["versions"]) == set(PACKAGES)
+    assert set(found["environment"]["versions"]) == set(VERSIONED)
     again = doctor(mini_songs, root=tmp_path, n_jobs=1).to_dict()
     for report in (found, again):
         report["environment"].pop("free_disk_gb")  # others write to the disk meanwhile
