@@ -2,34 +2,25 @@
 
     songs -> cache -> train -> checkpoint -> evaluate -> scores.csv -> scoreboard, report
 
-The calls below are what notebooks and scripts rely on; they are loaded where they are first used.
+The calls below are what notebooks and scripts rely on; each is imported when it is first used.
 """
 
 import importlib
 from typing import Any
 
-_CALLS = {
-    "doctor": "sepkit.commands.doctor",
-    "demo": "sepkit.commands.demo",
-    "cache": "sepkit.commands.cache",
-    "train": "sepkit.training.train",
-    "train_many": "sepkit.training.train",
-    "grid": "sepkit.commands.grid",
-    "out_of_fold": "sepkit.commands.grid",
-    "equal_epochs": "sepkit.training.equal",
-    "evaluate": "sepkit.evaluation.scoring",
-    "evaluate_many": "sepkit.evaluation.scoring",
-    "reference": "sepkit.evaluation.scoring",
-    "estimates": "sepkit.evaluation.scoring",
-    "separate": "sepkit.commands.separate",
-    "compare": "sepkit.commands.compare",
-    "scoreboard": "sepkit.reporting.scoreboard",
-    "report": "sepkit.reporting.report",
-    "player": "sepkit.reporting.player",
-    "budget": "sepkit.storage.ledger",
-    "plan": "sepkit.training.plan",
-    "week": "sepkit.commands.week",
+_HOMES = {
+    "storage.ledger": ("budget",),
+    "training.train": ("train", "train_many"),
+    "training.equal": ("equal_epochs",),
+    "training.plan": ("plan",),
+    "evaluation.scoring": ("evaluate", "evaluate_many", "reference", "estimates"),
+    "reporting.scoreboard": ("scoreboard",),
+    "reporting.report": ("report",),
+    "reporting.player": ("player",),
+    "commands.grid": ("grid", "out_of_fold"),
+    **{f"commands.{name}": (name,) for name in ("doctor", "demo", "cache", "separate", "compare", "week")},
 }
+_CALLS = {call: home for home, calls in _HOMES.items() for call in calls}
 _MODULES = ("data", "evaluation", "experiments", "models", "profiles", "reporting", "storage", "training")
 
 __version__ = "0.1.0"
@@ -38,7 +29,7 @@ __all__ = [*_CALLS, *_MODULES, "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name in _CALLS:
-        return getattr(importlib.import_module(_CALLS[name]), name)
+        return getattr(importlib.import_module(f"sepkit.{_CALLS[name]}"), name)
     if name in _MODULES:
         return importlib.import_module(f"sepkit.{name}")
     raise AttributeError(f"sepkit has no {name!r}; it has {', '.join(__all__)}")

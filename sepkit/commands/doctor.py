@@ -83,28 +83,28 @@ def doctor(
     )
     device = device_name(pick_device(None))
     with spending(place, stage="doctor", device=device) if place.path.is_dir() else nullcontext():
-        splits, layout, hours = {"train": 0, "valid": 0, "test": 0}, None, 0.0
         facts = environment(place.path, get_profile(profile))
-        problems = [
-            Problem("", "requirements.txt", "missing package", name, "not installed", "pip install -r requirements.txt", True)
-            for name in NEEDED
-            if facts["versions"][name] == "absent"
-        ]  # fmt: skip
-        if data is not None:
-            try:
-                folder = find_songs(data, place.excluded())
-            except SepkitError as error:
-                fix = "give the folder that holds train/ and test/"
-                problems.append(
-                    Problem("", str(data), "no songs", "songs in train/ and test/", str(error), fix, True)
-                )
-            else:
-                hours, median_s, found = check_folder(folder, n_jobs)
-                problems += found
-                splits = folder.counts
-                layout = "preview" if folder.layout == "stem.mp4" and median_s < SHORT_S else folder.layout
+        problems = [_missing(name) for name in NEEDED if facts["versions"][name] == "absent"]
+        splits, layout, hours = {"train": 0, "valid": 0, "test": 0}, None, 0.0
+        try:
+            folder = find_songs(data, place.excluded()) if data is not None else None
+        except SepkitError as error:
+            folder, fix = None, "give the folder that holds train/ and test/"
+            problems.append(
+                Problem("", str(data), "no songs", "songs in train/ and test/", str(error), fix, True)
+            )
+        if folder is not None:
+            hours, median_s, found = check_folder(folder, n_jobs)
+            problems += found
+            splits = folder.counts
+            layout = "preview" if folder.layout == "stem.mp4" and median_s < SHORT_S else folder.layout
     ok = not any(problem.blocking for problem in problems)
     return Report(ok, layout, splits, hours, problems, facts)
+
+
+def _missing(package: str) -> Problem:
+    fix = "pip install -r requirements.txt"
+    return Problem("", "requirements.txt", "missing package", package, "not installed", fix, True)
 
 
 def environment(root: Path, profile: Profile) -> dict[str, Any]:

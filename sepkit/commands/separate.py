@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,22 +67,18 @@ def separate(
     }
     replaced = _check_results(results, overwrite)
     with spending(run.root, run=run.name, stage="separate", device=device_name(device)), one_thread(device):
-        for path, files_of in results.items():
-            notes = _separate(path, files_of, model, device, f"{MADE_BY}{run.name}")
-            notes += [
-                f"replaced {file.name}, {replaced[file]}" for file in files_of.values() if file in replaced
-            ]
+        for path, own in results.items():
+            notes = _separate(path, own, model, device, f"{MADE_BY}{run.name}")
+            notes += [f"replaced {file.name}, {replaced[file]}" for file in own.values() if file in replaced]
             said = f" ({'; '.join(notes)})" if notes else ""
-            print(f"{path.name}: {', '.join(sources)} in {Path(out or path.parent)}{said}")
-    return [file for files_of in results.values() for file in files_of.values()]
+            print(f"{path.name}: {', '.join(own)} in {Path(out or path.parent)}{said}")
+    return [file for own in results.values() for file in own.values()]
 
 
 def _separate(path: Path, results: dict[str, Path], model: Any, device: str, comment: str) -> list[str]:
-    """Writes the sources of one file; returns what is to be said about it."""
-    notes = []
+    """Writes the sources of one file; returns notes for its line."""
     audio, sample_rate = sf.read(path, dtype="float32", always_2d=True)
-    if audio.shape[1] == 1:
-        notes.append("mono, taken as two equal channels")
+    notes = ["mono, taken as two equal channels"] if audio.shape[1] == 1 else []
     if sample_rate != model.sample_rate:
         notes.append(f"{sample_rate} Hz, resampled to the model's {model.sample_rate} Hz and back")
     try:
@@ -93,10 +90,10 @@ def _separate(path: Path, results: dict[str, Path], model: Any, device: str, com
             notes.append(f"{source}: {over} samples clipped at full scale")
         with (
             writing(results[source]) as part,
-            sf.SoundFile(part, "w", sample_rate, len(samples), "PCM_16", format="WAV") as file,
+            sf.SoundFile(part, "w", sample_rate, 2, "PCM_16", format="WAV") as wav,
         ):
-            file.comment = comment
-            file.write(np.clip(samples.T, -1, 1))
+            wav.comment = comment
+            wav.write(np.clip(samples.T, -1, 1))
     return notes
 
 
@@ -106,43 +103,31 @@ def _check_audio(path: Path) -> None:
         raise SepkitError(f"There is no file {path}; give WAV or FLAC files.")
     try:
         info = sf.info(path)
-    except (sf.LibsndfileError, RuntimeError) as error:
+    except RuntimeError as error:
         raise SepkitError(
             f"{path} is not audio that can be read here ({error}); convert it to WAV."
         ) from error
     if info.frames == 0 or info.channels > 2:
-        raise SepkitError(
-            f"{path} has {info.frames} samples in {info.channels} channels; expected sound in 1 or 2 channels."
-        )
+        found = f"{info.frames} samples in {info.channels} channels"
+        raise SepkitError(f"{path} has {found}; expected sound in 1 or 2 channels.")
 
 
 def _check_results(results: dict[Path, dict[str, Path]], overwrite: bool) -> dict[Path, str]:
     """{existing file that will be replaced: what made it}; SepkitError where one must not be."""
-    inputs, taken, replaced = {path.resolve() for path in results}, dict[Path, Path](), dict[Path, str]()
-    for path, of_path in results.items():
-        for file in of_path.values():
-            other = taken.setdefault(file.resolve(), path)
-            if other != path:
-                raise SepkitError(
-                    f"{other} and {path} would both write {file.name} in {file.parent}; rename one."
-                )
-            if file.resolve() in inputs:
-                raise SepkitError(
-                    f"{path} would write {file}, which is a file to separate; give another --out."
-                )
-            if file.exists():
-                comment = _comment(file)
-                if not comment.startswith(MADE_BY) and not overwrite:
-                    raise SepkitError(
-                        f"{path} would replace {file}, which sepkit did not make; give another --out, or --overwrite."
-                    )
-                replaced[file] = comment or "not made by sepkit"
+    inputs = {path.resolve() for path in results}
+    taken: dict[Path, Path] = {}
+    replaced: dict[Path, str] = {}
+    for path, file in [(path, file) for path, own in results.items() for file in own.values()]:
+        place, made_by = file.resolve(), ""
+        if taken.setdefault(place, path) != path:
+            raise SepkitError(f"{taken[place]} and {path} would both write {file}; rename one.")
+        if place in inputs:
+            raise SepkitError(f"{path} would write {file}, which is a file to separate; give another --out.")
+        if file.exists():
+            with suppress(RuntimeError), sf.SoundFile(file) as wav:  # RuntimeError: no audio
+                made_by = wav.comment
+            if not (overwrite or made_by.startswith(MADE_BY)):
+                text = f"{path} would replace {file}, which sepkit did not make"
+                raise SepkitError(f"{text}; give another --out, or --overwrite.")
+            replaced[file] = made_by or "not made by sepkit"
     return replaced
-
-
-def _comment(file: Path) -> str:
-    try:
-        with sf.SoundFile(file) as audio:
-            return audio.comment
-    except (sf.LibsndfileError, RuntimeError):  # no audio
-        return ""

@@ -61,25 +61,24 @@ def week(
     """
     profile = get_profile(profile)
     root = Root.open(root, profile)
-    folder = find_notebooks(notebooks)
-    numbers = sorted(set(days)) if days is not None else list(range(1, len(DAYS) + 1))
-    if not numbers or not set(numbers) <= set(range(1, len(DAYS) + 1)):
-        raise UsageError(f"Days are numbered 1 to {len(DAYS)}, got {numbers}.")
-    kernel = check_kernel()
+    folder, kernel = find_notebooks(notebooks), check_kernel()
+    every = range(1, len(DAYS) + 1)
+    chosen = sorted(set(every if days is None else days))
+    if not chosen or not set(chosen) <= set(every):
+        raise UsageError(f"Days are numbered 1 to {len(DAYS)}, got {chosen}.")
     parameters: dict[str, Any] = {"profile": profile.name, "root": str(root.path), "seed": seed}
     if data is not None:
         parameters["data"] = str(Path(data).expanduser().resolve())
-    chosen = choose(profile, pick, hours, root)
-    if chosen is not None:
-        parameters["pick"] = chosen
-    names = [DAYS[number - 1] for number in numbers]
-    for name in names:  # all of them before the first is run
-        check_parameters(folder / f"{name}.ipynb", parameters)
+    if (experiments := choose(profile, pick, hours, root)) is not None:
+        parameters["pick"] = experiments
+    paths = [folder / f"{DAYS[day - 1]}.ipynb" for day in chosen]
+    for path in paths:  # all of them before the first is run
+        check_parameters(path, parameters)
     executed = []
-    for name in names:
+    for path in paths:
         start = time.perf_counter()
-        executed.append(execute(folder / f"{name}.ipynb", root.path / "week", parameters, kernel))
-        print(f"{name}: done in {time.perf_counter() - start:.0f} s, {executed[-1]}", flush=True)
+        executed.append(execute(path, root.path / "week", parameters, kernel))
+        print(f"{path.stem}: done in {time.perf_counter() - start:.0f} s, {executed[-1]}", flush=True)
     return executed
 
 
@@ -94,11 +93,10 @@ def choose(
     names = list(dict.fromkeys([BASE, *picked(pick, profile)]))
     if hours is None:
         return names
-    planned = plan(profile=profile, pick=names, hours=hours, root=root)
-    left_out = planned.loc[~planned["within"], "experiment"].tolist()
-    if left_out:
-        print(f"left out, beyond {hours:g} hours: {', '.join(left_out)}")
-    return planned.loc[planned["within"], "experiment"].tolist()
+    within = plan(profile=profile, pick=names, hours=hours, root=root).set_index("experiment")["within"]
+    if not within.all():
+        print(f"left out, beyond {hours:g} hours: {', '.join(within.index[~within])}")
+    return list(within.index[within])
 
 
 def find_notebooks(folder: Path | str | None = None) -> Path:
@@ -107,9 +105,8 @@ def find_notebooks(folder: Path | str | None = None) -> Path:
     for place in places:
         if (place / f"{DAYS[0]}.ipynb").exists():
             return place
-    raise SepkitError(
-        f"No {DAYS[0]}.ipynb in {' or '.join(map(str, places))}; run this in the project's folder."
-    )
+    where = " or ".join(map(str, places))
+    raise SepkitError(f"No {DAYS[0]}.ipynb in {where}; run this in the project's folder.")
 
 
 def check_kernel(name: str = "python3") -> str:
@@ -136,11 +133,9 @@ def parameter_names(path: Path) -> list[str]:
 def check_parameters(path: Path, parameters: Iterable[str]) -> None:
     """SepkitError where the notebook would ignore one of `parameters`."""
     known = parameter_names(path)
-    unknown = [name for name in parameters if name not in known]
-    if unknown:
-        raise SepkitError(
-            f"{path.name} has no parameter {', '.join(unknown)}; its cell tagged 'parameters' has {', '.join(known)}."
-        )
+    if unknown := ", ".join(name for name in parameters if name not in known):
+        text = f"{path.name} has no parameter {unknown}"
+        raise SepkitError(f"{text}; its cell tagged 'parameters' has {', '.join(known)}.")
 
 
 def execute(path: Path, folder: Path, parameters: dict[str, Any], kernel: str = "python3") -> Path:
@@ -180,14 +175,13 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], kernel: str = 
 def kernel_environment() -> Iterator[None]:
     """Kernels started inside import this sepkit, and redraw any tqdm bar once a minute."""
     before = os.environ.copy()
-    os.environ.update(dict.fromkeys(("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"), BAR_S))
-    paths = [str(PROJECT), before.get("PYTHONPATH")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    path = os.pathsep.join(filter(None, [str(PROJECT), before.get("PYTHONPATH")]))
+    os.environ |= {"PYTHONPATH": path, "TQDM_MININTERVAL": BAR_S, "TQDM_MAXINTERVAL": BAR_S}
     try:
         yield
     finally:
         os.environ.clear()
-        os.environ.update(before)
+        os.environ |= before
 
 
 def _place(path: Path) -> str:
