@@ -27,13 +27,9 @@ class Picture(Figure):
         return buffer.getvalue()
 
     def _repr_png_(self) -> bytes:
-        image = (
-            Image.open(io.BytesIO(self.png(SCREEN_DPI)))
-            .convert("RGB")
-            .quantize(256, Image.Quantize.MAXCOVERAGE)
-        )
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG", optimize=True)  # 256 colours: a spectrogram in a third of the bytes
+        image, buffer = Image.open(io.BytesIO(self.png(SCREEN_DPI))).convert("RGB"), io.BytesIO()
+        # 256 colours: a spectrogram in a third of the bytes
+        image.quantize(256, Image.Quantize.MAXCOVERAGE).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
 
@@ -43,6 +39,17 @@ def save(figure: Picture, path: Path | str) -> Path:
     with writing(path) as part:
         part.write_bytes(figure.png())
     return path
+
+
+def panels(count: int, heights: tuple[int, ...], height: float) -> tuple[Picture, list[list[Axes]]]:
+    """`count` columns of panels with these relative heights, at most three columns side by side."""
+    wide, high = min(count, 3), -(-count // 3)
+    figure = Picture(4.4 * wide + 0.6, height * high)
+    grid = figure.add_gridspec(high * len(heights), wide, height_ratios=heights * high)
+    return figure, [
+        [figure.add_subplot(grid[i // 3 * len(heights) + row, i % 3]) for row in range(len(heights))]
+        for i in range(count)
+    ]
 
 
 def cycle(count: int) -> list[str]:

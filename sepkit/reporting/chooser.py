@@ -1,11 +1,12 @@
-"""Song, run and source by menu: players and spectrograms; and a twin that needs no kernel.
+"""Song, run and source by menu: players and spectrograms; and a static copy of the players.
 
-The menus (ipywidgets 7 or 8) live as long as the kernel.  Under them stands a plain table of players
+The menus (ipywidgets 7 or 8) live as long as the kernel. Under them stands a plain table of players
 for an easy and a hard song, which a notebook that was executed headless keeps.
 """
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import spectrograms
 from sepkit.storage import Root
 
-# (run, song) -> {"mixture", "<source>" (the truth), "<source> estimate"}, each (channel, time)
+# (run, song) -> {"mixture", "<source>" (the target), "<source> estimate"}, each (channel, time)
 Estimates = Callable[[str, str], Mapping[str, Any]]
 STATIC_SONGS, STATIC_RUNS, STATIC_SECONDS = 2, 3, 5.0
 
@@ -31,21 +32,21 @@ def chooser(
     sample_rate: int = 44100,
     seconds: float = MAX_SECONDS,
 ) -> "Chooser":
-    """Something to display: menus, and the twin under them.
+    """Menus, and the static copy under them, for display.
 
     Args:
         songs: None for the scored ones, Base's best and worst first.
         estimates: gives {"mixture", "vocals", "vocals estimate", …} of a run's name and a song, each
             `(channel, time)`; called when a choice is first looked at.
-        runs: names; None for every scored run that is no fold and has the protocol of Base, which is first.
-        seconds: how much is heard, from where the source is loudest.
+        runs: names; None for every scored run of the usual split that has the protocol of Base, which is first.
+        seconds: length of the clips, from where the source is loudest.
     """
     scored = {run.name: run.scores() for run in Root.open(root).scored_runs()}
-    by_experiment = {str(table["experiment"].iloc[0]): name for name, table in reversed(scored.items())}
-    rank = {name: place for place, name in enumerate(ordered(by_experiment))}
-    found = sorted(scored, key=lambda name: (rank[str(scored[name]["experiment"].iloc[0])], name))
+    experiments = {name: str(table["experiment"].iloc[0]) for name, table in scored.items()}
     protocols = {name: str(table["protocol"].iloc[0]) for name, table in scored.items()}
-    leader = by_experiment.get(BASE) or next(iter(found), "")
+    rank = ordered(dict.fromkeys(experiments.values()))
+    found = sorted(scored, key=lambda name: (rank.index(experiments[name]), name))
+    leader = next((name for name in found if experiments[name] == BASE), next(iter(found), ""))
     runs = list(runs or (name for name in found if protocols[name] == protocols[leader]))
     unknown = [name for name in runs if name not in scored]
     if unknown or not runs:
@@ -60,57 +61,44 @@ def chooser(
         for source in dict.fromkeys(map(str, scored[runs[0]]["source"]))
         if all((scored[name]["source"] == source).any() for name in runs)
     ]
-    return Chooser(songs, runs, sources, estimates, sample_rate, seconds)
+    return Chooser(songs, runs, sources, estimates, sample_rate, min(seconds, MAX_SECONDS))
 
 
+@dataclass
 class Chooser:
-    """Displays itself; `static_html` is the twin, `widget` the menus."""
+    """Displays itself; `static_html` is the static copy, `widget` the menus."""
 
-    def __init__(
-        self,
-        songs: list[str],
-        runs: list[str],
-        sources: list[str],
-        estimates: Estimates,
-        sample_rate: int,
-        seconds: float,
-    ) -> None:
-        self.songs, self.runs, self.sources = songs, runs, sources
-        self.sample_rate, self.seconds = sample_rate, min(seconds, MAX_SECONDS)
-        self._estimates = estimates
-        self._cuts: dict[tuple[str, str], dict[str, tuple[float, dict[str, Any]]]] = {}
+    songs: list[str]
+    runs: list[str]
+    sources: list[str]
+    estimates: Estimates
+    sample_rate: int
+    seconds: float
+    cuts: dict[tuple[str, str], dict[str, tuple[float, dict[str, Any]]]] = field(default_factory=dict)
 
     def clips(self, run: str, song: str, source: str) -> tuple[float, dict[str, Any]]:
-        """Where the excerpt begins, in s, and its clips: mixture, the truth and the run's estimate."""
-        if (run, song) not in self._cuts:
-            whole = self._estimates(run, song)
-            cuts = {}
-            for name in self.sources:
-                if name in whole and f"{name} estimate" in whole:
-                    start = loudest_s(whole[name], self.sample_rate, self.seconds)
-                    first = round(start * self.sample_rate)
-                    part = slice(first, first + round(self.seconds * self.sample_rate))
-                    wanted = {
-                        "mixture": "mixture",
-                        f"{name}, the truth": name,
-                        f"{name}, {run}": f"{name} estimate",
-                    }
-                    # copies: a view would keep the whole song in memory
-                    cuts[name] = (
-                        start,
-                        {label: np.array(whole[key][..., part]) for label, key in wanted.items()},
-                    )
-            self._cuts[run, song] = cuts
-        if source not in self._cuts[run, song]:
+        """Start of the excerpt in s, and its clips: mixture, target and the run's estimate."""
+        if (run, song) not in self.cuts:
+            whole = self.estimates(run, song)
+            there = [name for name in self.sources if {name, f"{name} estimate"} <= whole.keys()]
+            self.cuts[run, song] = {name: self._cut(whole, name, run) for name in there}
+        if source not in self.cuts[run, song]:
             raise SepkitError(f"{run} has no estimate of {source}; choose another source.")
-        return self._cuts[run, song][source]
+        return self.cuts[run, song][source]
+
+    def _cut(self, whole: Mapping[str, Any], source: str, run: str) -> tuple[float, dict[str, Any]]:
+        start = loudest_s(whole[source], self.sample_rate, self.seconds)
+        first = round(start * self.sample_rate)
+        part = slice(first, first + round(self.seconds * self.sample_rate))
+        names = {"mixture": "mixture", f"{source}, target": source, f"{source}, {run}": f"{source} estimate"}
+        # copies: a view would keep the whole song in memory
+        return start, {label: np.array(whole[key][..., part]) for label, key in names.items()}
 
     def static_html(self) -> str:
-        """A table of players: for two songs the mixture, the truth and three runs. No kernel needed."""
-        parts = []
+        """A table of players: for two songs the mixture, the target and three runs. No kernel needed."""
+        parts, source = [], self.sources[0]
         for song in self.songs[:STATIC_SONGS]:
-            source, shown = self.sources[0], dict[str, Any]()
-            start = 0.0
+            start, shown = 0.0, dict[str, Any]()
             for run in self.runs[:STATIC_RUNS]:
                 try:
                     start, clips = self.clips(run, song, source)
@@ -118,9 +106,9 @@ class Chooser:
                 except SepkitError as error:
                     parts.append(f"<p>{html.escape(f'{song}: {error}')}</p>")
             if shown:
-                skip = loudest_s(shown[f"{source}, the truth"], self.sample_rate, STATIC_SECONDS)
-                title = f"{song}, {source}, from {start + skip:.0f} s"
+                skip = loudest_s(shown[f"{source}, target"], self.sample_rate, STATIC_SECONDS)
                 cut = {name: clip[..., round(skip * self.sample_rate) :] for name, clip in shown.items()}
+                title = f"{song}, {source}, from {start + skip:.0f} s"
                 parts.append(player_html(cut, self.sample_rate, seconds=STATIC_SECONDS, title=title))
         return "<br>".join(parts)
 
@@ -128,22 +116,18 @@ class Chooser:
         """Three menus over a player and spectrograms; every choice replaces both."""
         import ipywidgets  # slow to import
 
-        menus = {
-            "song": ipywidgets.Dropdown(options=self.songs, description="song"),
-            "run": ipywidgets.Dropdown(options=self.runs, description="run"),
-            "source": ipywidgets.Dropdown(options=self.sources, description="source"),
-        }
+        choices = {"song": self.songs, "run": self.runs, "source": self.sources}
+        menus = {name: ipywidgets.Dropdown(options=of, description=name) for name, of in choices.items()}
         sound, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
 
         def update(_: Any = None) -> None:
-            song, run, source = (menus[name].value for name in ("song", "run", "source"))
+            song, run, source = (menu.value for menu in menus.values())
             try:
                 start, clips = self.clips(run, song, source)
                 sound.value = player_html(clips, self.sample_rate, title=f"{song}, from {start:.0f} s")
                 picture.value = spectrograms(clips, self.sample_rate, start_s=start).png(80)
             except SepkitError as error:
-                sound.value = html.escape(str(error))
-                picture.value = b""
+                sound.value, picture.value = html.escape(str(error)), b""
 
         for menu in menus.values():
             menu.observe(update, names="value")
@@ -154,10 +138,9 @@ class Chooser:
         from IPython.display import HTML, display
 
         display(self.widget())
-        display(HTML(f"<p>The same without menus (stays when no kernel runs):</p>{self.static_html()}"))
+        display(HTML(f"<p>The same without menus, for when no kernel runs:</p>{self.static_html()}"))
 
 
 def _easy_and_hard_first(values: Any) -> list[str]:
     ranked = [str(song) for song in values.dropna().sort_values(ascending=False).index]
-    middle = [str(song) for song in values.index if song not in (ranked[:1] + ranked[-1:])]
-    return list(dict.fromkeys(ranked[:1] + ranked[-1:] + middle))
+    return list(dict.fromkeys([*ranked[:1], *ranked[-1:], *map(str, values.index)]))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.statistics import compare_scores
-from sepkit.reporting import figures
+from sepkit.reporting import canvas, figures
 from sepkit.storage import write_csv
 
 
@@ -108,7 +108,7 @@ def test_training_curves_separate_losses_that_do_not_compare(week):
 
 def test_one_run_and_many_losses_fit(week):
     assert len(figures.training_curves(week.run("Base-s0")).axes) == 2
-    figure, panels = figures._panels(5, (3, 1), 5.6)
+    figure, panels = canvas.panels(5, (3, 1), 5.6)
     assert len(panels) == 5
     assert figure.get_figwidth() < 15
     with pytest.raises(SepkitError, match="at least one trained run"):
