@@ -48,7 +48,7 @@ def test_stored_outputs_are_those_of_stable_cells_and_no_errors(path):
     assert any(STABLE in tags(cell) for cell in cells)
     for cell in cells:
         assert cell.execution_count is None
-        assert not cell.outputs or STABLE in tags(cell), cell.source
+        assert bool(cell.outputs) is (STABLE in tags(cell)), cell.source
         assert all(output.output_type != "error" for output in cell.outputs)
         assert not any("widget" in kind for output in cell.outputs for kind in output.get("data", {}))
 
