@@ -1,12 +1,16 @@
-"""Makes a fresh runtime ready for the notebooks: Drive, packages, the project, its folders.
+"""Prepares a fresh runtime for the notebooks: Drive, packages, the project, its folders.
 
-One call in a notebook, `drive_setup.setup()`; one command on a terminal, `python drive_setup.py`.
-It needs the standard library alone, and reads the versions of packages from their metadata. What
-the runtime came with is not replaced, nothing waits for a person who isn't there, a second run
-changes nothing, and whatever goes wrong is one sentence (`SetupError`).
+In a notebook: `drive_setup.setup()`; on a terminal: `python drive_setup.py`. It uses the standard
+library only and keeps the packages that the runtime came with. Without a person in front of it, it
+asks nothing. A second run changes nothing. Every error is one sentence (`SetupError`).
 
-It sets SEPKIT_ROOT (runs and caches, local), SEPKIT_DRIVE (their synced copy) and TORCH_HOME
-(weights); it reads SEPKIT_REPOSITORY (where to clone from) and SEPKIT_HEADLESS (1: ask nobody).
+| variable | |
+|---|---|
+| SEPKIT_ROOT | set: local folder of runs and caches |
+| SEPKIT_DRIVE | set: their copy on Drive |
+| TORCH_HOME | set: downloaded weights |
+| SEPKIT_REPOSITORY | read: where to clone the project from |
+| SEPKIT_HEADLESS | read: 1 = never ask |
 """
 
 from __future__ import annotations
@@ -27,17 +31,17 @@ from pathlib import Path
 
 REPOSITORY = "https://github.com/sepkit/sepkit.git"
 CONTENT = Path("/content")  # a Colab runtime's local disk
-MOUNT_S, CLONE_S, PIP_S = 120, 300, 1800  # nothing runs for ever
-PROBE_S = 20  # a mount that takes longer to answer counts as lost
-# Distributions that are compiled against one another, or are the running kernel itself: replacing
-# one under a live kernel breaks it until the next restart.
+MOUNT_S, CLONE_S, PIP_S = 120, 300, 1800  # time limits
+PROBE_S = 20  # a mount that does not answer within this counts as lost
+# Packages that are compiled against one another or run the kernel: replacing one breaks the kernel
+# until it is restarted.
 PINNED = "torch torchaudio numpy scipy pandas numba matplotlib ipython ipykernel ipywidgets fsspec"
 RESTART = "restart the runtime, then run all"
 Where = str | Path | None
 
 
 class SetupError(RuntimeError):
-    """Setup can't go on; the message is one sentence with the next step."""
+    """Setup can't continue; the message is one sentence with the next step."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,11 @@ class Setup:
     drive: Path | None  # SEPKIT_DRIVE, the synced copy; None: no Drive
     torch_home: Path | None  # TORCH_HOME; None: torch's own default
     installed: tuple[str, ...]  # the requirements that pip installed
-    notes: tuple[str, ...]  # what isn't safe, or looks wrong without being fatal
+    notes: tuple[str, ...]  # warnings
 
 
 def in_colab() -> bool:
-    """True in a Colab runtime. The only place that decides it."""
+    """True in a Colab runtime."""
     if "COLAB_RELEASE_TAG" in os.environ or "COLAB_GPU" in os.environ:
         return True
     with contextlib.suppress(ImportError, ValueError):  # no `google` at all; one without a spec
@@ -62,10 +66,10 @@ def in_colab() -> bool:
 
 
 def person_present() -> bool:
-    """True where a question would be answered: a notebook kernel with somebody in front of it.
+    """True in a notebook kernel whose front end can answer a question.
 
-    papermill, nbclient and nbval send each cell with `allow_stdin` false, frontends with true, and
-    ipykernel keeps it while the cell runs.
+    papermill, nbclient and nbval send each cell with `allow_stdin` false, JupyterLab and Colab with
+    true; ipykernel stores it while the cell runs.
     """
     if os.environ.get("SEPKIT_HEADLESS", "0") not in ("", "0"):
         return False
@@ -74,8 +78,8 @@ def person_present() -> bool:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Free bytes of a folder that can be written to, or None."""
-    answers: list[int] = []  # a lost mount raises on every access, or never answers: so a thread
+    """Free bytes of a folder; None where it can't be written to or does not answer."""
+    answers: list[int] = []  # filled by a thread, since a lost mount may block for ever
 
     def look() -> None:
         with contextlib.suppress(OSError):
@@ -89,7 +93,7 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def find_drive(given: Path | None, check: bool, notes: list[str]) -> Path | None:
-    """The folder that is MyDrive here, mounted now if a person can allow it; None without one."""
+    """The folder MyDrive, mounted now if a person can allow it; None without a Drive."""
     if given is not None and free_bytes(given) is None:
         raise SetupError(f"{given} is not a folder that can be written to: is Drive mounted?")
     if given is not None or not in_colab():
@@ -99,7 +103,7 @@ def find_drive(given: Path | None, check: bool, notes: list[str]) -> Path | None
         try:
             colab = importlib.import_module("google.colab.drive")
             colab.mount(str(CONTENT / "drive"), timeout_ms=MOUNT_S * 1000)
-        except Exception as error:  # declined, timed out, no Drive: setup goes on without it
+        except Exception as error:  # declined, timed out, no Drive: setup continues without it
             why = f"could not be mounted ({error!r})"
     if free_bytes(mydrive) is not None:
         return mydrive
@@ -108,14 +112,14 @@ def find_drive(given: Path | None, check: bool, notes: list[str]) -> Path | None
 
 
 def versions() -> dict[str, str]:
-    """Every installed distribution's version, by metadata: nothing is imported."""
+    """Versions of all installed packages, from their metadata; imports none."""
     importlib.invalidate_caches()
-    found = list(importlib.metadata.distributions())[::-1]  # the first on the path counts
+    found = list(importlib.metadata.distributions())[::-1]  # the first on the path wins
     return {re.sub(r"[-_.]+", "-", str(d.name)).lower(): d.version for d in found}
 
 
 def release(version: str) -> tuple[int, ...]:
-    """The numbers that a version starts with.
+    """The leading numbers of a version.
 
     >>> release("2.11.0+cu128"), release("2.10rc1") > release("2.9.1")
     ((2, 11, 0), True)
@@ -125,7 +129,7 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def missing_packages(requirements: Path, have: dict[str, str]) -> list[str]:
-    """The lines `name>=version  # reason` that aren't met, as pip takes them."""
+    """The requirements (lines `name>=version  # reason`) that are not met, in pip's form."""
     missing = []
     for wanted in re.sub(r"#.*| ", "", requirements.read_text(encoding="utf-8")).split():
         match = re.fullmatch(r"([\w-]+)(?:>=(\d+(?:\.\d+)*?)(?:\.0)*)?", wanted)
@@ -144,20 +148,20 @@ def missing_packages(requirements: Path, have: dict[str, str]) -> list[str]:
 
 
 def check_loaded(have: dict[str, str]) -> None:
-    """Stops where a loaded module isn't the version on disk any more."""
+    """Raises where a loaded module has another version than the one on disk."""
     for name in PINNED.split():
         module = {"ipython": "IPython"}.get(name, name)
         loaded = str(getattr(sys.modules.get(module), "__version__", ""))
-        # torch says "2.11.0+cu130" where PyPI's metadata says "2.11.0": no difference.
+        # torch's "2.11.0+cu130" is "2.11.0" in PyPI's metadata
         if loaded and name in have and loaded.split("+")[0] != have[name].split("+")[0]:
             raise SetupError(f"{name} {loaded} is loaded and {have[name]} is installed: {RESTART}")
 
 
 def torch_note(have: dict[str, str]) -> str | None:
-    """A sentence where torch and torchaudio don't belong together; imports neither.
+    """A sentence where the versions of torch and torchaudio don't fit; imports neither.
 
-    Up to 2.8 each torchaudio fits one torch; from 2.9 it uses torch's stable interface and fits
-    that torch and later ones. A torchaudio for CUDA fits no torch built for something else.
+    Up to 2.8 each torchaudio fits one torch; from 2.9 it fits that torch and later ones. A torchaudio
+    for CUDA fits only a torch for the same CUDA.
     """
     if "torch" not in have or "torchaudio" not in have:
         return None
@@ -176,7 +180,7 @@ def torch_note(have: dict[str, str]) -> str | None:
 
 
 def pip_install(missing: list[str], before: dict[str, str]) -> None:
-    """Passes the missing requirements to pip and holds the pinned packages where they are."""
+    """Installs the missing requirements; the pinned packages keep their versions."""
     pins = [f"{name}=={before[name]}" for name in PINNED.split() if name in before]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder, "constraints.txt")
@@ -191,20 +195,20 @@ def pip_install(missing: list[str], before: dict[str, str]) -> None:
     changed = [n for n in before if n in in_use and after.get(n) != before[n]]
     if changed:
         moves = ", ".join(f"{n} {before[n]} -> {after.get(n, 'none')}" for n in changed)
-        raise SetupError(f"pip replaced what is in use ({moves}): {RESTART}")
+        raise SetupError(f"pip replaced packages in use ({moves}): {RESTART}")
 
 
 def importable() -> Path | None:
-    """The folder that `import sepkit` would take it from; None where that would fail."""
+    """The project folder that `import sepkit` would use; None where the import would fail."""
     if getattr(sys.modules.get("sepkit"), "__file__", "") is None:
-        del sys.modules["sepkit"]  # the clone's folder has that name too: seen from beside it
+        del sys.modules["sepkit"]  # a namespace package: the clone's own folder, found from beside it
     importlib.invalidate_caches()
     spec = importlib.util.find_spec("sepkit")
     return Path(spec.origin).resolve().parents[1] if spec is not None and spec.origin else None
 
 
 def find_project(mydrive: Path | None, check: bool) -> Path:
-    """The project's folder, cloned if it's nowhere, and put on `sys.path`."""
+    """The project's folder, cloned if it is not here, and put on `sys.path`."""
     if (found := importable()) is not None:
         return found
     home = (CONTENT if in_colab() else Path.cwd()) / "sepkit"
@@ -227,18 +231,18 @@ def find_project(mydrive: Path | None, check: bool) -> Path:
 
 
 def setup(root: Where = None, drive: Where = None, install: bool = True, check: bool = False) -> Setup:
-    """Makes this runtime ready, and says in a few lines what it did.
+    """Prepares this runtime and prints in a few lines what it did.
 
-    `root` holds runs and caches, locally (Colab: /content/sepkit-root); `drive` stands in for
-    Colab's mount; without `install`, missing packages are only named; `check` leaves the disk alone
-    and raises where something is missing.
+    root: local folder of runs and caches (Colab: /content/sepkit-root); drive: a mounted Drive other
+    than Colab's; install: False only names missing packages; check: change nothing on the disk, and
+    raise where something is missing.
     """
     have, paths, notes = versions(), list(sys.path), list[str]()
     check_loaded(have)
     mydrive = find_drive(Path(drive).expanduser().resolve() if drive else None, check, notes)
     project = find_project(mydrive, check)
     done = [] if sys.path == paths else [f"sepkit from {project}"]
-    listed = project / "requirements.txt"  # an installed sepkit has none: it came with its packages
+    listed = project / "requirements.txt"  # an installed sepkit has no such file, and has its packages
     missing = missing_packages(listed, have) if listed.is_file() else []
     if missing and check:
         raise SetupError(f"missing or too old: {', '.join(missing)}; run it without --check")
@@ -257,7 +261,7 @@ def setup(root: Where = None, drive: Where = None, install: bool = True, check: 
     copy = mydrive / "sepkit-root" if mydrive else None
     weights = mydrive / "sepkit" / "torch" if mydrive else local / "torch" if local else None
     if os.environ.get("TORCH_HOME") not in (None, local and str(local / "torch")):
-        weights = Path(os.environ["TORCH_HOME"])  # a person's own choice stays
+        weights = Path(os.environ["TORCH_HOME"])  # chosen by the person: kept
     where = {"SEPKIT_ROOT": local, "SEPKIT_DRIVE": copy, "TORCH_HOME": weights}
     variables = {name: str(folder) for name, folder in where.items() if folder}
     os.environ.update(variables)
@@ -270,7 +274,7 @@ def setup(root: Where = None, drive: Where = None, install: bool = True, check: 
 
 
 def _run(command: list[str], timeout_s: float) -> tuple[bool, list[str]]:
-    """Success and the lines of output of a command that can neither ask nor run for ever."""
+    """(success, lines of output) of a command that can't ask questions and has a time limit."""
     env = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     try:
         ran = subprocess.run(command, env=env, timeout=timeout_s, input=b"", capture_output=True)
@@ -281,7 +285,7 @@ def _run(command: list[str], timeout_s: float) -> tuple[bool, list[str]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line: 0 ready, 1 not ready and why, 2 a wrong call."""
+    """The command line. Exit status: 0 ready, 1 not ready (it says why), 2 wrong call."""
     parser = argparse.ArgumentParser(prog="drive_setup.py", description="Prepare for sepkit.")
     for name, text in (("root", "runs and caches, on a local disk"), ("drive", "a mounted Drive")):
         parser.add_argument(f"--{name}", metavar="DIR", help=text)

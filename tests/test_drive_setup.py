@@ -1,7 +1,6 @@
-"""drive_setup in runtimes that are made up here: Colab, its Drive, a person, pip, clones.
+"""drive_setup with simulated runtimes: Colab, its Drive, a person, pip, clones.
 
-Nothing is downloaded and this interpreter's packages stay as they are: the module is loaded by path
-with a temporary folder as /content, pip is either a fake or a call that can't succeed, and the
+Nothing is downloaded or installed: /content is a temporary folder, pip is a fake or can't succeed, and the
 searches for the project run in an interpreter without site-packages.
 """
 
@@ -26,16 +25,16 @@ INSTALLED = {"torch": "2.11.0+cu128", "numpy": "2.1.3", "tqdm": "4.67.3", "pyyam
 
 @pytest.fixture
 def ds(monkeypatch, tmp_path):
-    """The module as a fresh runtime would load it, in a folder of its own."""
+    """The module, freshly loaded, in its own folder."""
     spec = importlib.util.spec_from_file_location("drive_setup_under_test", SOURCE)
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look up their module
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "CONTENT", tmp_path / "content")
     monkeypatch.setattr(module, "PROBE_S", 5)
     for name in (*VARIABLES, *COLAB, "JPY_SESSION_NAME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "environ", os.environ.copy())  # what setup() sets goes with the test
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # undone after the test
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "content").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -44,7 +43,7 @@ def ds(monkeypatch, tmp_path):
 
 @pytest.fixture
 def project(ds, monkeypatch, tmp_path):
-    """A project that can be imported, in a runtime with a few packages."""
+    """An importable project in a runtime with a few packages."""
     folder = make_project(tmp_path / "project", "numpy>=2.0  # arrays\n")
     monkeypatch.setattr(ds, "importable", lambda: folder)
     monkeypatch.setattr(ds, "versions", lambda: dict(INSTALLED))
@@ -61,7 +60,7 @@ def make_project(folder, requirements=""):
 
 @pytest.fixture
 def colab(ds, monkeypatch):
-    """A Colab runtime; `mount` makes the Drive appear, and counts its calls."""
+    """A Colab runtime; `mount` creates the Drive and records its calls."""
     calls = []
 
     def mount(where, timeout_ms):
@@ -75,19 +74,19 @@ def colab(ds, monkeypatch):
 
 
 def someone(monkeypatch, allow_stdin):
-    """An IPython kernel whose front end answers questions, or doesn't."""
+    """An IPython kernel whose front end answers questions, or not."""
     shell = types.SimpleNamespace(kernel=types.SimpleNamespace(_allow_stdin=allow_stdin))
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
 
 
 def one_sentence(error):
-    """The text of an error that a person reads: one line that ends in what to do."""
+    """The text of an error, which must be one line."""
     text = str(error.value)
     assert "\n" not in text and "Traceback" not in text
     return text
 
 
-# Colab, Drive, and whether anybody is there
+# Colab, Drive, and whether a person is there
 
 
 def test_colab_is_seen_by_its_variables_or_its_package(ds, monkeypatch):
@@ -149,7 +148,7 @@ def test_headless_never_mounts_and_says_what_is_not_safe(ds, colab, monkeypatch,
 
 
 def test_a_real_kernel_knows_whether_its_front_end_answers():
-    """ipykernel's flag is no public interface: this is where a change of it would show."""
+    """ipykernel's flag is not public: this test fails when it changes."""
     manager, client = start_new_kernel(kernel_name="python3")
     code = f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r}); import drive_setup\n"
     code += "assert drive_setup.person_present() is {}"
@@ -261,7 +260,7 @@ def test_a_pinned_package_that_is_too_old_is_left_to_a_person(ds, tmp_path):
 
 
 def fake_pip(ds, monkeypatch, ok=True, output=(), after=None):
-    """Replaces the call of pip; the list that it returns gets each command and its constraints."""
+    """Replaces pip; the returned list records each command with its constraints."""
     calls = []
 
     def run(command, timeout_s):
@@ -388,7 +387,7 @@ def test_a_misfit_is_a_note_and_torchaudio_stays_unimported(ds, project, monkeyp
 
 
 def run_bare(cwd, ok=True, **variables):
-    """setup() where no package is installed: what it prints, then `found FOLDER`."""
+    """Output of setup() without any package installed, then `found FOLDER`."""
     code = "import sys; from pathlib import Path; source = Path(sys.argv[1]).read_text()\n"
     code += "exec(compile(source, sys.argv[1], 'exec'))\n"  # no __file__, as fetched by a notebook
     code += "sys.path.insert(0, '')\n"
@@ -450,7 +449,7 @@ def repository(tmp_path_factory):
 
 
 def test_the_project_is_cloned_where_it_is_nowhere(tmp_path, repository):
-    """Twice: the second run finds the clone, whose own folder looks like a package from beside."""
+    """The second run finds the clone, whose own folder looks like a package from beside it."""
     for _ in range(2):
         out = run_bare(tmp_path, SEPKIT_REPOSITORY=repository)
         assert f"found {tmp_path / 'sepkit'}\n" in out
