@@ -38,11 +38,13 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sepkit.evaluation.filters import Solver, Windows, filter_correlation, gram_matrix
+from sepkit.errors import SepkitError
+from sepkit.evaluation.filters import Solver, Windows, filter_correlation
 from sepkit.evaluation.signals import TAPS, Array, checked, silence, windows_of
 
 EPS = 2.0**-50  # of a sum of products: four roundings
 LOSS = 1e-8  # relative, of an energy; 4e-8 dB
+MAX_ROWS = 32  # channels of all sources: a matrix of 2 GB, and its factorisation
 CANCELS = "adds up to nothing over its channels, which counts as silence"
 
 
@@ -97,6 +99,11 @@ class References:
         self.target = checked(target, "target")
         self.sample_rate, self.device = sample_rate, device or getattr(target, "device", "cpu")
         self.sources, self.channels, length = self.target.shape
+        if self.sources * self.channels > MAX_ROWS:
+            raise SepkitError(
+                f"target has {self.sources} sources of {self.channels} channels: BSS Eval's equations for more "
+                f"than {MAX_ROWS} channels in all take several GB; score fewer sources together."
+            )
         self.window, self.n_windows = windows_of(length, sample_rate)
         self.silent = silence(self.target, sample_rate)
 
@@ -110,11 +117,12 @@ class References:
         """Correlations `(window, row, row, lag)`, energies `(window, row)`, solvers: of all, of each."""
         rows = self._rows
         windows, whole = rows.correlate((rows[i] for i in range(rows.count)), len(rows.rows))
-        gram = gram_matrix(whole.cpu().numpy())
-        together, size = Solver(gram), self.channels * TAPS
+        lags, signals = whole.cpu().numpy(), self.target.reshape(len(whole), -1)
+        together, n = Solver(lags, signals), self.channels
         alone = [together]
         if self.sources > 1:
-            alone = [Solver(gram[i : i + size, i : i + size]) for i in range(0, len(gram), size)]
+            parts = [slice(i, i + n) for i in range(0, len(lags), n)]
+            alone = [Solver(lags[own, own], signals[own]) for own in parts]
         energies = torch.stack([torch.linalg.vecdot(rows[i], rows[i]) for i in range(self.n_windows)])
         return windows[: self.n_windows], energies, together, alone
 

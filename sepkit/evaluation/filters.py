@@ -8,7 +8,6 @@ up before one inverse transform.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from sepkit.evaluation.signals import TAPS, Array
 
+EPS = np.finfo(np.float64).eps
 BLOCK_FFT = 4096  # points; 2048 and 8192 take as long, within a tenth
 
 
@@ -101,38 +101,61 @@ def filter_correlation(filters: Tensor) -> Tensor:
 
 
 class Solver:
-    """Solves (G + eps·I) x = d, museval's ridge; least squares where that is singular."""
+    """Solves (G + eps·I) x = d, museval's ridge, G the Gram matrix of all delayed rows; or least squares.
 
-    def __init__(self, gram: Array) -> None:
-        self._cholesky: Any = None
-        self._lu: Any = None
+    Rows `(row, time)` that are silent, or a multiple of an earlier one, as in a mono stem in a stereo file,
+    would make G singular and span nothing more: they stay out of the equations, and their x is 0.
+    """
+
+    def __init__(self, lags: Array, rows: Array) -> None:
+        self.kept = independent(rows)
+        self.ridged: Array | None = gram_matrix(lags[np.ix_(self.kept, self.kept)])
+        self.ridged[np.diag_indices_from(self.ridged)] += EPS
         try:
-            self._cholesky = scipy.linalg.cho_factor(
-                _ridged(gram), lower=True, overwrite_a=True, check_finite=False
-            )
-        except np.linalg.LinAlgError:
-            # Rounding made it indefinite: equal channels, say. LU then does what museval's does.
-            lu, pivots, info = scipy.linalg.lapack.dgetrf(_ridged(gram), overwrite_a=True)
-            self._lu = (lu, pivots) if info == 0 else None
-            self._gram = gram
+            self.factor = scipy.linalg.cho_factor(self.ridged.T, lower=True, check_finite=False)
+            self.ridged = None
+        except np.linalg.LinAlgError:  # rounding made it indefinite
+            self.factor = None
 
-    def solve(self, rows: Array) -> Array:
+    def solve(self, lags: Array) -> Array:
         """Filters `(input, channel, tap)` from correlations `(input, channel, lag)`."""
-        inputs, channels, taps = rows.shape
-        right = rows.transpose(0, 2, 1).reshape(inputs * taps, channels)
-        if self._cholesky is not None:
-            found = scipy.linalg.cho_solve(self._cholesky, right, check_finite=False)
-        elif self._lu is not None:
-            found = scipy.linalg.lu_solve(self._lu, right, check_finite=False)
+        found = np.zeros_like(lags)
+        inputs, channels, taps = lags[self.kept].shape
+        right = lags[self.kept].transpose(0, 2, 1).reshape(inputs * taps, channels)
+        if self.ridged is None:
+            solution = scipy.linalg.cho_solve(self.factor, right, check_finite=False)
         else:
-            found = np.linalg.lstsq(self._gram, right, rcond=None)[0]
-        return found.reshape(inputs, taps, channels).transpose(0, 2, 1)
+            try:
+                solution = np.linalg.solve(self.ridged, right)
+            except np.linalg.LinAlgError:
+                solution = np.linalg.lstsq(self.ridged - EPS * np.eye(len(right)), right, rcond=None)[0]
+        found[self.kept] = solution.reshape(inputs, taps, channels).transpose(0, 2, 1)
+        return found
 
 
-def _ridged(gram: Array) -> Array:
-    ridged = np.array(gram.T, order="F")  # symmetric, so its transpose is copied without shuffling
-    ridged[np.diag_indices_from(ridged)] += np.finfo(np.float64).eps
-    return ridged
+def independent(rows: Array) -> list[int]:
+    """The rows `(row, time)` that are neither silent nor a multiple of an earlier one.
+
+    >>> independent(np.array([[0.0, 0.0, 0.0], [1, 2, 3], [-2, -4, -6], [1, 2, 4]]))
+    [1, 3]
+    """
+    kept: list[int] = []
+    for i, row in enumerate(rows):
+        peak = np.abs(row).argmax()
+        if row[peak] and not any(_multiple(row, rows[k], peak) for k in kept):
+            kept.append(i)
+    return kept
+
+
+def _multiple(row: Array, other: Array, peak: np.intp) -> bool:
+    """Whether `row`, largest at `peak`, is `other` times a factor, up to rounding."""
+    if other[peak] == 0:
+        return False
+    factor, step = row[peak] / other[peak], 2**16  # few steps tell, nearly always
+    return all(
+        np.abs(row[i : i + step] - factor * other[i : i + step]).max() <= 1e-15 * abs(row[peak])
+        for i in range(0, len(row), step)
+    )
 
 
 def gram_matrix(lags: Array) -> Array:

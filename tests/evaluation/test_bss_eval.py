@@ -99,6 +99,11 @@ def with_equal_channels(target):
     return target
 
 
+def with_mono_vocals(target):
+    target[0, 1] = target[0, 0]
+    return target
+
+
 def with_empty_channel(target):
     target[:, 1] = 0
     return target
@@ -117,6 +122,7 @@ CASES = {
         with_equal_channels(STEREO[:1].copy()),
         lambda target: target + noise(*target.shape, seed=1),
     ),
+    "mono vocals in two channels": (with_mono_vocals(STEREO.copy()), leak),
     "empty channel": (with_empty_channel(STEREO.copy()), leak),
     "silent estimate window": (MONO, lambda target: with_silent_window(leak(target))),
     "near perfect": (MONO, lambda target: target + 1e-5 * noise(*target.shape, seed=1)),
@@ -214,10 +220,40 @@ def test_the_sums_run_on_the_device_of_the_target():
     assert rows.across(rows[1][None, :, :511]).device.type == "meta"
 
 
-def test_singular_gram_matrix_falls_back_to_least_squares():
-    solver = filters.Solver(-np.finfo(float).eps * np.eye(filters.TAPS))  # the ridge makes it exactly zero
+def test_singular_equations_fall_back_to_least_squares():
+    lags = np.zeros((1, 1, filters.TAPS))
+    lags[..., 0] = -np.finfo(float).eps  # the ridge makes it exactly zero
+    solver = filters.Solver(lags, np.ones((1, 9)))
     rows = noise(1, 1, filters.TAPS)
     np.testing.assert_allclose(solver.solve(rows), -rows / np.finfo(float).eps)
+
+
+def test_a_mono_source_in_two_channels_scores_as_in_one():
+    stereo = np.repeat(MONO, 2, axis=1)
+    expected = bss_eval(estimate=leak(MONO), target=MONO, sample_rate=RATE)
+    for factor in (1.0, 0.5, -0.3):  # equal, or a multiple
+        gains = np.array([[1.0], [factor]])
+        scores = bss_eval(
+            estimate=gains * np.repeat(leak(MONO), 2, axis=1), target=gains * stereo, sample_rate=RATE
+        )
+        for metric in NAMES:
+            np.testing.assert_allclose(scores[metric], expected[metric], rtol=0, atol=1e-6, err_msg=metric)
+
+
+def test_rows_that_span_nothing_more_leave_the_equations():
+    """Least squares by SVD, 37 times slower, would give the same projections."""
+    target = STEREO.copy()
+    target[0, 1] = target[0, 0]
+    solver = References(target, RATE)._shared[2]
+    assert solver.kept == [0, 2, 3]
+    assert solver.factor
+
+
+def test_sources_beyond_memory_are_refused_in_a_sentence():
+    with pytest.raises(
+        SepkitError, match=r"200 sources of 2 channels.* 32 channels in all .*; score fewer sources"
+    ):
+        bss_eval(estimate=np.ones((200, 2, 100)), target=np.ones((200, 2, 100)), sample_rate=RATE)
 
 
 def test_s13_silence_is_undefined_with_a_reason_and_no_exception():
@@ -264,6 +300,7 @@ def test_s17_unequal_lengths_are_reported_with_both_numbers():
         bss_eval(estimate=STEREO[..., :-5000], target=STEREO, sample_rate=RATE)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
 def test_s16_four_minutes_take_bounded_memory():
     script = """
