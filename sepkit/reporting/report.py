@@ -57,11 +57,11 @@ def report(root: Any, profile: Profile | str | None = None) -> Path:
 
 def _lead(board: Board) -> list[str]:
     names = [] if board.main is None else [name for name in board.main.table["Exp"] if name not in REFERENCES]
-    revision, profile = git_revision(), board.profile
+    revision = git_revision()
     made = f"Made on {time.strftime('%Y-%m-%d')}" + (f" from revision {revision}" if revision else "")
     return [
         f"{made}. Experiments trained and scored: {', '.join(names) or 'none yet'}.",
-        f"Profile {profile.name}: {profile.songs}. Reduced against the plan: {profile.reduced}.",
+        board.about,
     ]
 
 

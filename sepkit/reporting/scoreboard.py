@@ -15,7 +15,7 @@ from sepkit.errors import SepkitError
 from sepkit.evaluation.sides import COLUMNS
 from sepkit.experiments import BASE
 from sepkit.profiles import PROFILES, PROTOCOLS, Profile, get_profile
-from sepkit.reporting.sections import Section, make_section
+from sepkit.reporting.sections import READING, Section, make_section
 from sepkit.reporting.tables import Block, markdown, page, text
 from sepkit.storage import Root, Run, write_csv, write_text
 
@@ -39,10 +39,16 @@ class Board:
 
     @property
     def blocks(self) -> list[Block]:
-        """The sections, and what is missing from them."""
-        blocks = [section.block for section in self.sections]
-        missing = [Block("Not in the tables", items=self.missing)] if self.unfinished else []
-        return (blocks or [Block("Scoreboard", [EMPTY])]) + missing
+        """The sections, what is missing from them, and how to read them."""
+        blocks = [section.block for section in self.sections] or [Block("Scoreboard", [EMPTY])]
+        if self.unfinished:
+            blocks.append(Block("Not in the tables", items=self.missing))
+        return [*blocks, Block("How to read the tables", fine_print=[self.about, *READING])]
+
+    @property
+    def about(self) -> str:
+        profile = self.profile
+        return f"Profile {profile.name}: {profile.songs}. Reduced against the plan: {profile.reduced}."
 
 
 def scoreboard(root: Any, profile: Profile | str | None = None) -> pd.DataFrame:
@@ -100,7 +106,7 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
         unfinished = {**partial, **unfinished}
         if len(rows):
             first = bool(folds), BASE not in set(rows["experiment"]), str(protocol)
-            groups.append((first, make_section(root, profile, rows, str(protocol), bool(folds))))
+            groups.append((first, make_section(root, rows, str(protocol), bool(folds))))
     sections = [section for _, section in sorted(groups, key=lambda group: group[0])]
     return Board(profile, sections, unfinished, starts)
 

@@ -17,7 +17,7 @@ from sepkit.evaluation.statistics import (
     summary,
 )
 from sepkit.experiments import BASES, REFERENCES
-from sepkit.profiles import PROTOCOLS, STEMS, Profile
+from sepkit.profiles import PROTOCOLS, STEMS
 from sepkit.reporting.rows import (
     LEADING,
     MAIN,
@@ -32,11 +32,16 @@ from sepkit.reporting.rows import (
 from sepkit.reporting.tables import Block, plain_grid
 from sepkit.storage import Root
 
-DEFINITIONS = (
-    "sdr_bsseval and sar_bsseval: BSS Eval v4, 1 s windows, one 512-tap filter a track, median over windows, then "
-    "over songs. si_sdr: whole track, both channels as one vector, median over songs. In dB, quartiles over songs "
-    "in brackets. silence_energy_db: level in dBFS of the estimate in the seconds in which the vocals are silent, "
-    "over the songs that have such seconds; lower is better."
+READING = (
+    "sdr_bsseval and sar_bsseval: BSS Eval v4, 1 s windows, one 512-tap filter a track, median over windows, then over "
+    "songs. si_sdr: whole track, both channels as one vector, median over songs. sdr_onsets: SDR over the 50 ms at each "
+    "onset of the true drums. In dB, quartiles over songs in brackets. silence_energy_db: level in dBFS of the estimate "
+    "in the seconds in which the vocals are silent, over the songs that have such seconds; lower is better.",
+    f"Sig.: Wilcoxon's test, two-sided, on {MAIN} against {BASES['2stem']}, of four sources against {BASES['4stem']}: "
+    f"✓ better, ▼ worse where p after Holm's correction is under {ALPHA:g}, else n.s. (not significant); it compares these "
+    "checkpoints. p is uncorrected. Gain: Hodges–Lehmann estimate with a 95 % interval that resamples artists; none with "
+    "fewer than 6 artists. Method: 95 % interval of the gain over songs and seeds, ✓ and ▼ where it leaves out zero; it "
+    "needs two seeds a side. Minutes are of training, a run.",
 )
 OVERLAP_CAPTION = (
     "sdr_bsseval of vocals in dB, with and without the three test songs whose artists also sing in training "
@@ -73,11 +78,10 @@ class Section:
         grids = [shown(self.table)]
         if len(self.overlap):
             grids.append(plain_grid(self.overlap, OVERLAP_CAPTION))
-        *above, legend = self.header
-        return Block(self.title, above, grids, items=self.notes, fine_print=[legend])
+        return Block(self.title, self.header, grids, items=self.notes)
 
 
-def make_section(root: Root, profile: Profile, rows: pd.DataFrame, protocol: str, folds: bool) -> Section:
+def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool) -> Section:
     """The rows of fully scored runs, compared with the base of their protocol."""
     base, columns, facts = BASES[protocol], score_columns(protocol, rows), facts_of(rows)
     known: dict[Any, Any] = facts.to_dict("index")
@@ -104,7 +108,7 @@ def make_section(root: Root, profile: Profile, rows: pd.DataFrame, protocol: str
         notes.append(
             f"{', '.join(single)}: {ONE_SEED} about the method; two seeds on each side give an interval."
         )
-    header = _header(root, profile, rows, protocol, table)
+    header = _header(root, rows, protocol, table)
     return Section(protocol, folds, table, header, notes, _overlap(by_name), tests, rows, facts)
 
 
@@ -122,9 +126,7 @@ def _beside_vocals(
     return [f"Beside the vocals: {test.sentence}" for test in corrected(tests).values()]
 
 
-def _header(
-    root: Root, profile: Profile, rows: pd.DataFrame, protocol: str, table: pd.DataFrame
-) -> list[str]:
+def _header(root: Root, rows: pd.DataFrame, protocol: str, table: pd.DataFrame) -> list[str]:
     trained = rows[~rows["experiment"].isin(REFERENCES)]
     statuses = [root.run(run).status for run in trained["run"].unique()]
     devices = sorted({str(status["device"]) for status in statuses if status.get("device")})
@@ -134,23 +136,18 @@ def _header(
     undefined = "; ".join(
         f"{n} of {name}" for name, n in zip(lacking["Exp"], lacking["undefined"], strict=True)
     )
-    onsets = (
-        " sdr_onsets: SDR over the 50 ms at each onset of the true drums." if set(ONSETS) & set(table) else ""
-    )
     return [
-        f"Profile {profile.name}: {profile.songs}. Reduced against the plan: {profile.reduced}.",
-        f"{rows['track'].nunique()} songs, protocol {protocol}: {', '.join(PROTOCOLS[protocol])} scored together.",
-        DEFINITIONS + onsets,
-        f"Seeds: {', '.join(map(str, seeds)) or 'none'}; device: {', '.join(devices) or 'unknown'}; {minutes:.1f} minutes "
-        f"of training in {len(statuses)} run{'s' * (len(statuses) != 1)} (the column shows minutes a run).",
+        f"{rows['track'].nunique()} songs; {', '.join(PROTOCOLS[protocol])} are scored together. Seeds: "
+        f"{', '.join(map(str, seeds)) or 'none'}; device: {', '.join(devices) or 'unknown'}; {minutes:.1f} minutes of training "
+        f"in {len(statuses)} run{'s' * (len(statuses) != 1)}.",
         f"Windows of vocals: {_span(table['frames'])} counted, {_span(table['frames dropped'])} dropped because a "
         f"source was silent in them. Songs without a defined score: {undefined or 'none'}"
-        + (". Medians are then over other songs; gains use the songs defined on both sides." if undefined else "."),
-        f"Sig.: Wilcoxon's test, two-sided, against {BASES[protocol]} on {MAIN}: ✓ better, ▼ worse where p after Holm's "
-        f"correction is under {ALPHA:g}, else n.s. (not significant); it compares these checkpoints. p is uncorrected. Gain: "
-        "Hodges–Lehmann estimate with a 95 % interval that resamples artists; none with fewer than 6 artists. Method: 95 % "
-        "interval of the gain over songs and seeds, ✓ and ▼ where it leaves out zero; it needs two seeds a side.",
-    ]  # fmt: skip
+        + (
+            ". Medians are then over other songs; gains use the songs defined on both sides."
+            if undefined
+            else "."
+        ),
+    ]
 
 
 def _span(counts: pd.Series) -> str:
