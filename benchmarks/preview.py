@@ -1,12 +1,11 @@
-"""Real songs: trains and scores rows of the menu on the preview; README's table from the scores that are kept.
+"""Trains missing runs, scores them, prints each beside the stored score and its largest per-song difference.
 
     python benchmarks/preview.py --data SONGS --root ROOT --experiments Base,H --seeds 0,1 [--folds none,0,1,2] [--jobs 2] [--device cuda]
     python benchmarks/preview.py --table
 
-The first line reproduces: it trains what is not trained under ROOT, scores it and prints each run beside
-what docs/preview/scores.csv has kept of it, the largest difference of a song included; stopped anywhere,
-it goes on there.  With --keep its scores take their place in docs/preview/.  The second line, which the
-first ends with where it keeps, computes README's table anew from docs/preview/, without any song.
+The first command works on the preview's real songs; stopped anywhere, the same command resumes. With --keep it
+stores the scores in docs/preview/ and writes README's table. The second command writes that table from
+docs/preview/ alone.
 
 docs/preview/scores.csv: a line a run, song and source, a column a metric, dB, empty where undefined.
 docs/preview/runs.csv: a line a run: epochs, best epoch, criterion, minutes, parameters, device, precision.
@@ -24,7 +23,7 @@ from sepkit.evaluation.scoring import reference
 from sepkit.evaluation.statistics import Comparison, compare_all, compare_scores, show_p, summary
 from sepkit.experiments import BASE, MENU, REFERENCES, week_experiments
 from sepkit.reporting.rows import ordered
-from sepkit.storage import Root, Run, run_name, write_csv, write_text
+from sepkit.storage import Root, Run, write_csv, write_text
 
 PLACE = Path(__file__).parent.parent
 SCORES, RUNS = PLACE / "docs/preview/scores.csv", PLACE / "docs/preview/runs.csv"
@@ -45,7 +44,7 @@ def wide(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def long(table: pd.DataFrame) -> pd.DataFrame:
-    """The way back, for `compare_scores`; an empty cell is undefined."""
+    """The inverse of `wide`, for `compare_scores`; an empty cell is undefined."""
     names = [name for name in METRICS if name in table]
     scores = table.melt([*OF_A_LINE, "frames"], names, "metric", "value")
     return scores.assign(status=scores["value"].notna().map({True: "ok", False: "undefined"}))
@@ -58,9 +57,9 @@ def kept(file: Path) -> pd.DataFrame:
 
 def measure(arguments: argparse.Namespace) -> None:
     where = {"profile": "preview", "data": arguments.data, "root": arguments.root}
-    rows = arguments.experiments.split(",")
-    trained = [row for row in rows if row not in REFERENCES]
-    runs = [reference(row, **where) for row in rows if row in REFERENCES]
+    names = arguments.experiments.split(",")
+    trained = [name for name in names if name not in REFERENCES]
+    runs = [reference(name, **where) for name in names if name in REFERENCES]
     if trained:
         sepkit.grid(
             trained,
@@ -71,8 +70,9 @@ def measure(arguments: argparse.Namespace) -> None:
             **where,
         )
         root = Root.open(arguments.root, "preview")
-        names = [run_name(row, s, f) for row in trained for s in arguments.seeds for f in arguments.folds]
-        runs += [root.run(name) for name in names]
+        runs += [
+            root.run_of(name, s, f) for name in trained for s in arguments.seeds for f in arguments.folds
+        ]
     old = kept(SCORES)
     for run in runs:
         print(beside(run, old))
@@ -91,11 +91,11 @@ def fact(run: Run) -> dict[str, object]:
 
 
 def beside(run: Run, old: pd.DataFrame) -> str:
-    """A run's median beside the kept one's."""
+    """A run's median beside the stored one."""
     new, before = run.scores(), old[old["run"] == run.name]
     text = f"{run.name}: median sdr_bsseval of vocals {summary(new)['median']:.2f} dB"
     if before.empty:
-        return f"{text}, not kept yet"
+        return f"{text}, not stored yet"
     both = [
         table[table["source"] == "vocals"].set_index("track")["sdr_bsseval"] for table in (wide(new), before)
     ]
@@ -104,29 +104,29 @@ def beside(run: Run, old: pd.DataFrame) -> str:
 
 
 def readme_table() -> str:
-    """A line a row of the menu, its scores averaged over seeds, against Base on the same songs; then two sentences
+    """A row an experiment, its scores averaged over seeds, against Base on the same songs; then two sentences
     on Best: against openunmix's own recipe, and out of fold."""
     scores, facts = long(kept(SCORES)), kept(RUNS).set_index("run")
     two_stem = scores[scores["protocol"] == "2stem"]
     scores = two_stem[two_stem["fold"].isna()]
-    by_row = {str(name): part for name, part in scores.groupby("experiment")}
-    if BASE not in by_row:
+    by_name = {str(name): part for name, part in scores.groupby("experiment")}
+    if BASE not in by_name:
         raise SystemExit(
             f"{SCORES} holds no scores of {BASE}, which all experiments are compared with: --experiments {BASE} --keep."
         )
-    tested = {name: part for name, part in by_row.items() if name not in (BASE, *REFERENCES)}
-    tests, _ = compare_all(tested, by_row[BASE])
+    tested = {name: part for name, part in by_name.items() if name not in (BASE, *REFERENCES)}
+    tests, _ = compare_all(tested, by_name[BASE])
     lines = [
-        "| row | seeds | sdr_bsseval | si_sdr | sir | sar | accompaniment | against Base, dB | p | p (Holm) | as methods | CPU min |",
+        "| experiment | seeds | sdr_bsseval | si_sdr | sir | sar | accompaniment | against Base, dB | p | p (Holm) | as methods | CPU min |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in ordered(by_row):
-        lines.append(line(name, by_row[name], tests.get(name), facts))
-    missing = [name for name in week_experiments() if name not in by_row and MENU[name].start_from is None]
+    for name in ordered(by_name):
+        lines.append(row(name, by_name[name], tests.get(name), facts))
+    missing = [name for name in week_experiments() if name not in by_name and MENU[name].start_from is None]
     if missing:
         lines += ["", f"Not trained yet: {', '.join(missing)}."]
-    if {BEST, RECIPE} <= by_row.keys():
-        found = compare_scores(by_row[BEST], by_row[RECIPE])
+    if {BEST, RECIPE} <= by_name.keys():
+        found = compare_scores(by_name[BEST], by_name[RECIPE])
         lines += ["", found.sentence, found.method_sentence]
     folds = two_stem[two_stem["fold"].notna() & (two_stem["experiment"] == BEST)]
     if not folds.empty:
@@ -135,7 +135,7 @@ def readme_table() -> str:
 
 
 def out_of_fold(scores: pd.DataFrame, facts: pd.DataFrame) -> str:
-    """What the runs of a cross-validation reach on songs of artists that they did not train on."""
+    """The scores of a cross-validation by artist, in a sentence."""
     main, runs = summary(scores), scores["run"].unique()
     where = " and ".join(sorted(facts.loc[runs, "device"].unique()))
     return (
@@ -145,7 +145,7 @@ def out_of_fold(scores: pd.DataFrame, facts: pd.DataFrame) -> str:
     )
 
 
-def line(name: str, scores: pd.DataFrame, test: Comparison | None, facts: pd.DataFrame) -> str:
+def row(name: str, scores: pd.DataFrame, test: Comparison | None, facts: pd.DataFrame) -> str:
     def median(metric: str, source: str = "vocals") -> str:
         return f"{summary(scores, metric, source)['median']:.2f}"
 

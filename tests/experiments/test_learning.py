@@ -9,8 +9,11 @@ from sepkit import models
 from sepkit.data.augment import make_augment
 from sepkit.experiments import MENU, resolve
 from sepkit.profiles import PROFILES
+from sepkit.storage import Root, write_json
+from sepkit.storage.checkpoints import load_checkpoint, load_model
 from sepkit.training.estimate import Estimate
 from sepkit.training.losses import make_loss
+from sepkit.training.saving import AtomicCheckpointIO
 
 NARROW = {
     "demucs-tiny": {"channels": 4},
@@ -44,9 +47,24 @@ def test_every_augmentation_is_made():
         make_augment(experiment.augment)
 
 
+def narrow(settings):
+    return {**settings["model"], **NARROW.get(settings["model"]["name"], {"hidden_size": 8})}
+
+
 def pair(settings):
-    narrow = NARROW.get(settings["model"]["name"], {"hidden_size": 8})
-    return models.build(**{**settings["model"], **narrow}).train(), make_loss(**settings["loss"])
+    return models.build(**narrow(settings)).train(), make_loss(**settings["loss"])
+
+
+@distinct("model")
+def test_its_checkpoint_loads_with_weights_only(settings, tmp_path):
+    run = Root.open(tmp_path).run_of(settings["experiment"])
+    write_json(run.path / "config.json", {**settings, "model": narrow(settings)})
+    model = models.build(**narrow(settings))
+    state = {f"model.{key}": value for key, value in model.state_dict().items()}
+    AtomicCheckpointIO().save_checkpoint({"state_dict": state, "epoch": 1}, run.best)
+    assert load_checkpoint(run.best)["state_dict"].keys() == state.keys()
+    loaded = load_model(run).state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in model.state_dict().items())
 
 
 @distinct("model", "loss")

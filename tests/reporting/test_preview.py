@@ -134,7 +134,7 @@ def test_the_projects_table_is_what_its_scores_give(preview):
     assert preview.readme_table() in (PLACE / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_row_of_a_week_is_kept_base_and_best_with_three_seeds(preview):
+def test_every_experiment_of_a_week_is_stored_base_and_best_with_three_seeds(preview):
     scores = preview.kept(preview.SCORES)
     seeds = scores[scores["fold"].isna()].groupby("experiment")["seed"].nunique()
     trained = {
