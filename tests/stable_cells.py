@@ -20,11 +20,10 @@ def store(root: str) -> None:
         outputs = {cell.id: cell.get("outputs", []) for cell in ran.cells}
         for cell in notebook.cells:
             if "nbval-check-output" in cell.metadata.get("tags", []):
-                cell.outputs, cell.execution_count = outputs[cell.id], None
+                cell.outputs, cell.execution_count = outputs[cell.id], 1
                 for output in cell.outputs:
-                    output.pop("execution_count", None)
                     if output.output_type == "execute_result":
-                        output.execution_count = None
+                        output.execution_count = 1
         nbformat.write(notebook, path)
         print(f"{path.name}: {sum(bool(cell.get('outputs')) for cell in notebook.cells)} stable cells")
 
