@@ -1,74 +1,66 @@
-"""Which cache is faster here?  Clips a second from waveforms and from magnitudes, measured."""
+"""Which cache is faster here?  Clips read from waveforms and from magnitudes, measured."""
 
 import contextlib
 import io
 import tempfile
-import time
+import timeit
 from dataclasses import replace
-from typing import Any
+from itertools import count
+from pathlib import Path
 
 import pandas as pd
-import torch
 
-from sepkit.data.batches import FixedClips, TrainingClips, read_clip
+from sepkit.data.batches import TrainingClips
 from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings
 from sepkit.data.songs import SongFolder
 from sepkit.dsp import STFT
 from sepkit.profiles import Profile
-from sepkit.storage import Root
+from sepkit.storage import Root, spending
 
 SONGS, CLIPS = 4, 40
 
 
 def compare_caches(folder: SongFolder, root: Root, profile: Profile) -> pd.DataFrame:
-    """Milliseconds a clip, megabytes read, and size an hour of music, for both kinds, side by side.
+    """Milliseconds a clip, megabytes a clip and gigabytes an hour of both kinds of cache, measured.
 
-    A few training songs are cached in a temporary folder.  A waveform still has to be transformed:
-    its row counts the STFT of mixture and sources on the CPU; a GPU does that in under 1 ms.
+    A few training songs are cached in a temporary folder.  The STFT of mixture and sources, which only
+    waveforms need, is measured on the CPU; a GPU takes less than 1 ms for it.
     """
     few = replace(folder, tracks=tuple(folder.split("train")[:SONGS]), excluded=())
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(dir=root.path) as temporary:
+    rows = {}
+    with tempfile.TemporaryDirectory(dir=root.path) as temporary, spending(root, stage="day 1", device="cpu"):
+        (Path(temporary) / "budget.csv").symlink_to(root.path / "budget.csv")  # where the build books
         for kind in ("wave", "stft"):
             settings = CacheSettings(kind=kind, sample_rate=profile.sample_rate)
             with contextlib.redirect_stdout(io.StringIO()):
-                cache = build_cache(few, Root(root.path / temporary), settings, splits=("train",))
+                cache = build_cache(few, Root(Path(temporary)), settings, splits=("train",))
             clips = TrainingClips(cache, seconds=profile.segment_s, seed=0)
-            first, start = FixedClips(cache, seconds=profile.segment_s, count=1, names=clips.names[:1]).clips[
-                0
-            ]
-            read = 1000 * _seconds(lambda index, clips=clips: clips[0, index])
-            row = {"cache": kind, "read, ms a clip": read, "STFT, ms a clip": 0.0}
+            sources, mixture, index = clips[0, 0]["sources"], clips[0, 0]["mixture"], count(1)
+            read = _milliseconds(lambda clips=clips, index=index: clips[0, next(index)])
+            stft, stored, transform = STFT(settings.n_fft, settings.hop_length), sources.numel(), 0.0
             if kind == "wave":
-                stft, clip = STFT(settings.n_fft, settings.hop_length), clips[0, 0]
-                stack = torch.cat([clip["mixture"][None], clip["sources"]])
-                row["STFT, ms a clip"] = 1000 * _seconds(
-                    lambda index, stft=stft, stack=stack: stft(stack).abs()
-                )
-            width = 2 / 1e6  # both kinds store two bytes a value
-            row["MB a clip"] = read_clip(cache, first, start, clips.length).size * width
-            stored = sum(song["bytes"] for song in cache.songs.values())
-            seconds = sum(cache.n_samples(name) for name in cache.songs) / cache.sample_rate
-            row["GB an hour"] = stored / 1e9 / (seconds / 3600)
-            rows.append(row)
+                transform = _milliseconds(lambda a=sources, b=mixture, stft=stft: (stft(a), stft(b)))
+            else:
+                stored += mixture.numel()
+            hours = sum(map(cache.n_samples, cache.songs)) / cache.sample_rate / 3600
+            gigabytes = sum(song["bytes"] for song in cache.songs.values()) / 1e9
+            # both kinds store two bytes a value
+            rows[kind] = (read, transform, stored * 2 / 1e6, gigabytes / hours)
             cache.close()
-    reading = {row["cache"]: row["read, ms a clip"] for row in rows}
-    overall = {row["cache"]: row["read, ms a clip"] + row["STFT, ms a clip"] for row in rows}
+    columns = ["read, ms a clip", "STFT, ms a clip", "MB a clip", "GB an hour"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("cache")
+    read, total = table[columns[0]], table[columns[0]] + table[columns[1]]
     print(
-        f"Reading alone, {min(reading, key=lambda kind: reading[kind])} is faster here (wave {reading['wave']:.1f}, stft "
-        f"{reading['stft']:.1f} ms a clip); with the STFT on this CPU, {min(overall, key=lambda kind: overall[kind])} (wave "
-        f"{overall['wave']:.1f}, stft {overall['stft']:.1f} ms). The {profile.name} profile "
-        f"reads {profile.cache_kind}: training transforms a batch on its own device in any case"
-        + (", and clips of magnitudes can't be remixed." if profile.remix else ".")
+        f"Reading alone, {read.idxmin()} is faster here (wave {read['wave']:.1f}, stft {read['stft']:.1f} ms a clip); "
+        f"with the STFT on this CPU, {total.idxmin()} (wave {total['wave']:.1f}, stft {total['stft']:.1f} ms). "
+        f"The {profile.name} profile reads {profile.cache_kind}: training transforms a batch on its own device in any "
+        "case" + (", and clips of magnitudes can't be remixed." if profile.remix else ".")
     )
-    return pd.DataFrame(rows).set_index("cache").round(2)
+    return table.round(2)
 
 
-def _seconds(clip) -> float:
-    """Seconds a call, over CLIPS calls after one that warms up."""
-    clip(0)
-    start = time.perf_counter()
-    for index in range(CLIPS):
-        clip(index)
-    return (time.perf_counter() - start) / CLIPS
+def _milliseconds(call) -> float:
+    """Of one call, over CLIPS calls after one that warms up."""
+    call()
+    return 1000 * timeit.timeit(call, number=CLIPS) / CLIPS
