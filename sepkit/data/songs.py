@@ -21,6 +21,7 @@ import yaml
 
 from sepkit.errors import SepkitError
 from sepkit.profiles import STEMS
+from sepkit.storage import read_names
 
 MP4 = ".stem.mp4"
 SPLITS = ("train", "valid", "test")
@@ -47,7 +48,6 @@ class Track:
 
     @property
     def artist(self) -> str:
-        """MUSDB names its songs "artist - title"; folds keep an artist together."""
         return artist_of(self.name)
 
     @property
@@ -95,14 +95,9 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
     Raises SepkitError where there is no folder, no song, or songs of both layouts.
     """
     root = Path(path).expanduser()
-    if not root.exists():
-        raise SepkitError(
-            f"No folder of songs at {root}: it does not exist. Give the folder that holds train/ and test/."
-        )
     if not root.is_dir():
-        raise SepkitError(
-            f"Expected a folder that holds train/ and test/, but {root} is a file; unpack it first."
-        )
+        what = "is a file; unpack it first" if root.exists() else "does not exist"
+        raise SepkitError(f"Expected a folder of songs that holds train/ and test/, but {root} {what}.")
     found = _list_songs(root)
     if len(found) > 1:
         counts = f"{len(found['wav'])} WAV folders and {len(found['stem.mp4'])} .stem.mp4 files"
@@ -111,28 +106,21 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
         raise SepkitError(_why_none(root))
     ((layout, songs),) = found.items()
     own = (root / "validation.txt").exists()
-    validation = _lines(root / "validation.txt") if own else musdb_validation_names()
+    validation = frozenset(read_names(root / "validation.txt")) if own else musdb_validation_names()
     everything = [
         Track(name, "valid" if subset == "train" and name in validation else subset, where, layout)
         for subset, name, where in songs
     ]
     everything.sort(key=lambda track: (SPLITS.index(track.split), track.name))
-    excluded = frozenset(exclude)
+    names, excluded = {track.name for track in everything}, frozenset(exclude)
+    if names <= excluded:
+        raise SepkitError(f"All {len(names)} songs under {root} are on the exclusion list; take some off it.")
     tracks = tuple(track for track in everything if track.name not in excluded)
     left_out = tuple(track for track in everything if track.name in excluded)
-    if not tracks:
-        raise SepkitError(
-            f"All {len(left_out)} songs under {root} are on the exclusion list; take some off it."
-        )
-    unknown = excluded - {track.name for track in everything}
+    unknown = excluded - names
     if own:
         unknown |= validation - {track.name for track in everything if track.split == "valid"}
     return SongFolder(root, layout, tracks, left_out, own, tuple(sorted(unknown)))
-
-
-def _lines(file: Path) -> frozenset[str]:
-    lines = (line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
-    return frozenset(line for line in lines if line)
 
 
 def _list_songs(root: Path) -> dict[str, list[tuple[str, str, Path]]]:
@@ -154,52 +142,45 @@ def _list_songs(root: Path) -> dict[str, list[tuple[str, str, Path]]]:
 
 def _why_none(root: Path) -> str:
     """The sentence for a folder without songs: what was found, and the likely fix."""
-    children = sorted(root.iterdir())
+    children, parent = sorted(root.iterdir()), root.resolve().parent
     names = [child.name for child in children]
-    found = ", ".join(names[:4]) + (" …" if len(names) > 4 else "") if names else "nothing"
     nested = [child for child in children if (child / "train").is_dir() or (child / "test").is_dir()]
-    fix = "give the folder that holds train/ and test/"
-    if "train" in names or "test" in names:
-        fix = (
-            "a song is a folder with mixture, vocals, drums, bass and other .wav, or one .stem.mp4: "
-            "copy the songs into train/ and test/"
-        )
-    elif "mixture.wav" in names:
-        fix = f"this looks like one song: give the folder two levels up, {root.resolve().parent.parent}"
-    elif nested:
-        fix = f"the songs seem to lie one level deeper: give {nested[0]}"
-    elif any(child.name.endswith(MP4) or (child / "mixture.wav").exists() for child in children):
-        fix = f"this looks like a train or test folder itself: give its parent {root.resolve().parent}"
-    elif any(name.endswith(".zip") for name in names):
-        fix = "unpack the archive first"
+    songs = [child for child in children if child.name.endswith(MP4) or (child / "mixture.wav").exists()]
+    fixes = {
+        "give the folder that holds train/ and test/": True,
+        "unpack the archive first": any(name.endswith(".zip") for name in names),
+        f"this looks like a train or test folder itself: give its parent {parent}": songs,
+        f"the songs seem to lie one level deeper: give {[*nested, root][0]}": nested,
+        f"this looks like one song: give the folder two levels up, {parent.parent}": "mixture.wav" in names,
+        "a song is a folder with mixture, vocals, drums, bass and other .wav, or one .stem.mp4: copy the "
+        "songs into train/ and test/": {"train", "test"} & set(names),
+    }
+    fix = [fix for fix, fits in fixes.items() if fits][-1]  # the last one that fits is the surest
+    found = ", ".join(names[:4]) + (" …" if len(names) > 4 else "") if names else "nothing"
     return f"No songs under {root} (0 found): expected train/ and test/ with songs, found {found}; {fix}."
 
 
 def read_song(track: Track, start: int = 0, stop: int | None = None) -> tuple[dict[str, np.ndarray], int]:
     """Mixture and the four stems of `track`, each float32 (channel, time), and the sample rate in Hz.
 
-    `start` and `stop` count samples.  Raises SepkitError, by song and file, where a stem is missing
-    or unreadable.
+    start, stop: in samples.  Raises SepkitError, by song and file, where a stem is missing or unreadable.
     """
     if track.layout == "stem.mp4":
         return _read_mp4(track, start, stop)
     audio, rates = {}, {}
     for file in track.files:
         if not file.exists():
-            raise SepkitError(
-                f"{track.name}: {file.name} is missing in {track.path}; restore the file or exclude the song."
-            )
+            fix = "restore the file or exclude the song"
+            raise SepkitError(f"{track.name}: {file.name} is missing in {track.path}; {fix}.")
         try:
             samples, rates[file.stem] = sf.read(file, start=start, stop=stop, dtype="float32", always_2d=True)
         except (sf.LibsndfileError, RuntimeError) as error:
-            raise SepkitError(
-                f"{track.name}: {file} is not a readable WAV file ({error}); copy it again."
-            ) from error
+            what = f"{file} is not a readable WAV file ({error})"
+            raise SepkitError(f"{track.name}: {what}; copy it again.") from error
         audio[file.stem] = np.ascontiguousarray(samples.T)
     if len(set(rates.values())) > 1:
-        raise SepkitError(
-            f"{track.name}: its stems have different sample rates {rates}; resample them to one rate."
-        )
+        what = f"its stems have different sample rates {rates}"
+        raise SepkitError(f"{track.name}: {what}; resample them to one rate.")
     return audio, rates["mixture"]
 
 
@@ -210,10 +191,8 @@ def missing_decoders() -> list[str]:
 
 def import_musdb():
     """The musdb module; SepkitError where ffmpeg is absent, since musdb then refuses to import."""
-    if missing := missing_decoders():
-        raise SepkitError(
-            f"Reading .stem.mp4 songs needs {' and '.join(missing)} on the PATH, found none; {GET_FFMPEG}."
-        )
+    if missing := " and ".join(missing_decoders()):
+        raise SepkitError(f"Reading .stem.mp4 songs needs {missing} on the PATH, found none; {GET_FFMPEG}.")
     import musdb
 
     return musdb
@@ -232,9 +211,8 @@ def _read_mp4(track: Track, start: int, stop: int | None) -> tuple[dict[str, np.
     except SepkitError:  # ffmpeg is absent
         raise
     except Exception as error:  # stempeg and ffmpeg raise whatever they like
-        raise SepkitError(
-            f"{track.name}: {track.path} is not a readable .stem.mp4 file ({type(error).__name__}); copy it again."
-        ) from error
+        what = f"{track.path} is not a readable .stem.mp4 file ({type(error).__name__})"
+        raise SepkitError(f"{track.name}: {what}; copy it again.") from error
     if stems.shape[0] != 5:
         raise SepkitError(f"{track.name}: expected 5 audio streams in {track.path}, found {stems.shape[0]}.")
     audio = np.ascontiguousarray(np.moveaxis(stems, 1, 2)[..., start:stop], dtype=np.float32)
@@ -247,7 +225,7 @@ def duration_s(track: Track) -> float:
         return sf.info(track.files[0]).duration
     try:
         return float(_open_mp4(track).duration)
-    except Exception:  # stempeg and ffmpeg again; reading the song names the fault
+    except Exception:  # as above; reading the song names the fault
         return 0.0
 
 

@@ -4,7 +4,15 @@ files.py writes files that are complete or absent, root.py knows what lies where
 minutes, drive.py keeps the copy, checkpoints.py loads a run's network.
 """
 
-from sepkit.storage.files import read_json, remove_leftovers, write_csv, write_json, write_text, writing
+from sepkit.storage.files import (
+    read_json,
+    read_names,
+    remove_leftovers,
+    write_csv,
+    write_json,
+    write_text,
+    writing,
+)
 from sepkit.storage.ledger import WEEK_HOURS, budget, hours_left, spending
 from sepkit.storage.root import (
     BUDGET_COLUMNS,
@@ -21,6 +29,6 @@ from sepkit.storage.root import (
 
 __all__ = [
     "BUDGET_COLUMNS", "SCORE_DECIMALS", "VERSIONED", "WEEK_HOURS", "Root", "Run", "budget", "default_root",
-    "git_revision", "hours_left", "read_json", "read_scores", "remove_leftovers", "run_name", "spending",
+    "git_revision", "hours_left", "read_json", "read_names", "read_scores", "remove_leftovers", "run_name", "spending",
     "versions", "write_csv", "write_json", "write_text", "writing",
 ]  # fmt: skip

@@ -61,6 +61,12 @@ def read_json(path: Path, what: str) -> Any:
         ) from error
 
 
+def read_names(path: Path) -> tuple[str, ...]:
+    """The names in a text file, one a line, # comments; none where there is no file."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
+    return tuple(name for line in lines if (name := line.split("#")[0].strip()))
+
+
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     with writing(path) as part:
         table.to_csv(part, index=False)

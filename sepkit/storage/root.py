@@ -20,7 +20,7 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.profiles import Profile, get_profile
-from sepkit.storage.files import read_json, write_json
+from sepkit.storage.files import read_json, read_names, write_json
 
 # what Drive keeps of a root: all but the songs
 SYNCED = (
@@ -97,11 +97,7 @@ class Root:
 
     def excluded(self) -> tuple[str, ...]:
         """Names in exclude.txt: songs that no stage uses (one a line, # comments)."""
-        file = self.path / "exclude.txt"
-        if not file.exists():
-            return ()
-        lines = (line.split("#")[0].strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
-        return tuple(line for line in lines if line)
+        return read_names(self.path / "exclude.txt")
 
     def add_minutes(
         self,

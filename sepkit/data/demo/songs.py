@@ -31,12 +31,12 @@ SHORTEST_S = 3.0  # a shorter song may leave no beat to sing on
 VERSION = 1  # of the sound; raise it when a change alters what a seed gives
 
 ARTISTS = (
-    "Amber Kiln", "The Paper Tides", "Juno Marsh", "Slow Cartography", "Ferrous Choir",
-    "Nadia Oak", "Low Lantern", "Ninth Harbour", "The Quiet Ohms", "Vela & Roe",
+    "Amber Kiln", "The Paper Tides", "Juno Marsh", "Slow Cartography", "Ferrous Choir", "Nadia Oak",
+    "Low Lantern", "Ninth Harbour", "The Quiet Ohms", "Vela & Roe",
 )  # fmt: skip
 TEST_ARTISTS = (
-    "Copper Estuary", "Ilse Winter", "Night Bakery", "The Long Divisors",
-    "Otto's Garden", "Saffron Engine", "Tin Meridian", "Wren Hollow",
+    "Copper Estuary", "Ilse Winter", "Night Bakery", "The Long Divisors", "Otto's Garden", "Saffron Engine",
+    "Tin Meridian", "Wren Hollow",
 )  # fmt: skip
 # Lists of 7 and 12, read in step: 84 different titles a split.
 ADJECTIVES = {
@@ -45,8 +45,8 @@ ADJECTIVES = {
     "test": ("Second", "Silver", "Sleeping", "Slow", "Turning", "Western", "Wild"),
 }
 NOUNS = (
-    "Harbour", "Signal", "Winter", "Machine", "Letters", "River",
-    "Window", "Parade", "Island", "Echo", "Season", "Avenue",
+    "Harbour", "Signal", "Winter", "Machine", "Letters", "River", "Window", "Parade", "Island", "Echo",
+    "Season", "Avenue",
 )  # fmt: skip
 
 
