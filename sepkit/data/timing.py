@@ -50,9 +50,9 @@ def compare_caches(folder: SongFolder, root: Root, profile: Profile) -> pd.DataF
             cache.close()
     columns = ["read, ms a clip", "STFT, ms a clip", "MB a clip", "GB an hour"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("cache")
-    read, total = table[columns[0]], table[columns[0]] + table[columns[1]]
+    reading, total = table[columns[0]], table[columns[0]] + table[columns[1]]
     print(
-        f"Reading alone, {read.idxmin()} is faster here (wave {read['wave']:.1f}, stft {read['stft']:.1f} ms a clip); "
+        f"Reading alone, {reading.idxmin()} is faster here (wave {reading['wave']:.1f}, stft {reading['stft']:.1f} ms a clip); "
         f"with the STFT on this CPU, {total.idxmin()} (wave {total['wave']:.1f}, stft {total['stft']:.1f} ms). "
         f"The {profile.name} profile reads {profile.cache_kind}: training transforms a batch on its own device in any "
         "case" + (", and clips of magnitudes can't be remixed." if profile.remix else ".")
