@@ -1,11 +1,11 @@
-"""Augmentations of a clip's sources; the mixture is their sum, whatever is done to them.
+"""Augmentations of a clip's sources; the mixture is the sum of the augmented sources.
 
 Pitch and tempo change by waveform-similarity overlap-add (WSOLA: Verhelst & Roelands, ICASSP 1993;
-the method of SoundTouch, with which Demucs v2 was augmented) and, for the pitch, a resampling.
-Where the pieces are cut is decided once, on the mixture, and holds for all stems: they stay
-aligned to the sample, and the change of a sum is the sum of the changes.  Two stereo stems of 6 s
-take 20 ms of one core, where a phase vocoder (librosa's, 2048/512) takes 100 to 130 ms, smears
-attacks and treats each stem by itself; a training step takes 460 ms a clip on such a core.
+the method of SoundTouch, which augmented Demucs v2) and, for the pitch, resampling.  All stems are cut
+at the same places, chosen on the mixture: they stay aligned to the sample, and the change of a sum is
+the sum of the changes.  Two stereo stems of 6 s take 20 ms of one core; a phase vocoder (librosa's,
+2048/512) takes 100 to 130 ms, smears attacks and cuts each stem at other places.  A training step takes
+460 ms a clip on such a core.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,18 +20,18 @@ from sepkit.errors import UsageError
 
 Augment = Callable[[np.ndarray, np.random.Generator, int], np.ndarray]
 
-PIECE_S = 0.08  # of which pieces of input the output is made
+PIECE_S = 0.08  # length of the pieces of input that make the output
 FADE_S = 0.012  # how long two pieces overlap
 SEARCH_S = 0.012  # how far a piece may move, either way: one period of 42 Hz
-MAX_DENOMINATOR = 300  # of the resampling ratio: within 3 cents of the pitch asked for
+MAX_DENOMINATOR = 300  # of the resampling ratio: within 3 cents of the wanted pitch
 LIMITS = {"pitch_semitones": 12.0, "tempo": 0.5, "gain_db": 24.0, "swap_channels": 1.0, "probability": 1.0}
 
 
 def make_augment(settings: Mapping[str, Any]) -> Augment | None:
-    """The augmentation that `settings` ask for, or None for none.
+    """The augmentation of `settings`; None where they are empty.
 
-    The result takes (sources, rng, sample_rate), sources float32 (source, channel, time), and
-    gives sources of the same shape.  One draw of pitch and tempo holds for all stems of a clip.
+    It takes (sources, rng, sample_rate), sources float32 (source, channel, time), and gives sources of
+    the same shape.  All stems of a clip get the same pitch and tempo.
 
     pitch_semitones: pitch moves by up to this, up or down, uniformly in semitones.
     tempo: speed is drawn from 1 − tempo to 1 + tempo.
@@ -56,7 +56,7 @@ def make_augment(settings: Mapping[str, Any]) -> Augment | None:
     probability = float(settings.get("probability", 1))
 
     def augment(sources: np.ndarray, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-        # everything is drawn, used or not: a clip's later draws do not depend on the settings
+        # everything is drawn, used or not, so that later draws of a clip do not depend on the settings
         chance, semitones, speed = rng.random(), pitch * rng.uniform(-1, 1), 1 + tempo * rng.uniform(-1, 1)
         gains = gain_db * rng.uniform(-1, 1, len(sources))
         swapped = rng.random(len(sources)) < swap
@@ -76,8 +76,8 @@ def change(
 ) -> np.ndarray:
     """`sources` (source, channel, time) with another pitch and tempo, of the same shape; float32.
 
-    A slower clip is cut off at its end; a faster one goes on from its own start, crossfaded, so
-    that no clip ends in silence.  The very same array comes back at 0 semitones and tempo 1.
+    A slower clip is cut off at its end; a faster one continues with its own start, crossfaded, so that
+    no clip ends in silence.  At 0 semitones and tempo 1 the same array is returned.
 
     >>> change(np.zeros((2, 2, 44100), np.float32), 44100, semitones=2, tempo=0.9).shape
     (2, 2, 44100)
@@ -87,11 +87,11 @@ def change(
     length = sources.shape[-1]
     ratio = Fraction(2 ** (semitones / 12)).limit_denominator(MAX_DENOMINATOR)
     needed = max(2, -(-length * ratio.numerator // ratio.denominator))  # two points make a line
-    # pitch up: more samples first, then all of them in the time of `length`
+    # to raise the pitch, stretch to more samples, then resample them to `length`
     stretched = stretch(sources, sample_rate, rate=tempo / float(ratio), length=needed)
     if ratio == 1:
         return stretched[..., :length]
-    # "line" takes off the line through the first and last sample, so that the ends do not ring
+    # "line" subtracts the line through the first and last sample, so that the ends do not ring
     shifted = resample_poly(stretched, ratio.denominator, ratio.numerator, axis=-1, padtype="line")
     return shifted[..., :length].astype(np.float32, copy=False)
 
@@ -99,11 +99,10 @@ def change(
 def stretch(sources: np.ndarray, sample_rate: int, *, rate: float, length: int) -> np.ndarray:
     """`length` samples of `sources` (…, time) played at `rate` times its speed, the pitch kept; float32.
 
-    The output is made of pieces of 80 ms.  Where one ends, the input that would have gone on is
-    compared with the input around the place that the speed asks for, and the next piece starts
-    where they agree best (the largest normalised cross-correlation in the mixture, its channels
-    summed; in silence, exactly at that place).  Neighbours are crossfaded over 12 ms with raised
-    cosines, whose sum is 1.  The input counts as a loop, its end crossfaded into its start.
+    The output is made of pieces of 80 ms.  The next piece starts near the place given by the speed, where
+    the input is most like the continuation of the piece before (largest normalised cross-correlation in
+    the mixture, channels summed; in silence, exactly at that place).  Neighbours are crossfaded over 12 ms
+    with raised cosines, whose sum is 1.  The input counts as a loop, its end crossfaded into its start.
     """
     fade, search = round(FADE_S * sample_rate), round(SEARCH_S * sample_rate)
     hop = round(PIECE_S * sample_rate) - fade
@@ -121,7 +120,7 @@ def stretch(sources: np.ndarray, sample_rate: int, *, rate: float, length: int) 
     output[..., : hop + fade] = loop[..., : hop + fade]
     start = 0
     for place in range(hop, output.shape[-1] - fade, hop):
-        template = mixture[start + hop : start + hop + fade]  # as the piece before would have gone on
+        template = mixture[start + hop : start + hop + fade]  # the continuation of the piece before
         start = round(place * rate) % period
         if template.any():
             low, high = max(0, start - search), start + search

@@ -1,28 +1,27 @@
 """Caches -> training clips.
 
-Every draw is a function of (seed, epoch, index) alone, so the clips do not depend on the number of
-workers, on what was drawn before, or on a restart.  A sampler hands (epoch, index) to the data
-set, which knows from the epoch how long a clip is, so workers keep no state between epochs.
+Every draw is a function of (seed, epoch, index), so clips do not depend on the number of workers, on
+earlier draws, or on a restart.  Data sets are indexed by (epoch, index), so workers keep no state.
 
 A clip is {"mixture", "sources", "track"}: float32 waveforms (channel, time) and (source, channel, time),
 the mixture being the sum of the sources; from a stft cache both are magnitudes ([source,] channel, freq, frame).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sepkit.data.cache import ACTIVITY_S, Cache, mixture_of
 from sepkit.errors import SepkitError, UsageError
 
-SILENCE_DBFS = -60.0  # vocals below this, in every 0.1 s of a clip, count as absent
+SILENCE_DBFS = -60.0  # a clip without vocals has them below this in every 0.1 s
 
 
 def clip_seeds(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The generator of one clip's draws.
+    """The random generator of one clip.
 
     >>> a, b = clip_seeds(0, 1, 2).random(2), clip_seeds(0, 1, 2).random(2)
     >>> bool((a == b).all())
@@ -32,21 +31,21 @@ def clip_seeds(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 class Starts:
-    """Where clips of `length` samples may begin in each song, with vocals and without.
+    """Where clips of `length` samples may start in each song, with vocals and without.
 
     Positions lie on the 0.1 s grid of the stored loudness.  A song shorter than a clip gives one
-    position, and the clip is padded with zeros at its end.
+    position; the clip is padded with zeros at its end.
     """
 
     def __init__(self, cache: Cache, names: Sequence[str], length: int) -> None:
-        hop, span = round(ACTIVITY_S * cache.sample_rate), length
+        hop = round(ACTIVITY_S * cache.sample_rate)
         self.with_vocals: dict[str, np.ndarray] = {}
         self.without_vocals: dict[str, np.ndarray] = {}
         for name in names:
-            starts = np.arange(0, max(1, cache.n_samples(name) - span + 1), hop)
+            starts = np.arange(0, max(1, cache.n_samples(name) - length + 1), hop)
             loud = np.concatenate([[0], np.cumsum(cache.activity_db(name) > SILENCE_DBFS)])
             first = starts // hop
-            last = np.minimum(-(-(starts + span) // hop), len(loud) - 1)
+            last = np.minimum(-(-(starts + length) // hop), len(loud) - 1)
             active = loud[last] - loud[first] > 0
             for found, kept in ((active, self.with_vocals), (~active, self.without_vocals)):
                 if found.any():
@@ -61,7 +60,7 @@ class Starts:
             starts = np.concatenate(kept)
         else:
             table = self.with_vocals if vocals else self.without_vocals
-            table = table or self.with_vocals or self.without_vocals  # "where such clips exist"
+            table = table or self.with_vocals or self.without_vocals  # songs without such clips
             names = list(table)
             name = names[rng.integers(len(names))]
             starts = table[name]
@@ -71,11 +70,10 @@ class Starts:
 class TrainingClips(Dataset):
     """Clips keyed by (epoch, index).
 
-    sampling: "balanced" (even indices with vocals, odd ones without, where there are any) or
-    "uniform".  remix: share of the clips whose other stems come from other draws, every stem from its
-    own: with two stems the accompaniment, with four each of drums, bass and other.  augment: a
-    callable (sources, rng, sample_rate) -> sources of the same shape, or None.  curriculum:
-    [(epochs, seconds), …], clips of other lengths in the first epochs, in turn; then `seconds`.
+    sampling: "balanced" (even indices with vocals, odd ones without, where there are any) or "uniform".
+    remix: probability that each non-vocal stem comes from an independently drawn song.
+    augment: (sources, rng, sample_rate) -> sources of the same shape, or None.
+    curriculum: [(epochs, seconds), …], the lengths of the clips in the first epochs; then `seconds`.
     """
 
     def __init__(
@@ -149,16 +147,16 @@ class FixedClips(Dataset):
 
 
 def clip_length(seconds: float, sample_rate: int) -> int:
-    """Samples of a clip; SepkitError below 0.1 s, which no network here can use."""
+    """Samples of a clip; SepkitError below 0.1 s, too short for the networks."""
     if seconds < ACTIVITY_S:
         raise SepkitError(f"Clips must last at least {ACTIVITY_S} s, but segment_s is {seconds}.")
     return round(seconds * sample_rate)
 
 
 def read_clip(cache: Cache, name: str, start: int, length: int) -> np.ndarray:
-    """A clip in float32, its last axis padded with zeros where the song ends earlier.
+    """A clip in float32, padded with zeros at its end where the song is shorter.
 
-    `start` and `length` count samples; a stft cache gives the 1 + length // hop frames from there.
+    `start` and `length` are in samples; a stft cache gives the 1 + length // hop frames from there.
     """
     if cache.settings.kind == "stft":
         hop = cache.settings.hop_length
@@ -178,60 +176,38 @@ def _item(cache: Cache, clip: np.ndarray, name: str) -> dict[str, Any]:
     return {"mixture": mixture_of(tensor), "sources": tensor, "track": name}
 
 
-class EpochSampler(Sampler):
-    """Yields (epoch, index) for every index of this process; Lightning calls `set_epoch`.
+class EpochBatches(Sampler):
+    """Lists of (epoch, index), `steps` an epoch; clips half as long come in batches twice as large.
 
-    length: indices an epoch of all processes together, or a function of the epoch.
+    So every epoch has the same seconds in the same number of updates, rounded to whole clips.
     """
 
-    def __init__(self, length: int | Callable[[int], int], rank: int = 0, world_size: int = 1) -> None:
-        self.length, self.rank, self.world_size, self.epoch = length, rank, world_size, 0
+    def __init__(self, clips: TrainingClips, batch_size: int, steps: int) -> None:
+        self.clips, self.batch_size, self.steps, self.epoch = clips, batch_size, steps, 0
+
+    @property
+    def sampler(self) -> "EpochBatches":
+        """Where Lightning looks for `set_epoch`."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def _indices(self) -> range:
-        length = self.length(self.epoch) if callable(self.length) else self.length
-        return range(self.rank, length, self.world_size)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter((self.epoch, index) for index in self._indices())
-
-    def __len__(self) -> int:
-        return len(self._indices())
-
-
-class EpochBatches(Sampler):
-    """Lists of (epoch, index), `steps` an epoch; clips half as long come in batches twice as large.
-
-    So every epoch sees the same seconds in the same number of updates, up to rounding to whole clips.
-    """
-
-    def __init__(
-        self, clips: TrainingClips, batch_size: int, steps: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.clips, self.batch_size, self.steps = clips, batch_size, steps
-        self.sampler = EpochSampler(lambda epoch: self.size(epoch) * steps * world_size, rank, world_size)
-
-    def size(self, epoch: int) -> int:
-        """Clips of a batch in `epoch`."""
-        return max(1, round(self.batch_size * self.clips.length / self.clips.length_in(epoch)))
-
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        batches: Any = BatchSampler(self.sampler, self.size(self.sampler.epoch), drop_last=False)
-        return iter(batches)
+        epoch = self.epoch
+        size = max(1, round(self.batch_size * self.clips.length / self.clips.length_in(epoch)))
+        for step in range(self.steps):
+            yield [(epoch, index) for index in range(step * size, (step + 1) * size)]
 
     def __len__(self) -> int:
         return self.steps
 
 
-def training_loader(
-    clips: TrainingClips, *, batch_size: int, steps: int, workers: int = 0, rank: int = 0, world_size: int = 1
-) -> DataLoader:
-    """`steps` batches an epoch and process; the clips are the same for any number of workers."""
+def training_loader(clips: TrainingClips, *, batch_size: int, steps: int, workers: int = 0) -> DataLoader:
+    """`steps` batches an epoch; the clips are the same for any number of workers."""
     return DataLoader(
         clips,
-        batch_sampler=EpochBatches(clips, batch_size, steps, rank, world_size),
+        batch_sampler=EpochBatches(clips, batch_size, steps),
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),

@@ -9,8 +9,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
-from torch import Tensor, nn
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sepkit import models
@@ -23,9 +23,18 @@ from sepkit.models.mask import magnitude_statistics
 from sepkit.models.weights import load_weights
 from sepkit.storage import Run
 from sepkit.storage.checkpoints import load_checkpoint, newest
-from sepkit.training.loop import Recorder, SeparationTask
+from sepkit.storage.ledger import spending
 from sepkit.training.losses import make_loss
-from sepkit.training.saving import AtomicCheckpointIO, BestAndLast
+from sepkit.training.saving import AtomicCheckpointIO, BestAndLast, Recorder, averaged
+from sepkit.training.step import SeparationTask
+
+
+@contextmanager
+def computing(device: str) -> Iterator[None]:
+    """How training computes on `device`; the caller's random state is put back, and Lightning is silent."""
+    fork = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
+    with fork, one_thread(device), kept_memory(device), quiet_lightning():
+        yield
 
 
 def build_model(config: dict[str, Any], cache: Cache) -> Any:
@@ -36,40 +45,26 @@ def build_model(config: dict[str, Any], cache: Cache) -> Any:
         clips = FixedClips(
             cache, seconds=config["training"]["segment_s"], count=2, names=config["data"]["train"]
         )
-        model.set_statistics(*magnitude_statistics(_mixture_magnitudes(model.stft, clips)))
+        mixtures = (clips[index]["mixture"] for index in range(len(clips)))
+        model.set_statistics(
+            *magnitude_statistics(  # a stft cache holds magnitudes (channel, freq, frame)
+                mixture if mixture.ndim == 3 else model.stft(mixture).abs() for mixture in mixtures
+            )
+        )
     return model
-
-
-def _mixture_magnitudes(stft: nn.Module, clips: FixedClips) -> Iterator[Tensor]:
-    """|X| (channel, freq, frame) of each clip's mixture, from either kind of cache."""
-    for index in range(len(clips)):
-        mixture = clips[index]["mixture"]
-        yield mixture if mixture.ndim == 3 else stft(mixture).abs()
-
-
-def fit(
-    run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None
-) -> None:
-    """Trains `run` to its end, from its newest checkpoint where it has one, else from `start`.
-
-    start: weights of another run or of a published network, by the names of this network's; None
-    draws them from the seed.
-    """
-    with (
-        torch.random.fork_rng(devices=range(torch.cuda.device_count())),
-        one_thread(device),
-        kept_memory(device),
-        quiet_lightning(),
-    ):
-        _fit(run, config, cache, device, start)
 
 
 def prepare(
     config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None
 ) -> tuple[SeparationTask, DataLoader, DataLoader]:
     """(the task, batches of training clips, batches of validation clips) of a run's configuration."""
-    training, seed = config["training"], config["seed"]
+    training, seed, held = config["training"], config["seed"], cache.settings.sources
     model = build_model(config, cache)
+    if missing := sorted(set(model.sources) - set(held)):
+        raise UsageError(
+            f"{config['experiment']} estimates {', '.join(missing)}, but its clips are made of {', '.join(held)}; "
+            "change its sources, or its setting stems."
+        )
     if start is not None:
         load_weights(model, start, f"the weights of {config['start_from']}")
     clips = TrainingClips(
@@ -82,27 +77,31 @@ def prepare(
         curriculum=training["curriculum"],
         names=config["data"]["train"],
     )
-    fixed = FixedClips(
-        cache,
-        seconds=training["valid_segment_s"],
-        count=training["valid_segments"],
-        names=config["data"]["valid"],
-    )
     loader = training_loader(
         clips,
         batch_size=training["batch_size"],
         steps=training["steps_per_epoch"],
         workers=2 if device == "cuda" else 0,
     )
-    held = cache.settings.sources
-    if missing := sorted(set(model.sources) - set(held)):
-        raise UsageError(
-            f"{config['experiment']} estimates {', '.join(missing)}, but its clips are made of {', '.join(held)}; "
-            "change its sources, or its setting stems."
-        )
+    seconds, count = training["valid_segment_s"], training["valid_segments"]
+    fixed = FixedClips(cache, seconds=seconds, count=count, names=config["data"]["valid"])
     picks = [held.index(source) for source in model.sources]
     task = SeparationTask(model, make_loss(**config["loss"]), picks, training, seed)
     return task, loader, DataLoader(fixed, batch_size=training["batch_size"])
+
+
+def fit(
+    run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None
+) -> None:
+    """Trains `run` to its end, from its newest checkpoint where it has one, otherwise from `start`.
+
+    start: the weights of another run or published ones; None draws them from the seed.
+    """
+    with (
+        computing(device),
+        spending(run.root, run=run.name, stage="train", device=device_name(device)),
+    ):
+        _fit(run, config, cache, device, start)
 
 
 def _fit(
@@ -112,18 +111,18 @@ def _fit(
     task, loader, valid_loader = prepare(config, cache, device, start)
     checkpoint, computing = newest(run), precision(device, bfloat16=training["bfloat16"])
     where = {"device": device_name(device), "precision": computing}
-    if checkpoint is not None:  # Lightning says it too late, when workers have drawn their first batches
+    if checkpoint is not None:  # Lightning sets the epoch too late, after workers drew their first batches
         batches: Any = loader.batch_sampler
-        batches.sampler.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
+        batches.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
     stopping = EarlyStopping(monitor="valid_sdr", mode="max", patience=training["patience"])
-    keeper = BestAndLast(run)
+    keeper, recorder = BestAndLast(run), Recorder(run, where["device"])
     averaging: list[Callback] = [averaged(training["ema"])] if training["ema"] else []
     trainer = L.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,
         precision=computing,
         max_epochs=training["epochs"],
-        callbacks=[*averaging, Recorder(run, where["device"]), stopping, keeper],
+        callbacks=[*averaging, recorder, stopping, keeper],
         plugins=[AtomicCheckpointIO()],
         logger=False,
         enable_progress_bar=False,
@@ -134,54 +133,44 @@ def _fit(
     )
     run.write_status(state="running", **where, started=time.strftime("%Y-%m-%dT%H:%M:%S"))
     try:
-        trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as error:  # what Lightning makes of Ctrl-C
+        with recorder.spent:
+            trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as error:  # Lightning turns Ctrl-C into it
         raise KeyboardInterrupt from error
     except Exception as error:
         run.write_status(state="failed", **where, reason=str(error))
         raise
     history = run.history()
     early = stopping.stopped_epoch > 0 and len(history) < training["epochs"]
+    minutes, cpu_min = (round(float(history[key].sum()) / 60, 3) for key in ("seconds", "cpu_seconds"))
+    rate = float(history["learning_rate"].iloc[-1])
+    stopped = (
+        f"early, after {training['patience']} epochs without improvement" if early else "all epochs done"
+    )
     run.write_status(
         state="finished",
         epochs=len(history),
         best_epoch=keeper.best_epoch + 1,
-        stopped=f"early, after {training['patience']} epochs without improvement"
-        if early
-        else "all epochs done",
-        last_learning_rate=float(history["learning_rate"].iloc[-1]),
+        stopped=stopped,
+        last_learning_rate=rate,
         best_sdr=round(keeper.best_sdr, 3),
-        minutes=round(float(history["seconds"].sum()) / 60, 3),
-        cpu_min=round(float(history["cpu_seconds"].sum()) / 60, 3),
-        gpu_min=round(float(history["seconds"].sum()) / 60, 3) if torch.cuda.is_available() else 0.0,
+        minutes=minutes,
+        cpu_min=cpu_min,
+        gpu_min=minutes if torch.cuda.is_available() else 0.0,
         vram_mib=int(history["vram_mib"].max()),
         **where,
         parameters=sum(parameter.numel() for parameter in task.parameters()),
     )
     print(
-        f"{run.name} {run.status['stopped']}: {len(history)} epochs, best {keeper.best_epoch + 1} ({keeper.best_sdr:.2f} dB), "
-        f"last learning rate {history['learning_rate'].iloc[-1]:.2e}, {run.status['minutes']:.1f} min",
+        f"{run.name} {stopped}: {len(history)} epochs, best {keeper.best_epoch + 1} ({keeper.best_sdr:.2f} dB), "
+        f"last learning rate {rate:.2e}, {minutes:.1f} min",
         flush=True,
     )
 
 
-def averaged(decay: float) -> WeightAveraging:
-    """An exponential average of the weights, a step at a time; what is validated and kept is the average.
-
-    After n steps the average moves by 1 − min(decay, (1 + n) / (10 + n)) towards the weights, so that
-    a short run does not keep its first ones (the warm-up of TensorFlow's ExponentialMovingAverage).
-    """
-
-    def average(kept: Tensor, new: Tensor, steps: Any) -> Tensor:
-        share = 1 - min(decay, (1 + int(steps)) / (10 + int(steps)))
-        return kept + share * (new - kept)  # exact where they are the same: frozen weights, windows
-
-    return WeightAveraging(avg_fn=average)
-
-
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's advice on loaders and its banner; what matters is printed an epoch a line."""
+    """Without Lightning's banner and its advice on loaders."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,18 +1,23 @@
-"""How Lightning writes checkpoints here: complete or absent, the best epoch and the last one.
+"""What is written after each epoch: history.csv, the minutes, checkpoints, the copy on Drive.
 
-Each is written aside, flushed and renamed: Lightning's own writes are not atomic on a mounted Drive.
+Files are written aside, flushed and renamed: Lightning's own writes are not atomic on a mounted Drive.
 """
 
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
+from torch import Tensor
 
 from sepkit.errors import SepkitError
-from sepkit.storage import Run, drive, writing
+from sepkit.storage import Run, drive, write_csv, writing
 from sepkit.storage.checkpoints import kept, load_checkpoint
+from sepkit.storage.ledger import spending
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -35,10 +40,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 class BestAndLast(Checkpoint):
-    """Saves last.ckpt after each epoch, and before it best.ckpt where `valid_sdr` rose.
-
-    Then what is new of the run goes to the synced copy on Drive, where there is one.
-    """
+    """Saves last.ckpt after each epoch, and before it best.ckpt where `valid_sdr` rose; then syncs to Drive."""
 
     def __init__(self, run: Run) -> None:
         self.run, self.best_sdr, self.best_epoch = run, float("-inf"), -1
@@ -49,10 +51,9 @@ class BestAndLast(Checkpoint):
             self.best_sdr, self.best_epoch = sdr, trainer.current_epoch
             trainer.save_checkpoint(self.run.best)
         trainer.save_checkpoint(self.run.last)
-        if trainer.is_global_zero:
-            copied = drive.push(self.run.root, only=kept(self.run))
-            if copied is not None and not copied.safe:
-                print(f"{self.run.name}: Drive: {copied}", flush=True)
+        copied = drive.push(self.run.root, only=kept(self.run))
+        if copied is not None and not copied.safe:
+            print(f"{self.run.name}: Drive: {copied}", flush=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_sdr": self.best_sdr, "best_epoch": self.best_epoch}
@@ -64,3 +65,68 @@ class BestAndLast(Checkpoint):
                 f"its checkpoint: delete {self.run.path} and train it again."
             )
         self.best_sdr, self.best_epoch = state_dict["best_sdr"], state_dict["best_epoch"]
+
+
+class Recorder(Callback):
+    """After each epoch: a row in history.csv and a line on the screen; the minutes go to budget.csv meanwhile.
+
+    It runs before the checkpoint is written; a resumed run cuts the rows of history.csv that came after
+    its checkpoint.  The budget keeps all rows.  `spent` is to be closed by the caller.
+    """
+
+    def __init__(self, run: Run, device: str) -> None:
+        self.run, self.device, self.spent = run, device, ExitStack()
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        file = self.run.path / "history.csv"
+        past: Any = pd.read_csv(file).to_dict("records") if file.exists() else []
+        self.rows = [row for row in past if row["epoch"] <= trainer.current_epoch]
+        # a run killed between its early stop and the state "finished" must not go on training
+        for stopper in trainer.early_stopping_callbacks:
+            trainer.should_stop |= stopper.wait_count >= stopper.patience
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        self.start, self.cpu_start = time.perf_counter(), time.process_time()
+        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        epoch = trainer.current_epoch + 1
+        self.spent.enter_context(
+            spending(self.run.root, run=self.run.name, stage="train", device=self.device, epoch=epoch)
+        )
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        self.spent.close()
+        seconds = time.perf_counter() - self.start
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "train_loss": float(torch.stack(pl_module.train_losses).mean()),
+            "valid_loss": float(trainer.callback_metrics["valid_loss"]),
+            "valid_sdr": float(trainer.callback_metrics["valid_sdr"]),
+            "learning_rate": self.learning_rate,
+            "seconds": round(seconds, 3),
+            "cpu_seconds": round(time.process_time() - self.cpu_start, 3),
+            "vram_mib": round(torch.cuda.max_memory_allocated() / 2**20) if torch.cuda.is_available() else 0,
+        }
+        self.rows.append(row)
+        write_csv(self.run.path / "history.csv", pd.DataFrame(self.rows))
+        print(
+            f"{self.run.name} epoch {row['epoch']}/{trainer.max_epochs} train {row['train_loss']:.4f} "
+            f"valid {row['valid_loss']:.4f} sdr {row['valid_sdr']:.2f} dB lr {row['learning_rate']:.2e} {seconds:.1f} s",
+            flush=True,
+        )
+
+
+def averaged(decay: float) -> WeightAveraging:
+    """An exponential average of the weights, updated at each step; the average is validated and kept.
+
+    After n steps the average moves by 1 − min(decay, (1 + n) / (10 + n)) towards the weights, so that
+    short runs forget their first weights (the warm-up of TensorFlow's ExponentialMovingAverage).
+    """
+
+    def average(kept: Tensor, new: Tensor, steps: Any) -> Tensor:
+        share = 1 - min(decay, (1 + int(steps)) / (10 + int(steps)))
+        return kept + share * (new - kept)  # exact where they are equal: frozen weights, windows
+
+    return WeightAveraging(avg_fn=average)

@@ -1,11 +1,10 @@
-"""Train one row of the menu: songs -> cache -> network -> checkpoints.
+"""Train one experiment: songs -> cache -> network -> checkpoints.
 
-A run is resumed where it was and a finished one is returned as it is.  All randomness comes from
+A run is resumed where it stopped, and a finished one is returned as it is.  All randomness comes from
 (seed, epoch); the caller's random state is put back.
 """
 
 import contextlib
-import fcntl
 import io
 import os
 from collections.abc import Iterable, Iterator
@@ -30,9 +29,12 @@ from sepkit.parallel import progress, spread
 from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root, Run, drive, write_json
 from sepkit.storage.checkpoints import kept, load_model, take_weights
+from sepkit.training.losses import ON_MAGNITUDES
 
-# losses that a cache of magnitudes is enough for
-ON_MAGNITUDES = ("magnitude_l1", "magnitude_mse")
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def train(
@@ -45,51 +47,38 @@ def train(
     fold: int | None = None,
     device: str | None = None,
 ) -> Run:
-    """Trains `experiment`, or goes on with it, and returns its run.
+    """Trains `experiment`, or resumes it, and returns its run.
 
     profile: demo, preview or full (SEPKIT_PROFILE, else demo); data: the folder of songs; root:
     where everything is written; seed: of weights, clips and dropout; fold: 0, 1 or 2 of the
     cross-validation by artist, None for the usual split; device: cpu or cuda, None for the best.
 
-    Raises SepkitError, in one sentence, where songs, settings or checkpoints do not allow the work.
+    Raises SepkitError, in one sentence, where songs, settings or checkpoints do not allow it.
     """
     experiment, profile = get_experiment(experiment), get_profile(profile)
     device = pick_device(device)
     root = Root.open(root, profile)
     settings = resolve(experiment, profile)
     run = root.run_of(experiment.name, seed, fold)
-    drive.pull(root, only=kept(run))  # a fresh machine goes on from the copy on Drive
+    drive.pull(root, only=kept(run))  # a fresh machine resumes from the copy on Drive
     if run.finished:
         _same_settings(run, settings)
         return run
-    start = starting_weights(settings, profile, data=data, root=root, seed=seed, fold=fold, device=device)
+    where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, "device": device}
+    start = starting_weights(settings, profile, **where)
     cache, layout = training_cache(settings, profile, data, root)
-    names = split_songs(cache, fold)
-    config = {
-        "run": run.name,
-        **settings,
-        "seed": seed,
-        "fold": fold,
-        "data": {"cache": cache.fingerprint, "layout": layout, **names},
-    }
-    if (run.path / "config.json").exists():
-        _same_settings(run, config)
-    else:
-        write_json(run.path / "config.json", config)
+    names = {"cache": cache.fingerprint, "layout": layout, **split_songs(cache, fold)}
+    config = {"run": run.name, **settings, "seed": seed, "fold": fold, "data": names}
+    run.path.mkdir(parents=True, exist_ok=True)
     with alone(run):
         if run.finished:  # by another process, meanwhile
             return run
+        if (run.path / "config.json").exists():
+            _same_settings(run, config)
+        else:
+            write_json(run.path / "config.json", config)
         if settings["weights_of"]:
-            other = train(
-                settings["weights_of"],
-                profile=profile,
-                data=data,
-                root=root,
-                seed=seed,
-                fold=fold,
-                device=device,
-            )
-            take_weights(run, other)
+            take_weights(run, train(settings["weights_of"], profile=profile, **where))
         else:
             from sepkit.training.fit import fit  # with Lightning, which takes seconds to import
 
@@ -99,13 +88,21 @@ def train(
 
 @contextlib.contextmanager
 def alone(run: Run) -> Iterator[None]:
-    """Waits, saying so, while another process trains `run`; a lock on its config.json, gone with its holder."""
-    with (run.path / "config.json").open("r+") as file:
+    """Waits, with a line, while another process trains `run`; the lock ends with the process that holds it."""
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{run.name} is being trained by another process; waiting for it", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            file = stack.enter_context((run.path / ".lock").open("a"))  # no sync copies or replaces it
+            if fcntl:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    print(f"{run.name} is being trained by another process; waiting for it", flush=True)
+                    fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            print(
+                f"{run.name}: {run.path} can't be locked ({reason}); train it in one process only", flush=True
+            )
         yield
 
 
@@ -114,23 +111,23 @@ def starting_weights(
 ) -> dict[str, torch.Tensor] | None:
     """The weights that a run starts from: its network's published ones, or another experiment's, trained first.
 
-    Raises UsageError where the other experiment's network is another one.
+    Raises UsageError where the other experiment has another network.
     """
-    start = settings["start_from"]
+    start, network = settings["start_from"], settings["model"]
     if start is None:
         return None
-    if start == settings["model"]["name"]:
+    if start == network["name"]:
         with torch.random.fork_rng(devices=[]):
-            network = models.build(**settings["model"])
-        network.load_pretrained()
-        return network.state_dict()
+            model = models.build(**network)
+        model.load_pretrained()
+        return model.state_dict()
     other = resolve(get_experiment(start), profile)["model"]
     with torch.device("meta"):
-        found = differences(models.build(**settings["model"]), models.build(**other).state_dict())
+        found = differences(models.build(**network), models.build(**other).state_dict())
     if found:
         raise UsageError(
-            f"{settings['experiment']} can't start from {start}: its {settings['model']['name']} and {start}'s "
-            f"{other['name']} differ ({found[0].replace('the file', start)}); start from an experiment with the same network."
+            f"{settings['experiment']} can't start from {start}: its {network['name']} and {start}'s {other['name']} "
+            f"differ ({found[0].replace('the file', start)}); start from an experiment with the same network."
         )
     return load_model(train(start, profile=profile, **where)).state_dict()
 
@@ -160,62 +157,59 @@ def train_many(
     n_jobs: int | None = None,
     **where: Any,
 ) -> list[Run]:
-    """Trains rows × seeds × folds and returns their runs in that order; resumable at any point.
+    """Trains experiments × seeds × folds and returns their runs in that order; resumable at any point.
 
-    n_jobs: runs at a time, None for one a core without a GPU and one with it; `where` as for `train`.
+    n_jobs: runs at a time; None is one a core without a GPU, one with it.  `where` as for `train`.
     """
-    rows, seeds, folds = list(experiments), list(seeds), list(folds)
-    todo = [(row, seed, fold) for row in rows for seed in seeds for fold in folds]
+    experiments, seeds, folds = list(experiments), list(seeds), list(folds)
+    todo = [(experiment, seed, fold) for experiment in experiments for seed in seeds for fold in folds]
     jobs = n_jobs or (1 if pick_device(where.get("device")) == "cuda" else os.cpu_count() or 1)
     jobs = min(jobs, max(1, len(todo)))
-    if jobs > 1:  # runs side by side find their caches built, and the runs that they start from
-        profile = get_profile(where.get("profile"))
-        settings = [resolve(get_experiment(row), profile) for row in rows]
-        caches = {
-            (s["training"]["cache_kind"], s["model"]["sample_rate"], training_sources(s)): s for s in settings
-        }
-        for one in caches.values():
-            training_cache(one, profile, where.get("data"), Root.open(where.get("root"), profile))
-        for one in settings:
-            if one["start_from"] == one["model"]["name"]:  # fetched once
-                starting_weights(one, profile)
-        starts = dict.fromkeys(s["start_from"] or s["weights_of"] for s in settings)
-        before = [name for name in starts if name in MENU]
-        if before:
-            train_many(before, seeds=seeds, folds=folds, n_jobs=n_jobs, **where)
+    if jobs > 1:
+        _prepare_together(experiments, seeds=seeds, folds=folds, n_jobs=n_jobs, **where)
     work = delayed(train if jobs == 1 else _train_quietly)
-    runs = spread((work(row, seed=seed, fold=fold, **where) for row, seed, fold in todo), n_jobs=jobs)
+    runs = spread((work(experiment, seed=s, fold=f, **where) for experiment, s, f in todo), n_jobs=jobs)
     name = lambda run: f"{run.name} {run.status['stopped']}, {run.status['minutes']:.1f} min"  # noqa: E731
     return list(progress(runs, doing="train", total=len(todo), name=name))
 
 
-def _train_quietly(row: str | Experiment, **where: Any) -> Run:
-    """`train` in a worker, whose lines would come out of order, past the notebook that asked for them."""
+def _prepare_together(experiments: list[str | Experiment], **where: Any) -> None:
+    """Makes what runs side by side share: their caches, and the weights that they start from."""
+    profile = get_profile(where.get("profile"))
+    root, data = Root.open(where.get("root"), profile), where.get("data")
+    before: dict[str, None] = {}
+    for settings in (resolve(get_experiment(experiment), profile) for experiment in experiments):
+        training_cache(settings, profile, data, root)
+        start = settings["start_from"] or settings["weights_of"]
+        if start in MENU:
+            before[start] = None
+        elif start:
+            starting_weights(settings, profile)
+    if before:
+        train_many(before, **where)
+
+
+def _train_quietly(experiment: str | Experiment, **where: Any) -> Run:
+    """`train` in a worker, without its lines, which would come out of order."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return train(row, **where)
+        return train(experiment, **where)
 
 
 def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
-    """SepkitError where a run under this name was made with other settings."""
-    have = run.config
-    flat_have, flat_wanted = _flatten(have), _flatten(wanted)
-    settings = (key for key in flat_have if key.startswith(("model.", "loss.", "training.")))
-    different = [
-        key for key in dict.fromkeys([*flat_wanted, *settings]) if flat_have.get(key) != flat_wanted.get(key)
-    ]
+    """SepkitError where a run of this name was made with other settings."""
+    have, want = _flatten(run.config), _flatten(wanted)
+    settings = (key for key in have if key.startswith(("model.", "loss.", "training.")))
+    different = [key for key in dict.fromkeys([*want, *settings]) if have.get(key) != want.get(key)]
     if different:
         key = different[0]
         raise SepkitError(
-            f"{run.name} under {run.root.path} was made with {key} = {flat_have.get(key)!r}, but {flat_wanted.get(key)!r} is "
+            f"{run.name} under {run.root.path} was made with {key} = {have.get(key)!r}, but {want.get(key)!r} is "
             f"asked for now ({len(different)} differences); give another --root, or delete {run.path}."
         )
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {
-            key: leaf
-            for name, child in value.items()
-            for key, leaf in _flatten(child, f"{prefix}{name}.").items()
-        }
-    return {prefix.rstrip("."): list(value) if isinstance(value, tuple) else value}
+    if not isinstance(value, dict):
+        return {prefix.rstrip("."): list(value) if isinstance(value, tuple) else value}
+    parts = (_flatten(child, f"{prefix}{name}.") for name, child in value.items())
+    return {key: leaf for part in parts for key, leaf in part.items()}

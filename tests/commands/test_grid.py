@@ -88,7 +88,7 @@ def test_weights_that_know_the_songs_of_a_fold_are_told(where, root, monkeypatch
 
 def test_a_run_that_another_process_trains_is_waited_for(where, root, capsys):
     run = train("Base", **where)
-    file = (run.path / "config.json").open("r+")
+    file = (run.path / ".lock").open("a")
     fcntl.flock(file, fcntl.LOCK_EX)
     threading.Timer(0.3, file.close).start()
     start = time.perf_counter()
@@ -137,13 +137,14 @@ def test_a_killed_grid_leaves_no_worker_behind_and_goes_on(where, root, make_roo
 
 def test_equal_minutes_give_each_row_whole_epochs_that_fit(where, root):
     wide = replace(MENU["Base"], name="wide", model={"name": "openunmix-small", "hidden_size": 256})
-    table = equal_epochs(["Base", wide, "E"], minutes=0.1, **where).set_index("row")
+    table = equal_epochs(["Base", wide, "E"], minutes=0.1, **where).set_index("experiment")
     assert list(table.index) == ["Base", "wide", "E"]
     assert table["epochs"]["wide"] < table["epochs"]["Base"]
     assert (table["epochs"] >= 1).all()
     assert (table["epochs"] * table["epoch_s"] <= 6.5).all()
     assert ((table["epochs"] + 1) * table["epoch_s"] > 5.5).all()
-    assert [path.name for path in root.path.iterdir()] == ["cache"]
+    assert sorted(path.name for path in root.path.iterdir()) == ["budget.csv", "cache"]
+    assert set(root.budget()["stage"]) <= {"plan", "cache"}
     for minutes in (0, -1, float("nan"), 1e-5):
         with pytest.raises(UsageError, match="minutes"):
             equal_epochs(["Base"], minutes=minutes, **where)

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from sepkit.data.batches import (
     SILENCE_DBFS,
-    EpochSampler,
+    EpochBatches,
     FixedClips,
     Starts,
     TrainingClips,
@@ -95,13 +95,11 @@ def test_clips_do_not_depend_on_the_workers(cache, workers, method):
     """S36: a handle is open in this process before the workers start."""
     clips = make_clips(cache, remix=0.5)
     drawn = log(clips, KEYS)
-    sampler = EpochSampler(8)
-    loader = DataLoader(
-        clips, batch_size=2, sampler=sampler, num_workers=workers, multiprocessing_context=method
-    )
+    batches = EpochBatches(clips, batch_size=2, steps=4)
+    loader = DataLoader(clips, batch_sampler=batches, num_workers=workers, multiprocessing_context=method)
     found = []
     for epoch in range(2):
-        sampler.set_epoch(epoch)
+        batches.set_epoch(epoch)
         for batch in loader:
             found += [
                 (track, sources.numpy().tobytes())
@@ -118,7 +116,7 @@ def test_the_training_loader_gives_the_steps_asked_for(cache):
     batches = list(loader)
     assert [batch["sources"].shape for batch in batches] == [(3, 2, 2, RATE // 2)] * 2
     assert len(loader) == 2
-    loader.batch_sampler.sampler.set_epoch(1)
+    loader.batch_sampler.set_epoch(1)
     assert not torch.equal(next(iter(loader))["sources"], batches[0]["sources"])
 
 
@@ -130,7 +128,7 @@ def test_a_curriculum_shows_equal_seconds_in_equal_steps_wherever_it_is_resumed(
     loader = training_loader(clips, batch_size=3, steps=2, workers=workers)
     shapes = {0: (6, 2, 2, 5512), 1: (6, 2, 2, 5512), 2: (5, 2, 2, 6615), 3: (3, 2, 2, 11025)}
     for epoch in (0, 1, 2, 3, 4, 1):
-        loader.batch_sampler.sampler.set_epoch(epoch)
+        loader.batch_sampler.set_epoch(epoch)
         batches = list(loader)
         assert [tuple(batch["sources"].shape) for batch in batches] == [shapes.get(epoch, shapes[3])] * 2
         size = len(batches[0]["track"])
@@ -144,16 +142,6 @@ def test_a_curriculum_shows_equal_seconds_in_equal_steps_wherever_it_is_resumed(
 def test_a_curriculum_of_too_short_clips_is_refused(cache):
     with pytest.raises(SepkitError, match=r"at least 0\.1 s"):
         make_clips(cache, curriculum=[[1, 0.05]])
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_processes_share_the_indices_without_overlap(world_size):
-    samplers = [EpochSampler(12, rank, world_size) for rank in range(world_size)]
-    for sampler in samplers:
-        sampler.set_epoch(5)
-    dealt = [list(sampler) for sampler in samplers]
-    assert sorted(key for share in dealt for key in share) == [(5, index) for index in range(12)]
-    assert [len(share) for share in dealt] == [len(sampler) for sampler in samplers]
 
 
 def test_balanced_sampling_sings_at_even_indices_and_rests_at_odd_ones(cache):

@@ -11,9 +11,9 @@ from sepkit.experiments import MENU, resolve
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, write_json
 from sepkit.storage.checkpoints import load_checkpoint, load_model
-from sepkit.training.estimate import Estimate
 from sepkit.training.losses import make_loss
 from sepkit.training.saving import AtomicCheckpointIO
+from sepkit.training.step import Estimate
 
 NARROW = {
     "demucs-tiny": {"channels": 4},

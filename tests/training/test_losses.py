@@ -5,8 +5,8 @@ import torch
 
 from sepkit.errors import UsageError
 from sepkit.models.mask import MaskModel
-from sepkit.training.estimate import Estimate
 from sepkit.training.losses import frequency_weights, magnitude_l1, make_loss
+from sepkit.training.step import Estimate
 
 
 class FixedMask(MaskModel):

@@ -8,8 +8,9 @@ import torch
 from sepkit import models
 from sepkit.dsp import STFT
 from sepkit.errors import UsageError
-from sepkit.training.estimate import Estimate
+from sepkit.models.mask import MaskModel
 from sepkit.training.losses import LOSSES, frequency_weights, make_loss, phase_loss
+from sepkit.training.step import Estimate
 
 RATE = 22050
 SMALL = {
@@ -202,21 +203,15 @@ def test_phase_loss_of_silence_is_zero_with_gradients_of_zero(stft, which):
     assert estimate.grad.abs().max() == 0
 
 
-class Fixed(torch.nn.Module):
-    """A model whose masks are given."""
+class Fixed(MaskModel):
+    """A network whose masks are given."""
 
     def __init__(self, stft, *masks: float) -> None:
-        super().__init__()
-        self.stft, self.masks = stft, masks
+        super().__init__(tuple("abcd"[: len(masks)]), RATE, stft.n_fft, stft.hop_length)
+        self.masks = masks
 
     def mask(self, magnitude):
         return torch.stack([mask * torch.ones_like(magnitude) for mask in self.masks], dim=1)
-
-    def spectra(self, spectrum):
-        return torch.stack([mask * spectrum for mask in self.masks], dim=1)
-
-    def forward(self, mixture):
-        return torch.stack([mask * mixture for mask in self.masks], dim=1)
 
 
 def test_magnitude_losses_and_waveform_loss_of_known_masks(stft):
@@ -274,7 +269,7 @@ def test_training_draws_the_bins_anew_and_validation_keeps_to_one_half(stft):
 @pytest.mark.parametrize("name", ["openunmix-complex", "band-split", "tfc-tdf"])
 def test_a_loss_on_magnitudes_is_refused_where_there_is_no_mask_of_magnitudes(name):
     model, target = models.build(name, **SMALL[name]), torch.zeros(1, 1, 2, 8192)
-    with pytest.raises(UsageError, match=f"{name.replace('-', '_')}.*waveforms"):
+    with pytest.raises(UsageError, match=f"{name}.*waveforms"):
         make_loss("magnitude_l1")(Estimate(model, target[:, 0]), target)
 
 

@@ -8,8 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,10 +24,12 @@ from sepkit.data.batches import FixedClips, training_loader
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.metrics import sdr_global
 from sepkit.experiments import MENU
+from sepkit.storage import drive, write_json
 from sepkit.storage.checkpoints import load_model
-from sepkit.training.loop import SeparationTask, clip_sdr
+from sepkit.training import losses
 from sepkit.training.losses import make_loss
 from sepkit.training.saving import AtomicCheckpointIO
+from sepkit.training.step import SeparationTask, clip_sdr
 
 train_module = importlib.import_module("sepkit.training.train")  # the package may export a function so named
 train = train_module.train
@@ -67,6 +72,11 @@ def load(path):
         return torch.load(path, weights_only=True)
     finally:
         torch.serialization.add_safe_globals(registered)
+
+
+def epochs_booked(root):
+    """The epochs whose minutes are in the ledger."""
+    return sorted(set(root.budget()["epoch"].dropna()))
 
 
 def same(one, other):
@@ -116,6 +126,7 @@ def scripted_validation(monkeypatch, sdrs):
 
 def test_a_run_leaves_what_the_contract_says(straight, tiny):
     assert sorted(file.name for file in straight.path.iterdir()) == [
+        ".lock",
         "best.ckpt",
         "config.json",
         "history.csv",
@@ -140,7 +151,7 @@ def test_a_run_leaves_what_the_contract_says(straight, tiny):
     assert config["data"]["train"] == ["A0 - Train", "A1 - Train"]
     assert config["data"]["valid"] == ["V0 - Valid"]
     assert models.build(**config["model"])
-    assert list(straight.root.budget()["epoch"]) == [1, 2, 3, 4]
+    assert epochs_booked(straight.root) == [1, 2, 3, 4]
 
 
 def test_checkpoints_hold_tensors_and_plain_values_alone(straight):
@@ -260,14 +271,17 @@ def test_other_settings_under_the_same_name_are_refused(start, straight, root, t
 
 
 KILLED = """
-import os, pickle, signal, sys
-from sepkit.training.loop import SeparationTask
+import os, pickle, signal, sys, time
+from sepkit.storage import ledger
+from sepkit.training.step import SeparationTask
 from sepkit.training.train import train
 
+ledger.BOOK_EVERY_S = 0.05
 step = SeparationTask.training_step
 
 def training_step(self, batch, batch_idx):
     if (self.current_epoch, batch_idx) == (2, 1):
+        time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch, batch_idx)
 
@@ -290,9 +304,11 @@ def test_two_epochs_a_kill_and_two_more_are_four(start, straight, root, tiny, mi
     run = root.run("Base-s0")
     assert run.status["state"] == "running"
     assert list(run.history()["epoch"]) == [1, 2]
-    assert list(root.budget()["epoch"]) == [1, 2]
+    spent = root.budget().groupby("epoch")["minutes"].sum()
+    assert list(spent.index) == [1, 2, 3]
+    assert spent[3] >= 0.2 / 60  # the third, which the kill ended
     assert_same_run(start(root), straight)
-    assert list(root.budget()["epoch"]) == [1, 2, 3, 4]
+    assert epochs_booked(root) == [1, 2, 3, 4]
 
 
 def test_a_curriculum_goes_on_from_any_epoch(start, make_root, tiny, monkeypatch):
@@ -398,7 +414,7 @@ def test_a_death_between_the_last_epoch_and_the_word_finished_trains_no_more(sta
     shutil.copytree(straight.path, root.path / "runs" / "Base-s0")
     root.run("Base-s0").write_status(state="running")
     assert_same_run(start(root), straight)
-    assert len(root.budget()) == 0
+    assert epochs_booked(root) == []
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.0])
@@ -468,7 +484,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_songs_and_keeps_the_checkpoint
     assert load(run.last)["epoch"] == 1
     assert not run.finished
     assert len(run.history()) == 2
-    assert list(root.budget()["epoch"]) == [1, 2, 3]  # the minutes of the third are spent all the same
+    assert epochs_booked(root) == [1, 2, 3]  # the minutes of the third are spent all the same
     if where == "validation":
         assert_same_run(start(root), straight)
 
@@ -596,3 +612,56 @@ def test_a_start_from_another_architecture_is_refused_before_anything_is_trained
     ):
         start(root, wide, profile=small)
     assert root.runs() == []
+
+
+def test_the_lock_outlives_a_replaced_configuration(root, capsys):
+    run = root.run("Base-s0")
+    write_json(run.path / "config.json", {})
+    waits = []
+
+    def other():
+        with train_module.alone(run):
+            waits.append(time.perf_counter())
+
+    with train_module.alone(run):
+        write_json(run.path / "config.json", {})  # as a sync does: another file under the same name
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(0.2)
+        freed = time.perf_counter()
+    thread.join()
+    assert waits[0] >= freed
+    assert "being trained by another process; waiting" in capsys.readouterr().out
+    assert drive.push(root, only=[f"runs/{run.name}"]) is None  # no Drive here
+    assert f"runs/{run.name}/.lock" not in drive._files(root.path, None)
+
+
+@pytest.mark.parametrize(
+    "fails", [OSError(38, "Function not implemented"), None], ids=["no locks", "no fcntl"]
+)
+def test_without_locks_training_goes_on(root, capsys, monkeypatch, fails):
+    def flock(*_):
+        raise fails
+
+    fcntl = SimpleNamespace(flock=flock, LOCK_EX=1, LOCK_NB=2) if fails else None
+    monkeypatch.setattr(train_module, "fcntl", fcntl)
+    run = root.run("Base-s0")
+    run.path.mkdir(parents=True)
+    with train_module.alone(run):
+        pass
+    out = capsys.readouterr().out
+    assert out.count("\n") == (1 if fails else 0)
+    assert ("can't be locked (Function not implemented)" in out) == bool(fails)
+
+
+def test_a_new_loss_is_one_new_function(start, root, tiny, monkeypatch):
+    monkeypatch.setattr(losses, "LOSSES", dict(losses.LOSSES))
+
+    @losses.loss()
+    def waveform_mse(estimate, target, *, factor=1.0):
+        return factor * (estimate.waveform - target).square().mean()
+
+    own = replace(MENU["Base"], name="own", loss={"name": "waveform_mse", "factor": 4.0})
+    run = start(root, own, profile=replace(tiny, epochs=1))
+    assert run.config["loss"] == {"name": "waveform_mse", "factor": 4.0}
+    assert run.history()["train_loss"].notna().all()
