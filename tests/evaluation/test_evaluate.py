@@ -13,6 +13,7 @@ import soundfile as sf
 from sepkit import models
 from sepkit.data.cache import Cache
 from sepkit.errors import SepkitError, UsageError
+from sepkit.evaluation import metrics
 from sepkit.evaluation import scoring as module
 from sepkit.evaluation.bsseval import References
 from sepkit.evaluation.estimators import mixture_estimate
@@ -466,3 +467,26 @@ def test_numbers_as_names_stay_names(run, scored):
     run.scores_path.write_text(text)
     assert set(read_scores(run.scores_path)["track"]) == {"007", SILENT, "T2 - Test"}
     assert pd.api.types.is_string_dtype(read_scores(run.scores_path)["track"])
+
+
+def test_a_metric_is_one_function(run, score, scored, monkeypatch):
+    """Registered, it is a row of every song of its sources, and tables sort it as its facts say."""
+    monkeypatch.setattr(metrics, "METRICS", dict(METRICS))
+    monkeypatch.setattr(metrics, "LOWER_IS_BETTER", set(metrics.LOWER_IS_BETTER))
+
+    @metrics.metric(lower_is_better=True, sources=("vocals",))
+    def peak_error(estimate, target):
+        if not target.sounds:
+            raise metrics.Undefined("silent target")
+        return float(np.abs(estimate - target.signal).max())
+
+    ones = np.ones((2, 9))
+    assert peak_error(estimate=0.5 * ones, target=ones) == 0.5
+    assert np.isnan(peak_error(estimate=ones, target=0 * ones))
+    assert "peak_error" in metrics.LOWER_IS_BETTER
+    table = score(run)
+    new = table[table["metric"] == "peak_error"].set_index("track")
+    assert list(new["source"]) == ["vocals"] * 3
+    assert new.loc[SILENT, "status"] == "undefined: silent target"
+    assert new["value"].drop(SILENT).between(0, 1).all()
+    assert table[table["metric"] != "peak_error"].reset_index(drop=True).equals(scored[0])
