@@ -4,14 +4,12 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 import sepkit
 from sepkit.__main__ import COMMANDS, main
-from sepkit.profiles import PROFILES
 from sepkit.storage import Root, write_csv
 
 
@@ -136,20 +134,43 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
     assert "estimate for a T4" in out
 
 
-def test_a_grid_and_equal_minutes_are_tables(mini_songs, make_root, tiny, monkeypatch, capsys):
-    monkeypatch.setitem(PROFILES, "demo", replace(tiny, epochs=1))
-    where = ["--data", str(mini_songs), "--root", str(make_root().path), "--device", "cpu"]
-    assert (
-        main(["grid", "--experiments", "Base, E", "--seeds", "2", "--folds", "none,1", "--jobs", "1", *where])
-        == 0
-    )
-    table = capsys.readouterr().out.splitlines()[-6:]
-    assert table[0].split()[:4] == ["run", "epochs", "best_epoch", "best_sdr"]
-    assert [line.split()[0] for line in table[2:]] == ["Base-s2", "Base-s2-f1", "E-s2", "E-s2-f1"]
-    assert main(["plan", "--pick", "Base,E", "--minutes", "0.1", *where]) == 0
-    table = capsys.readouterr().out.splitlines()[-4:]
-    assert table[0].split() == ["row", "step_s", "valid_s", "epoch_s", "epochs", "minutes"]
-    assert [line.split()[0] for line in table[2:]] == ["Base", "E"]
+@pytest.mark.parametrize(
+    ("call", "target", "positional", "named"),
+    [
+        (
+            "grid --experiments Base,E --seeds 2,3 --folds none,1 --jobs 1 --data d --device cpu",
+            "sepkit.commands.grid.grid",
+            (),
+            {
+                "experiments": ["Base", "E"],
+                "seeds": [2, 3],
+                "folds": [None, 1],
+                "n_jobs": 1,
+                "data": "d",
+                "device": "cpu",
+            },
+        ),
+        (
+            "plan --pick Base,E --minutes 0.1 --data d --device cpu",
+            "sepkit.training.equal.equal_epochs",
+            (["Base", "E"],),
+            {"minutes": 0.1, "data": "d", "device": "cpu"},
+        ),
+    ],
+)
+def test_arguments_reach_the_call_and_its_table_is_printed(
+    call, target, positional, named, monkeypatch, capsys
+):
+    calls = []
+
+    def stub(*arguments, **options):
+        calls.append((arguments, options))
+        return pd.DataFrame({"run": ["Base-s2"], "minutes": [0.5]})
+
+    monkeypatch.setattr(target, stub)
+    assert main(call.split()) == 0
+    assert calls == [(positional, {"profile": None, "root": None, **named})]
+    assert capsys.readouterr().out.splitlines()[2].split() == ["Base-s2", "0.50"]
 
 
 def test_evaluating_a_reference_prints_its_medians(mini_songs, make_root, capsys):
