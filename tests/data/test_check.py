@@ -147,14 +147,19 @@ def test_a_mixture_that_belongs_to_another_song_is_flagged(songs):
     assert problem.kind == "residual"
 
 
-def test_long_songs_are_checked_on_excerpts(make_song, tmp_path):
-    song = make_song(tmp_path / "train" / "A - B", seconds=61.0)
-    track = find_songs(tmp_path).tracks[0]
-    assert check_track(track) == (61.0, [])
+def test_long_songs_are_checked_on_excerpts(make_song, tmp_path, monkeypatch):
+    for name, value in {"WHOLE_BELOW_S": 6.0, "EXCERPT_S": 0.5}.items():
+        monkeypatch.setattr(f"sepkit.data.check.{name}", value)
+    song = make_song(tmp_path / "train" / "A - B", seconds=6.1)
+    track, read = find_songs(tmp_path).tracks[0], []
+    monkeypatch.setattr("sepkit.data.check.read_song", lambda *span: read.append(span) or read_song(*span))
+    assert check_track(track) == (6.1, [])
+    np.testing.assert_allclose([start for _, start, _ in read], np.arange(6) * 5.6 / 5 * 44100, atol=1)
+    assert {stop - start for _, start, stop in read} == {22050}
     rng = np.random.default_rng(0)
     rewrite(song / "mixture.wav", lambda audio: audio + rng.normal(0, 0.05, audio.shape))
     duration_s, (problem,) = check_track(track)
-    assert (duration_s, problem.kind) == (61.0, "residual")
+    assert (duration_s, problem.kind) == (6.1, "residual")
 
 
 def test_sound_songs_have_no_problems(mini_songs):

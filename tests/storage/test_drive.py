@@ -1,11 +1,10 @@
 """What is on Drive is whole and of this version; a mount that is lost stops nothing."""
 
 import errno
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -214,23 +213,26 @@ def test_what_never_arrives_whole_is_not_safe(root, drive, push, monkeypatch):
     assert [file for file in content(drive) if not Path(file).name.startswith(".")] == []
 
 
+def _push_and_die(root, drive):
+    def copyfile(source, destination):
+        data = Path(source).read_bytes()
+        Path(destination).write_bytes(data[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    drive_module.shutil.copyfile = copyfile
+    drive_module.push(root, drive)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_kill_in_the_middle_of_a_copy_leaves_the_old_file(root, drive, push):
     push()
     file = root.path / "runs/Base-s0/best.ckpt"
     old = file.read_bytes()
     file.write_bytes(b"new" * 5000)
-    script = (
-        "import os, pathlib, sys\nfrom sepkit import storage\nfrom sepkit.storage import drive as drive_module\n"
-        "def copyfile(source, destination):\n"
-        "    data = pathlib.Path(source).read_bytes()\n"
-        "    pathlib.Path(destination).write_bytes(data[:len(data) // 2]); os.kill(os.getpid(), 9)\n"
-        "drive_module.shutil.copyfile = copyfile\n"
-        "drive_module.push(storage.Root(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]))"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", script, root.path, drive], env={**os.environ, "PYTHONPATH": "."}, check=False
-    )
-    assert answer.returncode == -signal.SIGKILL
+    process = multiprocessing.get_context("fork").Process(target=_push_and_die, args=(root, drive))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert (drive / "runs/Base-s0/best.ckpt").read_bytes() == old
     assert len(content(drive)) == len(FILES) + 1
     fresh = Root.open(drive.with_name("fresh"))

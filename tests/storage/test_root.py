@@ -4,8 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -52,18 +50,20 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def _write_and_die(file):
+    with writing(file) as part:
+        part.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_kill_leaves_the_old_file_and_the_next_writer_sweeps(tmp_path):
     file = tmp_path / "file.txt"
     write_text(file, "old")
-    script = (
-        "import os, pathlib, sys\nfrom sepkit.storage import writing\n"
-        "with writing(pathlib.Path(sys.argv[1])) as part:\n"
-        "    part.write_text('half'); os.kill(os.getpid(), 9)"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", script, file], env={**os.environ, "PYTHONPATH": "."}, check=False
-    )
-    assert answer.returncode == -signal.SIGKILL
+    process = multiprocessing.get_context("fork").Process(target=_write_and_die, args=(file,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert file.read_text() == "old"
     (leftover,) = tmp_path.glob(".*")
     ours = tmp_path / f".other.txt.{os.getpid()}.part"
