@@ -12,6 +12,7 @@ from sepkit.evaluation import metrics
 from sepkit.experiments import MENU, Experiment
 from sepkit.profiles import PROFILES, Profile
 from sepkit.storage import Root
+from sepkit.training import losses
 
 NANO = {"batch_size": 2, "segment_s": 0.5, "steps_per_epoch": 1, "valid_segments": 1, "epochs": 1}
 
@@ -123,6 +124,22 @@ def test_a_network(shown, demo, monkeypatch, tmp_path):
     assert board.loc["Mine", "Backbone"] == "Two gains"
     assert np.isfinite(board.loc["Mine", "SI-SDR (si_sdr)"])
     assert "Two gains" in report
+
+
+def test_a_loss(shown, demo, monkeypatch):
+    """One function under `@loss`."""
+    monkeypatch.setitem(losses.LOSSES, "waveform_mse", None)  # goes with the test
+
+    @losses.loss()
+    def waveform_mse(estimate, target):
+        return (estimate.waveform - target).square().mean()
+
+    monkeypatch.setitem(MENU, "Mine", entry_of(loss={"name": "waveform_mse"}, extras="squared error"))
+    run, board, report = shown("Mine")
+    assert run.config["loss"] == {"name": "waveform_mse"}
+    assert 0 < run.history()["valid_loss"].iloc[-1] < 0.05**2 * 3  # the stems' noise is 0.05
+    assert board.loc["Mine", "Extras"] == "squared error"
+    assert "squared error" in report
 
 
 @pytest.fixture
