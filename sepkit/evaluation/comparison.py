@@ -1,4 +1,4 @@
-"""What one comparison found, in one sentence, one mark, and a table of details.
+"""What one comparison found: in one sentence, one mark, and a table of details.
 
 Conventions: differences are run − base, in dB; their interval resamples artists, all songs of each. Where
 several experiments are tested against one base, Holm's p decides.
@@ -14,11 +14,7 @@ from sepkit.evaluation.paired import FEWEST_ARTISTS
 
 @dataclass(frozen=True)
 class Comparison:
-    """A run against a base on one metric of one source.
-
-    `sentence` says difference, interval and verdict; `method_sentence` what holds for the methods;
-    `details` how the test was done. `print` shows all three.
-    """
+    """A run against a base on one metric of one source; printed: sentences and details."""
 
     run: str
     base: str
@@ -40,20 +36,20 @@ class Comparison:
     components: Components | None  # of the methods' interval; None with one seed a side
     alpha: float  # level of the test
     dropped: dict[str, str] = field(default_factory=dict)  # song: reason
-    p_holm: float | None = None  # by Holm; None for a single test
+    p_holm: float | None = None  # corrected by Holm; None for a single test
 
     @property
     def n_dropped(self) -> int:
         return len(self.dropped)
 
     @property
-    def enough(self) -> bool:
-        """Whether so many songs differ that p < alpha is possible: the least two-sided p is 2 · 2⁻ⁿ."""
-        return self.n - self.n_zero >= self._fewest
+    def fewest(self) -> int:
+        """How many songs must differ for p < alpha: the least two-sided p is 2 · 2⁻ⁿ."""
+        return 2 + math.floor(-math.log2(self.alpha))
 
     @property
-    def significant(self) -> bool:
-        return self.enough and self.p_final is not None and self.p_final < self.alpha
+    def enough(self) -> bool:
+        return self.n - self.n_zero >= self.fewest
 
     @property
     def p_final(self) -> float | None:
@@ -61,14 +57,13 @@ class Comparison:
         return self.p_value if self.p_holm is None else self.p_holm
 
     @property
+    def significant(self) -> bool:
+        return self.enough and self.p_final is not None and self.p_final < self.alpha
+
+    @property
     def better(self) -> bool:
         """Significantly better."""
         return self.significant and self.rank_biserial > 0
-
-    @property
-    def method_interval(self) -> tuple[float, float] | None:
-        """95 %, over songs and seeds; None with one seed a side."""
-        return self.components.interval if self.components else None
 
     @property
     def mark(self) -> str:
@@ -78,72 +73,77 @@ class Comparison:
         return "no change" if self.p_value is None else "n.s." if self.enough else "n too small"
 
     @property
+    def direction(self) -> str:
+        """higher or lower where the interval leaves out zero, else ""."""
+        low, high = self.interval
+        return "higher" if 0 < low < math.inf else "lower" if -math.inf < high < 0 else ""
+
+    @property
     def verdict(self) -> str:
-        if self.p_value is None:
-            return "nothing to test"
         if self.significant:
             return "better" if self.better else "worse"
-        shifted = math.isfinite(self.interval[0]) and self.interval[0] * self.interval[1] > 0
-        if shifted:
-            return f"{self._direction} ({self._p}), not significant at {self.alpha:g}"
-        return "no difference shown" if self.enough else "too few songs"
+        if self.p_value is not None and self.direction:
+            return f"{self.direction} ({self._p}), not significant at {self.alpha:g}"
+        return "nothing to test" if self.p_value is None else "no difference shown"
 
     @property
     def sentence(self) -> str:
         """Difference, interval and verdict in one sentence."""
-        what = f"{self.metric} of {self.source}"
-        if not self.n:
-            return f"{self.run} and {self.base} share no song with a defined {what}: nothing to test."
+        what, about = f"{self.metric} of {self.source}", f"{self.run} against {self.base}"
         if self.p_value is None:
-            return f"{self.run} has the same {what} as {self.base} on all {self.n} songs: nothing to test."
-        numbers = f"{self._interval}, {self._p}"
-        size, moved = abs(self.median_difference), self.n - self.n_zero
+            if self.n:
+                return (
+                    f"{self.run} has the same {what} as {self.base} on all {self.n} songs: nothing to test."
+                )
+            return f"{self.run} and {self.base} share no song with a defined {what}: nothing to test."
+        numbers = f"95 % interval {_span(self.interval)} dB, {self._p}"
+        if not math.isfinite(self.interval[0]):
+            numbers = f"no 95 % interval: fewer than {FEWEST_ARTISTS} artists; {self._p}"
         if not self.enough:
             return (
-                f"{self.run} against {self.base}: {self.median_difference:+.2f} dB in {what} ({numbers}); "
-                f"{moved} songs are too few for p < {self.alpha:g}, which needs {self._fewest} that differ."
+                f"{about}: {self.median_difference:+.2f} dB in {what} ({numbers}); {self.n - self.n_zero} songs are too "
+                f"few for p < {self.alpha:g}, which needs {self.fewest} that differ."
             )
-        if self.verdict == "no difference shown":
-            return (
-                f"{self.run} against {self.base}: no difference shown in {what}: "
-                f"{self.median_difference:+.2f} dB ({numbers})."
-            )
-        word = self._direction
         if self.significant:
-            word = f"{word} ({self.verdict})" if self.metric in LOWER_IS_BETTER else self.verdict
+            word = self.verdict
+            if self.metric in LOWER_IS_BETTER:
+                word = f"{'higher' if self.median_difference > 0 else 'lower'} ({word})"
+        elif self.direction:
+            word, numbers = self.direction, f"{numbers}: not significant at {self.alpha:g}"
         else:
-            numbers += f": not significant at {self.alpha:g}"
-        return f"{self.run} is {size:.2f} dB {word} than {self.base} in {what} ({numbers})."
+            return f"{about}: no difference shown in {what}: {self.median_difference:+.2f} dB ({numbers})."
+        return f"{self.run} is {abs(self.median_difference):.2f} dB {word} than {self.base} in {what} ({numbers})."
 
     @property
-    def method_sentence(self) -> str:
-        """What the scores say of the methods, seeds counted."""
-        seeds = ", ".join(
-            f"{count or 'none'} of {name}"
-            for count, name in zip(self.seeds, (self.run, self.base), strict=True)
-        )
-        about = f"{self.run} against {self.base} as methods"
-        if self.p_value is None:
-            return f"{about}: nothing to test (seeds: {seeds})."
-        if 1 in self.seeds:
-            return f"{about}: one seed: no claim, since this compares two checkpoints (seeds: {seeds})."
-        if self.components is None:
-            return f"{about}: one artist only: no claim (seeds: {seeds})."
-        low, high = self.components.interval
-        return (
-            f"{about}: {self.method_verdict}: {self.components.estimate:+.2f} dB, 95 % interval {_span((low, high))} dB "
-            f"over songs and seeds (seeds: {seeds})."
-        )
+    def method_interval(self) -> tuple[float, float] | None:
+        """95 %, over songs and seeds; None with one seed a side."""
+        return self.components.interval if self.components else None
 
     @property
     def method_verdict(self) -> str:
         """better, worse or no difference shown, by `method_interval`; "" without one."""
-        if self.components is None:
+        if self.method_interval is None:
             return ""
-        low, high = self.components.interval
+        low, high = self.method_interval
         if low <= 0 <= high:
             return "no difference shown"
         return "better" if (low > 0) != (self.metric in LOWER_IS_BETTER) else "worse"
+
+    @property
+    def method_sentence(self) -> str:
+        """What the scores say of the methods, seeds counted."""
+        sides = zip(self.seeds, (self.run, self.base), strict=True)
+        seeds = ", ".join(f"{count or 'none'} of {name}" for count, name in sides)
+        if self.components:
+            found = f"{self.method_verdict}: {self.components.estimate:+.2f} dB"
+            found += f", 95 % interval {_span(self.components.interval)} dB over songs and seeds"
+        elif self.p_value is None:
+            found = "nothing to test"
+        elif 1 in self.seeds:
+            found = "one seed: no claim, since this compares two checkpoints"
+        else:
+            found = "one artist only: no claim"
+        return f"{self.run} against {self.base} as methods: {found} (seeds: {seeds})."
 
     @property
     def details(self) -> dict[str, str]:
@@ -169,23 +169,10 @@ class Comparison:
         return "\n".join((self.sentence, self.method_sentence, *table))
 
     @property
-    def _fewest(self) -> int:
-        return 2 + math.floor(-math.log2(self.alpha))
-
-    @property
-    def _direction(self) -> str:
-        return "higher" if self.median_difference > 0 else "lower"
-
-    @property
     def _p(self) -> str:
-        p = f"p {show_p(self.p_value)}" if (self.p_value or 0) < 1e-4 else f"p = {show_p(self.p_value)}"
+        p = show_p(self.p_value)
+        p = f"p {p}" if p.startswith("<") else f"p = {p}"
         return p if self.p_holm is None else f"{p}; {show_p(self.p_holm)} after Holm"
-
-    @property
-    def _interval(self) -> str:
-        if math.isfinite(self.interval[0]):
-            return f"95 % interval {_span(self.interval)} dB"
-        return f"no 95 % interval: fewer than {FEWEST_ARTISTS} artists"
 
 
 def show_p(p: float | None) -> str:

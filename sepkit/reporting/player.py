@@ -1,12 +1,11 @@
 """Audio players that keep level differences, and stay in a notebook that was executed headless.
 
-Conventions: clips are `(channel, time)` or `(time,)`, floating point, full scale at 1.  All clips of a
-player share one gain, which only ever lowers the level and is printed; so a silent estimate sounds
-silent.  Players are plain `<audio controls>` tags with the data in them: no JavaScript, no kernel.
+Conventions: clips are `(channel, time)` or `(time,)`, floating point, full scale at 1. All clips of a player
+share one gain, which only lowers the level and is printed, so a silent estimate stays silent. Players are
+plain `<audio controls>` tags with the data in them: no JavaScript, no kernel.
 
-Format: MP3 at an average of about 250 kbit/s (LAME through libsndfile ≥ 1.1), which every browser
-plays; 10 s of stereo take 0.4 MB in the page where WAV would take 2.4.  Levels survive it within 0.1 %
-(a test holds it within 1 %).  Where libsndfile can't write MP3: FLAC, 16 bits, without loss.
+Format: MP3 at about 250 kbit/s (LAME through libsndfile ≥ 1.1), 0.4 MB for 10 s of stereo where WAV takes
+2.4; levels stay within 0.1 %. FLAC, 16 bits, where libsndfile can't write MP3.
 """
 
 import base64
@@ -27,28 +26,8 @@ MP3_RATES = (32000, 44100, 48000)  # below them LAME lowers the level by 5 %
 _CELL = "padding:3px 12px 3px 0;text-align:left;vertical-align:middle"
 
 
-def player(
-    clips: Mapping[str, Any],
-    sample_rate: int = 44100,
-    *,
-    start_s: float = 0.0,
-    seconds: float = MAX_SECONDS,
-    gain_db: float | None = None,
-    title: str = "",
-) -> Any:
-    """One player a clip, in one table, for `IPython.display`.
-
-    Args:
-        clips: `(channel, time)` or `(time,)` by name, NumPy or torch; one or two channels.
-        sample_rate: Hz; resampled to 44.1 kHz where it is not 32, 44.1 or 48 kHz.
-        start_s, seconds: which part is heard; at most 10 s.
-        gain_db: the common gain; None for 0 dB, or less where the loudest clip would clip.
-
-    Returns:
-        `IPython.display.HTML`.
-
-    Raises:
-        SepkitError: no clip, a wrong shape, samples that are not finite, nothing at `start_s`.
+def player(clips: Mapping[str, Any], sample_rate: int = 44100, **settings: Any) -> Any:
+    """One player a clip, in one table, as `IPython.display.HTML`; settings: as of `player_html`.
 
     >>> tone = np.sin(np.arange(22050) / 10) / 2
     >>> page = player({"loud": tone, "quiet": tone / 100}, 22050).data
@@ -57,9 +36,7 @@ def player(
     """
     from IPython.display import HTML  # only where something is displayed
 
-    return HTML(
-        player_html(clips, sample_rate, start_s=start_s, seconds=seconds, gain_db=gain_db, title=title)
-    )
+    return HTML(player_html(clips, sample_rate, **settings))
 
 
 def player_html(
@@ -71,13 +48,22 @@ def player_html(
     gain_db: float | None = None,
     title: str = "",
 ) -> str:
-    """What `player` shows, as text."""
+    """The players as HTML.
+
+    Args:
+        clips: `(channel, time)` or `(time,)` by name, NumPy or torch; one or two channels.
+        sample_rate: Hz; resampled to 44.1 kHz where it is not 32, 44.1 or 48 kHz.
+        start_s, seconds: which part is played; at most 10 s.
+        gain_db: the common gain; None for 0 dB, or less where the loudest clip would clip.
+
+    Raises:
+        SepkitError: no clip, a wrong shape, samples that are not finite, nothing at `start_s`.
+    """
     if not clips:
         raise SepkitError("expected at least one clip to play, got none.")
-    seconds = min(seconds, MAX_SECONDS)
-    first = round(start_s * sample_rate)
+    first, count = round(start_s * sample_rate), round(min(seconds, MAX_SECONDS) * sample_rate)
     whole = {name: as_clip(clip, name) for name, clip in clips.items()}
-    cut = {name: clip[:, first : first + round(seconds * sample_rate)] for name, clip in whole.items()}
+    cut = {name: clip[:, first : first + count] for name, clip in whole.items()}
     for name, clip in cut.items():
         if not clip.shape[1]:
             raise SepkitError(
@@ -86,34 +72,32 @@ def player_html(
     peak = max(float(np.abs(clip).max()) for clip in cut.values())
     if gain_db is None:
         gain_db = min(0.0, 20 * np.log10(PEAK / peak)) if peak else 0.0
-    gain = 10 ** (gain_db / 20)
     rows = []
     for name, clip in cut.items():
-        kind, data = _encode(clip * gain, sample_rate)
+        kind, data = _encode(clip * 10 ** (gain_db / 20), sample_rate)
+        label = html.escape(name)
         rows.append(
-            f'<tr><th scope="row" style="{_CELL}">{html.escape(name)}</th><td style="{_CELL}">'
-            f'<audio controls preload="metadata" aria-label="{html.escape(name)}" '
-            f'src="data:audio/{kind};base64,{data}"></audio></td><td style="{_CELL}">{_level(clip)}</td></tr>'
+            f'<tr><th scope="row" style="{_CELL}">{label}</th><td style="{_CELL}">'
+            f'<audio controls preload="metadata" aria-label="{label}" src="data:audio/{kind};base64,{data}">'
+            f'</audio></td><td style="{_CELL}">{_level(clip)}</td></tr>'
         )
-    length = max(clip.shape[1] for clip in cut.values()) / sample_rate
-    where = f"{length:.1f} s from {start_s:.1f} s" if start_s else f"{length:.1f} s"
-    note = f"{where}; common gain {gain_db:z.1f} dB for all clips; levels are before it."
+    length = f"{max(clip.shape[1] for clip in cut.values()) / sample_rate:.1f} s"
+    where = f"{length} from {start_s:.1f} s" if start_s else length
     heading = f"<b>{html.escape(title)}</b><br>" if title else ""
     return (
         f'<div style="font-family:sans-serif;font-size:14px">{heading}<table style="border-collapse:collapse">'
-        f"{''.join(rows)}</table><small>{note}</small></div>"
+        f"{''.join(rows)}</table><small>{where}; common gain {gain_db:z.1f} dB for all clips; levels are before it."
+        "</small></div>"
     )
 
 
 def as_clip(clip: Any, name: str) -> np.ndarray:
     """`(channel, time)` float64 with one or two channels; SepkitError naming the clip otherwise."""
     array = np.asarray(clip.detach().cpu() if hasattr(clip, "detach") else clip)
-    shape = array.shape
-    if array.ndim == 1:
-        array = array[None]
-    if array.ndim != 2 or array.shape[0] not in (1, 2) or not array.shape[1]:
+    channels = array[None] if array.ndim == 1 else array
+    if channels.ndim != 2 or channels.shape[0] not in (1, 2) or not channels.shape[1]:
         raise SepkitError(
-            f"clip {name!r} must be (channel, time) with one or two channels; got shape {shape}; "
+            f"clip {name!r} must be (channel, time) with one or two channels; got shape {array.shape}; "
             "transpose it if time comes first."
         )
     if not np.issubdtype(array.dtype, np.floating):
@@ -123,7 +107,7 @@ def as_clip(clip: Any, name: str) -> np.ndarray:
         raise SepkitError(
             f"clip {name!r} has {bad} samples that are not finite; it can't be played or drawn."
         )
-    return array.astype(np.float64)
+    return channels.astype(np.float64)
 
 
 def loudest_s(clip: Any, sample_rate: int, seconds: float = MAX_SECONDS) -> float:

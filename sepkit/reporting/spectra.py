@@ -1,4 +1,4 @@
-"""Pictures over frequency: spectrograms of clips, and what a loss tells each frequency.
+"""Pictures over frequency: spectrograms of clips, and the gradient of a loss at each frequency.
 
 Clips are `(channel, time)` or `(time,)`; time in s, frequency in Hz, levels in dB.
 """
@@ -28,7 +28,7 @@ def spectrograms(
     """Mel spectrograms, one under another, on one colour scale and one time axis.
 
     Colours are dB under the loudest point of all clips, cut at −80, so that levels compare across
-    panels.  `start_s` is where the clips begin in their song: the time axis starts there.
+    panels. start_s: position of the clips in their song, where the time axis starts.
     """
     if not clips:
         raise SepkitError("expected at least one clip to draw, got none.")
@@ -70,8 +70,8 @@ def spectrograms(
 def gradients(curves: Mapping[str, Any], sample_rate: int = 44100) -> Picture:
     """Mean size of a loss's gradient at each frequency, 0 to half the sample rate, one line a loss.
 
-    curves: `(freq,)` by name.  The axis is logarithmic down to the smallest size of a curve that is not
-    zero everywhere (under 1e-12), and linear from there to 0, where the curves lie that are.
+    curves: `(freq,)` by name. The axis is logarithmic down to the smallest size of 1e-12 or more, and linear
+    from there to 0.
     """
     figure = Picture(8, 3.6)
     axes = figure.subplots()
@@ -79,23 +79,14 @@ def gradients(curves: Mapping[str, Any], sample_rate: int = 44100) -> Picture:
     seen = np.concatenate([size[size >= 1e-12] for size in sizes.values()])
     axes.set_yscale("symlog", linthresh=seen.min() if seen.size else 1.0)
     for (name, size), colour in zip(sizes.items(), cycle(len(sizes)), strict=True):
-        zero = (size < 1e-12).all()
-        label = f"{name}: zero at every frequency" if zero else name
         frequencies = np.linspace(0, sample_rate / 2, len(size))
-        shown = 0 * size if zero else size  # over the axis, which lies at 0 too
-        axes.plot(
-            frequencies,
-            shown,
-            color=colour,
-            label=label,
-            linewidth=3 if zero else 1.5,
-            zorder=3,
-            clip_on=not zero,
-        )
-    axes.set_ylim(bottom=0)
-    axes.set_xlim(0, sample_rate / 2)
-    axes.set_xlabel("frequency in Hz")
-    axes.set_ylabel("mean |gradient| (no unit)")
+        if (size < 1e-12).all():  # on the axis, over it
+            label = f"{name}: zero at every frequency"
+            axes.plot(frequencies, 0 * size, color=colour, label=label, lw=3, zorder=3, clip_on=False)
+        else:
+            axes.plot(frequencies, size, color=colour, label=name)
+    axes.set(ylim=(0, None), xlim=(0, sample_rate / 2))
+    axes.set(xlabel="frequency in Hz", ylabel="mean |gradient| (no unit)")
     axes.legend(fontsize=9, frameon=False)
     plain(axes)
     return figure
