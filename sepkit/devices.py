@@ -1,4 +1,4 @@
-"""Which device, in which precision; on a CPU, with how many threads and whose memory."""
+"""Device, precision, threads and memory."""
 
 import ctypes
 import time
@@ -12,13 +12,14 @@ import torch
 
 from sepkit.errors import SepkitError, UsageError
 
-# glibc's mallopt: how much free memory at the heap's end goes back, and how many blocks are mapped by themselves
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-KEEP, RELEASE = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}, {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 2**17}
+# options of glibc's mallopt: how many blocks are mapped separately, how much free memory at the heap's end is kept
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
+KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}
+RELEASE = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 2**17}  # glibc's defaults
 
 
 def pick_device(device: str | None) -> str:
-    """`device`, or cuda where there is one; UsageError for one that is not there."""
+    """`device`; for None, cuda where there is one.  UsageError or SepkitError for one that is not there."""
     if device in (None, "auto"):
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("cpu", "cuda"):
@@ -28,20 +29,28 @@ def pick_device(device: str | None) -> str:
     return device
 
 
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
+
+
 def precision(device: str, *, bfloat16: bool) -> Literal["16-mixed", "bf16-mixed", "32-true"]:
-    """Lightning's name for how a run computes: mixed precision on a GPU; on a CPU where `bfloat16` asks for it
-    and the processor gains from it."""
+    """Lightning's name of the precision: mixed on a GPU; on a CPU where `bfloat16` is set and faster there."""
     if device == "cuda":
         return "16-mixed"
     return "bf16-mixed" if bfloat16 and gains_from_bfloat16() else "32-true"
 
 
+def autocast(device: str, *, bfloat16: bool) -> torch.autocast:
+    """The context in which Lightning computes with that precision."""
+    dtype = torch.float16 if device == "cuda" else torch.bfloat16
+    return torch.autocast(device, dtype=dtype, enabled=precision(device, bfloat16=bfloat16) != "32-true")
+
+
 @cache
 def gains_from_bfloat16() -> bool:
-    """Whether this processor multiplies matrices faster in bfloat16 than in float32; takes some 0.15 s.
+    """Whether this CPU multiplies matrices faster in bfloat16 than in float32; takes some 0.15 s.
 
-    It is timed, since no flag says it for all kinds.  One without instructions for it takes fifty
-    times as long, not a little longer.
+    It is measured, since no flag says so for all CPUs.  CPUs without BF16 instructions are about 50 times slower.
     """
     with one_thread("cpu"):
         return _product_seconds(torch.bfloat16) < _product_seconds(torch.float32)
@@ -53,22 +62,12 @@ def _product_seconds(dtype: torch.dtype) -> float:
     return min(timeit.repeat(lambda: matrix @ matrix, timer=time.process_time, number=1, repeat=5))
 
 
-def autocast(device: str, *, bfloat16: bool) -> torch.autocast:
-    """The context in which Lightning computes with that precision."""
-    dtype = torch.float16 if device == "cuda" else torch.bfloat16
-    return torch.autocast(device, dtype=dtype, enabled=precision(device, bfloat16=bfloat16) != "32-true")
-
-
-def device_name(device: str) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
-
-
 @contextmanager
 def one_thread(device: str) -> Iterator[None]:
-    """On a CPU, one thread: a GRU's steps are too small to share, and waiting threads stall each other.
+    """One thread on a CPU: a GRU's steps are too small to share, and waiting threads stall each other.
 
-    One thread takes 3.7 s a Base step where two take 2.8 s on an idle 2-core machine and over 30 s
-    on a busy one; and sums do not depend on the number of cores.
+    A Base step takes 3.7 s with one thread; with two, 2.8 s on an idle 2-core machine and over 30 s on a
+    busy one.  And sums do not depend on the number of cores.
     """
     threads = torch.get_num_threads()
     if device == "cpu":
@@ -81,27 +80,23 @@ def one_thread(device: str) -> Iterator[None]:
 
 @contextmanager
 def kept_memory(device: str) -> Iterator[None]:
-    """On a CPU, freed memory stays with the process until the end, for the next step.
+    """On a CPU with glibc, the process keeps freed memory for the next step.
 
-    glibc hands large blocks back to the system and is given them anew, page by page and zeroed, a
-    thousand times a step: 17 to 37 % of a training step's CPU time.  Kept, they raise the peak by 30
-    to 40 %.  Other C libraries are left as they are.
+    glibc would return large blocks to the system and get them again, zeroed page by page, a thousand times
+    a step: 17 to 37 % of a step's CPU time.  Keeping them raises the peak by 30 to 40 %.
     """
-    if device == "cpu":
-        _mallopt(KEEP)
+    try:
+        glibc = ctypes.CDLL("libc.so.6") if device == "cpu" else None
+    except OSError:  # another C library
+        glibc = None
+    if not glibc:
+        yield
+        return
+    for option, value in KEEP.items():
+        glibc.mallopt(option, value)
     try:
         yield
     finally:
-        if device == "cpu":
-            _mallopt(RELEASE)
-
-
-def _mallopt(options: dict[int, int]) -> None:
-    try:
-        library = ctypes.CDLL("libc.so.6")
-    except OSError:  # not glibc
-        return
-    for option, value in options.items():
-        library.mallopt(option, value)
-    if options is RELEASE:
-        library.malloc_trim(0)
+        for option, value in RELEASE.items():
+            glibc.mallopt(option, value)
+        glibc.malloc_trim(0)

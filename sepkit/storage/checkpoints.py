@@ -1,7 +1,7 @@
-"""Checkpoints as files: which there are, which one loads, the network in it.
+"""Checkpoints as files, and the network in them.
 
-`last.ckpt` holds all that a restart needs, `previous.ckpt` the epoch before, `best.ckpt` the epoch
-of the highest `valid_sdr`; all load with weights_only=True.  `saving` writes them.  Lightning is not
+`last.ckpt` holds all that a resumed run needs, `previous.ckpt` the epoch before, `best.ckpt` the epoch of
+the highest `valid_sdr`; all load with weights_only=True.  `training.saving` writes them.  Lightning is not
 imported here: it takes seconds, and every process that scores songs reads a checkpoint.
 """
 
@@ -20,13 +20,13 @@ from sepkit.storage import drive
 from sepkit.storage.files import writing
 from sepkit.storage.root import Run
 
-# what torch and pickle raise on a file that is cut short, overwritten or something else
+# raised by torch and pickle for a file that is cut short, overwritten or something else
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, ValueError, TypeError)
 
 
 def kept(run: Run) -> tuple[str, str]:
-    """What of a root belongs to one run and goes to Drive after each epoch."""
+    """Paths synced to Drive after each epoch."""
     return f"runs/{run.name}", "budget.csv"
 
 
@@ -84,7 +84,7 @@ def newest(run: Run) -> Path | None:
 def load_model(run: Run, which: str = "best") -> Any:
     """The network of `run` in evaluation mode, built from config.json, with its best or last weights.
 
-    One that normalises over time learns in `chunk_s` how long its training clips were.
+    One that normalises over time gets `chunk_s`, the length of its training clips.
     """
     path = run.path / f"{which}.ckpt"
     if not path.exists():

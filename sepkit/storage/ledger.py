@@ -71,10 +71,12 @@ def spending(
     try:
         yield
     finally:
-        clock.stop()
         _running.reset(token)
-        if outer:
-            outer.start()
+        try:
+            clock.stop()
+        finally:  # also where the last row can't be written
+            if outer:
+                outer.start()
 
 
 def budget(root: Path | str | Root | None = None, profile: str | Profile | None = None) -> pd.DataFrame:

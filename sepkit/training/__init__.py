@@ -1,1 +1,1 @@
-"""Losses, the training loop, checkpoints, the GPU budget."""
+"""step.py is what one training step computes, fit.py a run of them, train.py the call."""

@@ -97,72 +97,69 @@ def fit(
 
     start: the weights of another run or published ones; None draws them from the seed.
     """
-    with (
-        computing(device),
-        spending(run.root, run=run.name, stage="train", device=device_name(device)),
-    ):
-        _fit(run, config, cache, device, start)
-
-
-def _fit(
-    run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None
-) -> None:
-    training = config["training"]
-    task, loader, valid_loader = prepare(config, cache, device, start)
-    checkpoint, computing = newest(run), precision(device, bfloat16=training["bfloat16"])
-    where = {"device": device_name(device), "precision": computing}
-    if checkpoint is not None:  # Lightning sets the epoch too late, after workers drew their first batches
-        batches: Any = loader.batch_sampler
-        batches.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
+    training, name = config["training"], device_name(device)
+    mixed = precision(device, bfloat16=training["bfloat16"])
+    where = {"device": name, "precision": mixed}
     stopping = EarlyStopping(monitor="valid_sdr", mode="max", patience=training["patience"])
-    keeper, recorder = BestAndLast(run), Recorder(run, where["device"])
+    keeper, recorder = BestAndLast(run), Recorder(run, name)
     averaging: list[Callback] = [averaged(training["ema"])] if training["ema"] else []
-    trainer = L.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
-        precision=computing,
-        max_epochs=training["epochs"],
-        callbacks=[*averaging, recorder, stopping, keeper],
-        plugins=[AtomicCheckpointIO()],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        default_root_dir=run.path,
-    )
-    run.write_status(state="running", **where, started=time.strftime("%Y-%m-%dT%H:%M:%S"))
-    try:
-        with recorder.spent:
-            trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as error:  # Lightning turns Ctrl-C into it
-        raise KeyboardInterrupt from error
-    except Exception as error:
-        run.write_status(state="failed", **where, reason=str(error))
-        raise
+    with computing(device), spending(run.root, run=run.name, stage="train", device=name):
+        task, loader, valid_loader = prepare(config, cache, device, start)
+        checkpoint = newest(run)
+        if (
+            checkpoint is not None
+        ):  # Lightning sets the epoch too late, after workers drew their first batches
+            batches: Any = loader.batch_sampler
+            batches.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
+        trainer = L.Trainer(
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=1,
+            precision=mixed,
+            max_epochs=training["epochs"],
+            callbacks=[*averaging, recorder, stopping, keeper],
+            plugins=[AtomicCheckpointIO()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=run.path,
+        )
+        run.write_status(state="running", **where, started=time.strftime("%Y-%m-%dT%H:%M:%S"))
+        try:
+            with recorder.spent:
+                trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit as error:  # Lightning turns Ctrl-C into it
+            raise KeyboardInterrupt from error
+        except Exception as error:
+            run.write_status(state="failed", **where, reason=str(error))
+            raise
+    early = stopping.stopped_epoch > 0 and len(run.history()) < training["epochs"]
+    reason = f"early, after {training['patience']} epochs without improvement" if early else "all epochs done"
+    parameters = sum(parameter.numel() for parameter in task.parameters())
+    _finish(run, keeper, **where, stopped=reason, parameters=parameters)
+
+
+def _finish(run: Run, best: BestAndLast, *, stopped: str, **facts: Any) -> None:
+    """Writes the status of a finished run and prints its line."""
     history = run.history()
-    early = stopping.stopped_epoch > 0 and len(history) < training["epochs"]
     minutes, cpu_min = (round(float(history[key].sum()) / 60, 3) for key in ("seconds", "cpu_seconds"))
     rate = float(history["learning_rate"].iloc[-1])
-    stopped = (
-        f"early, after {training['patience']} epochs without improvement" if early else "all epochs done"
-    )
     run.write_status(
         state="finished",
         epochs=len(history),
-        best_epoch=keeper.best_epoch + 1,
+        best_epoch=best.best_epoch + 1,
         stopped=stopped,
         last_learning_rate=rate,
-        best_sdr=round(keeper.best_sdr, 3),
+        best_sdr=round(best.best_sdr, 3),
         minutes=minutes,
         cpu_min=cpu_min,
         gpu_min=minutes if torch.cuda.is_available() else 0.0,
         vram_mib=int(history["vram_mib"].max()),
-        **where,
-        parameters=sum(parameter.numel() for parameter in task.parameters()),
+        **facts,
     )
     print(
-        f"{run.name} {stopped}: {len(history)} epochs, best {keeper.best_epoch + 1} ({keeper.best_sdr:.2f} dB), "
+        f"{run.name} {stopped}: {len(history)} epochs, best {best.best_epoch + 1} ({best.best_sdr:.2f} dB), "
         f"last learning rate {rate:.2e}, {minutes:.1f} min",
         flush=True,
     )
@@ -175,12 +172,11 @@ def quiet_lightning() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    advice = r".*(does not have many workers|isinstance\(treespec|LeafSpec).*"
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\..*")
-            warnings.filterwarnings(
-                "ignore", message=r".*(does not have many workers|isinstance\(treespec|LeafSpec).*"
-            )
+            warnings.filterwarnings("ignore", message=advice)
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -90,7 +90,9 @@ def test_the_global_generators_neither_matter_nor_move(cache):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ignore:.*suggested max number of worker")
-@pytest.mark.parametrize(("workers", "method"), [(2, "fork"), (4, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(
+    ("workers", "method"), [(2, "fork"), (4, "fork"), pytest.param(2, "spawn", marks=pytest.mark.long)]
+)
 def test_clips_do_not_depend_on_the_workers(cache, workers, method):
     """S36: a handle is open in this process before the workers start."""
     clips = make_clips(cache, remix=0.5)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -87,7 +88,8 @@ def test_training_from_either_cache_learns_the_same(folder, tmp_path):
     base = replace(MENU["Base"], sampling="uniform")
     losses = []
     for kind in ("wave", "stft"):
-        run = train(base, profile=replace(small, cache_kind=kind), data=folder.path, root=tmp_path / kind)
+        with joblib.parallel_config("threading"):
+            run = train(base, profile=replace(small, cache_kind=kind), data=folder.path, root=tmp_path / kind)
         losses.append(run.history()["train_loss"].iloc[0])
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
@@ -96,4 +98,6 @@ def test_a_wrong_song_is_still_named(make_mini, tmp_path):
     songs = make_mini(tmp_path / "songs")
     next((songs / "train").iterdir()).joinpath("bass.wav").unlink()
     with pytest.raises(SepkitError, match=r"bass\.wav"):
-        build_cache(find_songs(songs), Root(tmp_path / "root"), CacheSettings(kind="stft"), n_jobs=1)
+        build_cache(
+            find_songs(songs), Root.open(tmp_path / "root", "demo"), CacheSettings(kind="stft"), n_jobs=1
+        )

@@ -50,7 +50,8 @@ def count(model, trainable=False):
     ],
 )
 def test_parameters(name, settings, parameters):
-    assert count(models.build(name, **settings)) == parameters
+    with torch.device("meta"):
+        assert count(models.build(name, **settings)) == parameters
 
 
 @pytest.mark.parametrize("name", models.names())
@@ -82,7 +83,8 @@ def test_weights_go_into_a_network_built_from_the_same_settings(name):
 
 
 def test_the_heads_share_the_trunk_of_open_unmix_small():
-    two, one = models.build("openunmix-multitask"), models.build("openunmix-small")
+    with torch.device("meta"):
+        two, one = models.build("openunmix-multitask"), models.build("openunmix-small")
     second = {key for key in two.state_dict() if key.startswith("heads.1.")}
     assert second
     assert set(two.state_dict()) - second == set(one.state_dict())
@@ -173,7 +175,8 @@ def test_demucs_settings_out_of_range_are_refused(settings):
 
 @pytest.mark.parametrize(("rate", "n_fft"), [(44100, 4096), (22050, 4096), (32000, 4096), (44100, 2048)])
 def test_the_bandwidth_is_counted_as_openunmix_counts_it(rate, n_fft):
-    model = models.build("umxhq", sample_rate=rate, n_fft=n_fft, hidden_size=16)
+    with torch.device("meta"):
+        model = models.build("umxhq", sample_rate=rate, n_fft=n_fft, hidden_size=16)
     assert len(model.core.input_mean) == bandwidth_to_max_bin(rate, n_fft, 16000)
 
 
@@ -324,7 +327,7 @@ def test_models_that_know_the_test_songs_are_refused(name):
         reference(name)
 
 
-def two_tones(seconds=2.0):
+def two_tones(seconds=0.5):
     """(vocals, accompaniment), (1, 2, time): in the same bins, one in the middle, one on the left."""
     voice = noise(1, 1, round(seconds * 44100), seed=1).expand(1, 2, -1)
     other = torch.stack(
@@ -366,10 +369,10 @@ def test_the_wiener_filter_works_at_inference_alone_and_bears_silence():
         assert model(0 * mixture).abs().max() == 0
 
 
-@pytest.mark.parametrize("samples", [4410, 7 * 44100 + 300])
+@pytest.mark.parametrize("samples", [4410, 7 * 8000 + 300])
 def test_windows_of_the_wiener_filter_join(samples):
     torch.manual_seed(0)
-    model = models.build("openunmix-multitask", hidden_size=16, wiener=True).eval()
+    model = models.build("openunmix-multitask", hidden_size=16, wiener=True, sample_rate=8000).eval()
     with torch.inference_mode():
         output = model(noise(1, 2, samples))
     assert output.shape == (1, 2, 2, samples)

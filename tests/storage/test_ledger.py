@@ -106,3 +106,14 @@ def test_a_row_is_appended_without_reading_the_rows_before(root, monkeypatch):
     after = (root.path / "budget.csv").read_bytes()
     assert after.startswith(before)
     assert list(root.budget()["run"]) == ["A-s0", "B, or not-s0"]
+
+
+def test_a_row_that_can_not_be_written_does_not_spoil_the_stages_after_it(root, tmp_path):
+    with (
+        pytest.raises(OSError, match="budget"),
+        ledger.spending(Root(tmp_path / "absent"), stage="cache", device="cpu"),
+    ):
+        pass
+    with ledger.spending(root, stage="cache", device="cpu"):
+        pass
+    assert len(root.budget()) == 1

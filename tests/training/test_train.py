@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
+import joblib
 import numpy as np
 import pytest
 import soundfile as sf
@@ -51,9 +52,10 @@ def start(mini_songs, tiny):
     """Trains Base on the CPU in `root`; keywords replace those of `train`."""
 
     def call(root, experiment="Base", **options):
-        return train(
-            experiment, **{"profile": tiny, "data": mini_songs, "device": "cpu", **options}, root=root
-        )
+        with joblib.parallel_config("threading"):  # processes would import torch to cache three songs
+            return train(
+                experiment, **{"profile": tiny, "data": mini_songs, "device": "cpu", **options}, root=root
+            )
 
     return call
 
@@ -291,6 +293,7 @@ train("Base", profile=profile, data=data, root=root, device="cpu")
 """
 
 
+@pytest.mark.long
 @pytest.mark.long
 def test_two_epochs_a_kill_and_two_more_are_four(start, straight, root, tiny, mini_songs):
     """S33, by kill -9 in the middle of the third epoch; the budget keeps what died."""
