@@ -68,7 +68,7 @@ def doctor(
     data: Path | str | None = None,
     *,
     root: Path | str | Root | None = None,
-    profile: str | None = None,
+    profile: str | Profile | None = None,
     n_jobs: int = -1,
 ) -> Report:
     """Checks the environment and, where `data` (or SEPKIT_DATA) names a folder, all its songs.
@@ -76,14 +76,10 @@ def doctor(
     A folder without songs is a blocking problem, not an exception. A root that does not exist is not made.
     """
     data = data or os.environ.get("SEPKIT_DATA") or None
-    place = (
-        root
-        if isinstance(root, Root)
-        else Root(Path(root or default_root(get_profile(profile))).expanduser())
-    )
-    device = device_name(pick_device(None))
+    profile, device = get_profile(profile), device_name(pick_device(None))
+    place = root if isinstance(root, Root) else Root(Path(root or default_root(profile)).expanduser())
     with spending(place, stage="doctor", device=device) if place.path.is_dir() else nullcontext():
-        facts = environment(place.path, get_profile(profile))
+        facts = environment(place.path, profile)
         problems = [_missing(name) for name in NEEDED if facts["versions"][name] == "absent"]
         splits, layout, hours = {"train": 0, "valid": 0, "test": 0}, None, 0.0
         try:

@@ -12,7 +12,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("experiment", help="an entry of the menu, or mixture, or oracle")
     run_options(parser)
     parser.add_argument("--split", default="test", help="test (once, choices frozen) or valid")
-    parser.add_argument("--jobs", dest="n_jobs", type=int, help="songs at a time (default: one a core)")
+    parser.add_argument(
+        "--jobs", dest="n_jobs", metavar="JOBS", type=int, help="songs at a time (default: one a core)"
+    )
     parser.add_argument("--museval", action="store_true", help="also write the windows as museval does")
 
 

@@ -28,7 +28,11 @@ def arguments(parser: ArgumentParser) -> None:
     data_option(parser)
     device_option(parser)
     parser.add_argument(
-        "--jobs", dest="n_jobs", type=int, help="runs, then songs, at a time (default: one a core)"
+        "--jobs",
+        dest="n_jobs",
+        metavar="JOBS",
+        type=int,
+        help="runs, then songs, at a time (default: one a core)",
     )
 
 
@@ -62,10 +66,9 @@ def grid(
     rows = [_row(run.name, [(run, scores)]) for run, scores in done]
     for experiment in menu if set(range(FOLDS)) <= set(folds) else ():
         for seed in seeds:
-            parts = {run_name(experiment.name, seed, fold) for fold in range(FOLDS)}
-            rows.append(
-                _row(f"{run_name(experiment.name, seed)} folds", [it for it in done if it[0].name in parts])
-            )
+            names = {run_name(experiment.name, seed, fold) for fold in range(FOLDS)}
+            parts = [(run, scores) for run, scores in done if run.name in names]
+            rows.append(_row(f"{run_name(experiment.name, seed)} folds", parts))
     return pd.DataFrame(rows)
 
 
@@ -91,14 +94,12 @@ def _trained_and_scored(
     device: str | None = None,
     **where: Any,
 ) -> list[tuple[Run, pd.DataFrame]]:
-    """(run, its scores) of experiments × seeds × folds; a line names runs that start from umxhq on its own songs."""
+    """(run, its scores) of experiments × seeds × folds; a line marks runs from umxhq on its own songs."""
     runs = train_many(menu, seeds=seeds, folds=folds, n_jobs=n_jobs, data=data, device=device, **where)
     scores = evaluate_many(runs, data=data, device=device, n_jobs=n_jobs)
-    knowing = [
-        run.name for run in runs if run.config["fold"] is not None and run.config["start_from"] == "umxhq"
-    ]
-    if knowing:
-        print(f"{', '.join(knowing)}: umxhq's weights come from training on these songs", flush=True)
+    for run in runs:
+        if run.config["fold"] is not None and run.config["start_from"] == "umxhq":
+            print(f"{run.name}: umxhq's weights come from training on these songs", flush=True)
     return list(zip(runs, scores, strict=True))
 
 

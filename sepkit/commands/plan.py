@@ -7,6 +7,8 @@ from sepkit.commands import data_option, device_option, numbers, pick_options, p
 
 
 def arguments(parser: ArgumentParser) -> None:
+    from sepkit.evaluation.statistics import ALPHA
+
     pick_options(parser)
     device_option(parser)
     parser.add_argument("--minutes", type=float, help="instead, how many epochs of each take these minutes")
@@ -18,7 +20,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=numbers, default=[2, 3, 5], help="for --power: seeds a side, as 2,3,5"
     )
-    parser.add_argument("--alpha", type=float, default=0.01, help="for --power: level of the test over songs")
+    parser.add_argument(
+        "--alpha", type=float, default=ALPHA, help="for --power: level of the test over songs"
+    )
 
 
 def run(args: Namespace) -> None:

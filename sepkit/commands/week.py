@@ -105,18 +105,17 @@ def find_notebooks(folder: Path | str | None = None) -> Path:
     for place in places:
         if (place / f"{DAYS[0]}.ipynb").exists():
             return place
-    where = " or ".join(map(str, places))
-    raise SepkitError(f"No {DAYS[0]}.ipynb in {where}; run this in the project's folder.")
+    raise SepkitError(
+        f"No {DAYS[0]}.ipynb in {' or '.join(map(str, places))}; run this in the project's folder."
+    )
 
 
 def check_kernel(name: str = "python3") -> str:
     """`name`, when such a kernel is installed; SepkitError otherwise."""
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    from jupyter_client.kernelspec import find_kernel_specs
 
-    try:
-        KernelSpecManager().get_kernel_spec(name)
-    except NoSuchKernel as error:
-        raise SepkitError(f"There is no Jupyter kernel {name!r} here; pip install ipykernel.") from error
+    if name not in find_kernel_specs():
+        raise SepkitError(f"There is no Jupyter kernel {name!r} here; pip install ipykernel.")
     return name
 
 
