@@ -22,9 +22,8 @@ from sepkit.data.locate import locate_songs
 from sepkit.devices import one_thread
 from sepkit.dsp import STFT, resample
 from sepkit.evaluation.estimators import oracle_estimate
-from sepkit.evaluation.scoring import SCORE_RATE
 from sepkit.evaluation.track import score_track
-from sepkit.profiles import get_profile
+from sepkit.profiles import SAMPLE_RATE, get_profile
 from sepkit.storage import Root
 
 BAND_HZ = 16000
@@ -32,11 +31,11 @@ Stems = dict[str, np.ndarray]
 
 
 def there(stems: Stems, rate: int) -> Stems:
-    return {name: resample(audio, SCORE_RATE, rate) for name, audio in stems.items()}
+    return {name: resample(audio, SAMPLE_RATE, rate) for name, audio in stems.items()}
 
 
 def back(stems: Stems, rate: int, length: int) -> Stems:
-    return {name: resample(audio, rate, SCORE_RATE)[..., :length] for name, audio in stems.items()}
+    return {name: resample(audio, rate, SAMPLE_RATE)[..., :length] for name, audio in stems.items()}
 
 
 def resampled(mixture: np.ndarray, target: Stems, rate: int) -> Stems:
@@ -47,7 +46,7 @@ def limited(mixture: np.ndarray, target: Stems, rate: int) -> Stems:
     stft, estimates = STFT(4096, 1024), {}
     for name, audio in target.items():
         spectrum = stft(torch.from_numpy(audio))
-        spectrum[..., int(BAND_HZ * stft.n_fft / SCORE_RATE) + 1 :, :] = 0
+        spectrum[..., int(BAND_HZ * stft.n_fft / SAMPLE_RATE) + 1 :, :] = 0
         estimates[name] = stft.inverse(spectrum, audio.shape[-1]).numpy()
     return estimates
 
@@ -79,7 +78,7 @@ def score(cache: Cache, song: str, rate: int) -> list[dict[str, object]]:
             {"estimate": name, "song": song, **row}
             for name, estimate in ESTIMATES.items()
             for row in score_track(
-                estimate=estimate(mixture, target, rate), target=target, sample_rate=SCORE_RATE, track=song
+                estimate=estimate(mixture, target, rate), target=target, sample_rate=SAMPLE_RATE, track=song
             )
         ]
 
@@ -97,7 +96,7 @@ def main() -> None:
     profile = get_profile(arguments.profile)
     root = Root.open(arguments.root, profile)
     folder = locate_songs(profile, arguments.data, root)
-    cache = build_cache(folder, root, CacheSettings(sample_rate=SCORE_RATE), splits=("test",))
+    cache = build_cache(folder, root, CacheSettings(sample_rate=SAMPLE_RATE), splits=("test",))
     songs = cache.names("test")
     found = Parallel(arguments.jobs)(delayed(score)(cache, song, arguments.rate) for song in songs)
     table = pd.DataFrame([row for rows in found for row in rows])

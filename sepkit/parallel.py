@@ -86,16 +86,16 @@ def import_librosa() -> ModuleType:
 
     Raises SepkitError where it can't be imported, as where numba has no folder for its cache.
     """
-    with _first_alone():
-        try:
+    try:
+        with _first_alone():
             import librosa
 
             librosa.onset.onset_detect  # noqa: B018  loads all that is compiled
-        except (ImportError, OSError, RuntimeError) as error:
-            raise SepkitError(
-                f"librosa can't be imported ({' '.join(str(error).split())}); "
-                "set NUMBA_CACHE_DIR to a folder that can be written."
-            ) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise SepkitError(
+            f"librosa can't be imported ({reason}); set NUMBA_CACHE_DIR to a folder that can be written."
+        ) from error
     return librosa
 
 

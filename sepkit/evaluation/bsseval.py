@@ -65,7 +65,7 @@ def bss_eval(
 
     Returns:
         {"sdr", "isr", "sir", "sar"}, each `(source, window)` in dB; NaN where undefined
-        (`reasons` says why), +inf where an error energy is exactly zero.
+        (`References.reasons` says why), +inf where an error energy is exactly zero.
 
     Raises:
         SepkitError: wrong axes, different lengths, integers, or samples that are not finite.
@@ -128,11 +128,12 @@ class References:
 
     def score(self, estimate: ArrayLike) -> dict[str, Array]:
         """`bss_eval` of this estimate, `(source, channel, time)`, against the targets."""
-        guess = checked(estimate, "estimate", like=self.target)
+        signals = checked(estimate, "estimate", like=self.target)
         scores = np.full((4, self.sources, self.n_windows), np.nan)
-        silent = (self.silent | silence(guess, self.sample_rate)).any(axis=0)
+        silent = (self.silent | silence(signals, self.sample_rate)).any(axis=0)
         if not silent.all():
-            found = self._score(torch.from_numpy(guess.reshape(-1, guess.shape[2])).to(self.device))
+            rows = torch.from_numpy(signals.reshape(-1, signals.shape[2]))
+            found = self._score(rows.to(self.device))
             scores[:, :, ~silent] = found[:, :, ~silent]
         return dict(zip(("sdr", "isr", "sir", "sar"), scores, strict=True))
 
@@ -145,40 +146,40 @@ class References:
             >>> References(target, sample_rate=4000).reasons(np.ones((2, 2, 4000)))
             ['undefined: silent target', 'undefined: the target of source 0 is silent']
         """
-        estimate = checked(estimate, "estimate", like=self.target)
-        names = names or [f"source {i}" for i in range(self.sources)]
-        silent = silence(estimate, self.sample_rate)
-        if not (self.silent | silent).any(axis=0).all():
+        signals = {"estimate": checked(estimate, "estimate", like=self.target), "target": self.target}
+        silent = {"estimate": silence(signals["estimate"], self.sample_rate), "target": self.silent}
+        if not (silent["estimate"] | silent["target"]).any(axis=0).all():
             return ["ok"] * self.sources
-        found = {
-            int(i): (kind, CANCELS if signal[i].any() else "is silent")
-            for kind, table, signal in (("estimate", silent, estimate), ("target", self.silent, self.target))
-            for i in np.flatnonzero(table.all(axis=1))
+        found = {  # a silent target goes before a silent estimate
+            int(i): (kind, "is silent" if not signals[kind][i].any() else CANCELS)
+            for kind in signals
+            for i in np.flatnonzero(silent[kind].all(axis=1))
         }
         if not found:
             return ["undefined: no window in which every target and every estimate sounds"] * self.sources
         first = min(found)
-        statuses = [f"undefined: the {found[first][0]} of {names[first]} {found[first][1]}"] * self.sources
-        for source, (kind, how) in found.items():
-            statuses[source] = (
+        name = names[first] if names else f"source {first}"
+        statuses = [f"undefined: the {found[first][0]} of {name} {found[first][1]}"] * self.sources
+        for i, (kind, how) in found.items():
+            statuses[i] = (
                 f"undefined: silent {kind}" if how == "is silent" else f"undefined: the {kind} {how}"
             )
         return statuses
 
-    def _score(self, guess: Tensor) -> Array:
-        """Scores `(metric, source, window)` of every window, sound or silent; guess `(row, time)`."""
+    def _score(self, estimate: Tensor) -> Array:
+        """Scores `(metric, source, window)` of every window, sound or silent; estimate `(row, time)`."""
         rows = self._rows
         correlations, true, together, alone = self._shared
-        guesses = Windows(guess, self.window)
-        wrong = true.new_zeros(rows.count, len(guess))
+        estimates = Windows(estimate, self.window)
+        wrong = true.new_zeros(rows.count, len(estimate))
 
         def errors() -> Iterator[Tensor]:
             for i in range(rows.count):
-                error = guesses[i] - rows[i]
+                error = estimates[i] - rows[i]
                 wrong[i] = torch.linalg.vecdot(error, error)
                 yield error
 
-        by_window, whole = rows.correlate(errors(), len(guess))
+        by_window, whole = rows.correlate(errors(), len(estimate))
         scores = np.empty((4, self.sources, self.n_windows))
         for j in range(self.sources):
             own = slice(j * self.channels, (j + 1) * self.channels)
@@ -190,7 +191,7 @@ class References:
             energies[4] += wrong[: self.n_windows, own].sum(1)
             doubtful[4] += EPS * wrong[: self.n_windows, own].sum(1)
             for i in torch.nonzero((doubtful > LOSS * energies).any(0)).ravel().tolist():
-                energies[:, i] = filters.filtered(rows[i], guesses[i][own] - rows[i][own])
+                energies[:, i] = filters.filtered(rows[i], estimates[i][own] - rows[i][own])
             spat, interf, p_own, p_all, artif = energies.cpu().numpy()
             target, error = (part[: self.n_windows, own].sum(1).cpu().numpy() for part in (true, wrong))
             ratios = ((target, error), (target, spat), (p_own, interf), (p_all, artif))

@@ -11,9 +11,9 @@ import pandas as pd
 import scipy.ndimage
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.scoring import SCORE_RATE, estimates
+from sepkit.evaluation.scoring import estimates
 from sepkit.evaluation.track import Targets
-from sepkit.profiles import PROTOCOLS
+from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
 from sepkit.storage import Run
 
 DEFINITIONS = {
@@ -38,7 +38,7 @@ def sdr_definitions(run: Run, song: str | None = None, data: Path | str | None =
         raise SepkitError(
             f"{run.name} is scored on four sources; show definitions on a run of two, as Base-s0."
         )
-    targets = Targets({source: clips[source] for source in PROTOCOLS["2stem"]}, SCORE_RATE, track=song)
+    targets = Targets({source: clips[source] for source in PROTOCOLS["2stem"]}, SAMPLE_RATE, track=song)
     vocals = clips["vocals estimate"]
     changed = {
         "as it is": vocals,

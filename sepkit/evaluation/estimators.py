@@ -10,11 +10,11 @@ import torch
 
 from sepkit.dsp import STFT
 from sepkit.models import Network, separate
+from sepkit.profiles import SAMPLE_RATE
 from sepkit.storage import Run
 from sepkit.storage.checkpoints import load_model
 
-SCORE_RATE = 44100
-# each signal {source: (channel, time)} or (channel, time), at SCORE_RATE
+# each signal {source: (channel, time)} or (channel, time), at 44.1 kHz
 Estimator = Callable[[np.ndarray, dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
@@ -35,7 +35,7 @@ class ModelEstimate:
         self.model, self.device = model, device
 
     def __call__(self, mixture: np.ndarray, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return separate(self.model, mixture, SCORE_RATE, device=self.device)
+        return separate(self.model, mixture, SAMPLE_RATE, device=self.device)
 
 
 def accompaniment_of(estimator: Estimator) -> str:

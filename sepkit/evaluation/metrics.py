@@ -106,9 +106,10 @@ def metric(**facts: Any) -> Callable[[Callable[[Array, Target], float]], Callabl
 
         @wraps(score)
         def call(*, estimate: Any, target: Any, sample_rate: int = SAMPLE_RATE) -> float:
-            truth = checked(target, "target", AXES)
+            target = checked(target, "target", AXES)
+            estimate = checked(estimate, "estimate", AXES, like=target)
             try:
-                return score(checked(estimate, "estimate", AXES, like=truth), Target(truth, sample_rate))
+                return score(estimate, Target(target, sample_rate))
             except Undefined:
                 return math.nan
 

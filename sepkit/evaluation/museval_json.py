@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.metrics import BSS_EVAL_METRICS
 from sepkit.evaluation.score_files import COLUMNS, frames_path, read_frames, scores_path
 from sepkit.profiles import PROTOCOLS
 from sepkit.storage import Run, read_scores, write_text
@@ -53,19 +52,13 @@ def write_museval(run: Run, split: str = "test") -> Path:
 
 
 def _frames(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    values = rows[list(BSS_EVAL_METRICS)].to_numpy(float)
-    return [
-        {
-            "time": float(frame),
-            "duration": 1.0,
-            "metrics": {
-                name: round(float(of[metric]), 5) if np.isfinite(of[metric]) else None
-                for name, metric in NAMES.items()
-            },
-        }
-        for frame, row in zip(rows["frame"], values, strict=True)
-        for of in [dict(zip(BSS_EVAL_METRICS, row, strict=True))]
-    ]
+    found = []
+    for frame, *values in rows[["frame", *NAMES.values()]].itertuples(index=False):
+        metrics = [round(float(value), 5) if np.isfinite(value) else None for value in values]
+        found.append(
+            {"time": float(frame), "duration": 1.0, "metrics": dict(zip(NAMES, metrics, strict=True))}
+        )
+    return found
 
 
 def read_museval(folder: Path | str, name: str | None = None) -> pd.DataFrame:
@@ -93,13 +86,8 @@ def read_museval(folder: Path | str, name: str | None = None) -> pd.DataFrame:
                 f"{file} scores {', '.join(sorted(targets))} and {files[0].name} {', '.join(first)}: "
                 "what is scored together decides the scores, so one folder holds one set of targets."
             )
-        known = {
-            "run": name or folder.name,
-            "experiment": name or folder.name,
-            "seed": 0,
-            **facts,
-            "fold": None,
-        }
+        own = name or folder.name
+        known = {"run": own, "experiment": own, "seed": 0, **facts, "fold": None}
         for source, values in targets.items():
             for metric in NAMES.values():
                 defined = values[metric][np.isfinite(values[metric])]

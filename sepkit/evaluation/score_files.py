@@ -45,12 +45,14 @@ def read_frames(path: Path) -> pd.DataFrame:
 class ScoreFiles:
     """The songs of one run that are scored, in `done` and on the disk.
 
-    protocol: songs that an earlier version scored with another one do not count.
+    protocol: songs that an earlier version scored with another one do not count; facts: of the run, in every
+    row of scores.csv.
     """
 
     def __init__(self, run: Run, split: str, protocol: str) -> None:
         self.scores, self.frames = scores_path(run, split), frames_path(run, split)
         self.journal = self.scores.with_name(self.scores.name.replace("scores.csv", "scores.part.jsonl"))
+        self.facts: dict[str, Any] = {}
         songs = {**self._read_journal(), **self._read_tables()}
         self.done: dict[str, Song] = {
             song: parts
@@ -79,20 +81,27 @@ class ScoreFiles:
         return {song: (scores, windows.get(song, [])) for song, scores in rows.items()}
 
     def add(self, song: str, scores: Rows, frames: Rows) -> None:
-        """Keeps a song, rounded, in `done` and in the journal."""
-        scores = [{**row, "value": round(row["value"], SCORE_DECIMALS)} for row in scores]
-        frames = [{**row, **{m: round(row[m], SCORE_DECIMALS) for m in BSS_EVAL_METRICS}} for row in frames]
+        """Keeps a song, its values rounded, in `done` and in the journal."""
+        scores = [{**self.facts, "track": song, **_rounded(row)} for row in scores]
+        frames = [{"track": song, **_rounded(row)} for row in frames]
         self.done[song] = scores, frames
         with self.journal.open("a", encoding="utf-8") as file:
             file.write(f"\n{json.dumps((song, scores, frames))}")  # after a line that was cut short, too
             file.flush()
             os.fsync(file.fileno())
 
-    def write(self, songs: list[str]) -> None:
-        """Writes both tables, in the order of `songs`; songs that are excluded since then are left out."""
-        if list(self.done) == songs and self.scores.exists() and not self.journal.exists():
-            return
-        kept = [self.done[song] for song in songs]
-        write_csv(self.frames, pd.DataFrame([row for _, rows in kept for row in rows], columns=FRAME_COLUMNS))
-        write_csv(self.scores, pd.DataFrame([row for rows, _ in kept for row in rows], columns=COLUMNS))
-        self.journal.unlink(missing_ok=True)
+    def write(self, songs: list[str]) -> pd.DataFrame:
+        """Writes both tables, in the order of `songs`, without those excluded since; returns scores.csv."""
+        if list(self.done) != songs or not self.scores.exists() or self.journal.exists():
+            kept = [self.done[song] for song in songs]
+            frames = pd.DataFrame([row for _, rows in kept for row in rows], columns=FRAME_COLUMNS)
+            write_csv(self.frames, frames)
+            write_csv(self.scores, pd.DataFrame([row for rows, _ in kept for row in rows], columns=COLUMNS))
+            self.journal.unlink(missing_ok=True)
+        return read_scores(self.scores)
+
+
+def _rounded(row: dict[Any, Any]) -> dict[Any, Any]:
+    return {
+        key: round(value, SCORE_DECIMALS) if isinstance(value, float) else value for key, value in row.items()
+    }

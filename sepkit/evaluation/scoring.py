@@ -27,21 +27,14 @@ from sepkit.data.folds import scored_songs
 from sepkit.data.locate import locate_songs
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
-from sepkit.evaluation.estimators import (
-    SCORE_RATE,
-    Estimator,
-    ModelEstimate,
-    accompaniment_of,
-    make_estimator,
-)
-from sepkit.evaluation.metrics import BSS_EVAL_METRICS
-from sepkit.evaluation.score_files import Rows, ScoreFiles, Song
+from sepkit.evaluation.estimators import Estimator, ModelEstimate, accompaniment_of, make_estimator
+from sepkit.evaluation.score_files import ScoreFiles, Song
 from sepkit.evaluation.track import Targets
 from sepkit.experiments import REFERENCES
 from sepkit.models import refuse_contaminated
 from sepkit.parallel import progress, spread
-from sepkit.profiles import PROTOCOLS, Profile, get_profile
-from sepkit.storage import Root, Run, read_scores, spending, write_json
+from sepkit.profiles import PROTOCOLS, SAMPLE_RATE, Profile, get_profile
+from sepkit.storage import Root, Run, spending, write_json
 
 PROTOCOL_OF = {sources: protocol for protocol, sources in PROTOCOLS.items()}
 PORTION_BYTES = 2**28  # of estimates that a GPU has made and that travel to a worker together
@@ -49,20 +42,12 @@ PORTION_BYTES = 2**28  # of estimates that a GPU has made and that travel to a w
 Estimates = dict[str, np.ndarray] | SepkitError
 
 
-def evaluate(
-    run: Run | str,
-    *,
-    profile: str | Profile | None = None,
-    data: Path | str | None = None,
-    root: Path | str | Root | None = None,
-    split: str = "test",
-    device: str | None = None,
-    n_jobs: int | None = None,
-) -> pd.DataFrame:
-    """Scores `run` on its test songs and returns scores.csv as a table; see `evaluate_many`."""
-    return evaluate_many(
-        [run], profile=profile, data=data, root=root, split=split, device=device, n_jobs=n_jobs
-    )[0]
+def evaluate(run: Run | str, **options: Any) -> pd.DataFrame:
+    """Scores `run` on its test songs and returns scores.csv as a table.
+
+    Options as in `evaluate_many`: profile, data, root, split, device, n_jobs.
+    """
+    return evaluate_many([run], **options)[0]
 
 
 def evaluate_many(
@@ -90,7 +75,7 @@ def evaluate_many(
     scorings = [Scoring(run, data, split, device, open_once) for run in found]
     for cache in {id(scoring.cache): scoring.cache for scoring in scorings}.values():
         _score_runs(cache, [scoring for scoring in scorings if scoring.cache is cache], split, device, n_jobs)
-    return [scoring.table() for scoring in scorings]
+    return [scoring.files.write(scoring.songs) for scoring in scorings]
 
 
 class Scoring:
@@ -108,19 +93,8 @@ class Scoring:
         self.todo = [song for song in self.songs if song not in self.files.done]
         if self.todo:
             self.estimator = make_estimator(run, device)
-            self.facts = {key: config.get(key) for key in ("run", "experiment", "seed", "fold")}
-            self.facts["accompaniment"] = accompaniment_of(self.estimator)
-
-    def add(self, song: str, scores: Rows, frames: Rows) -> None:
-        self.files.add(
-            song,
-            [{**self.facts, "track": song, **row} for row in scores],
-            [{"track": song, **row} for row in frames],
-        )
-
-    def table(self) -> pd.DataFrame:
-        self.files.write(self.songs)
-        return read_scores(self.files.scores)
+            facts = {key: config.get(key) for key in ("run", "experiment", "seed", "fold")}
+            self.files.facts = {**facts, "accompaniment": accompaniment_of(self.estimator)}
 
 
 def _score_runs(cache: Cache, scorings: list[Scoring], split: str, device: str, n_jobs: int | None) -> None:
@@ -139,7 +113,7 @@ def _score_runs(cache: Cache, scorings: list[Scoring], split: str, device: str, 
             doing=f"score {doing}", total=len(waiting), name=lambda item: item[0],
         ):  # fmt: skip
             for scoring, (scores, frames) in zip(waiting[song], found, strict=True):
-                scoring.add(song, scores, frames)
+                scoring.files.add(song, scores, frames)
     for scoring in scorings:
         scoring.files.write(scoring.songs)
 
@@ -163,13 +137,7 @@ def _named(name: str, root: Path | str | Root | None, profile: str | Profile | N
     return run
 
 
-def reference(
-    name: str,
-    *,
-    profile: str | Profile | None = None,
-    root: Path | str | Root | None = None,
-    **options: Any,
-) -> Run:
+def reference(name: str, **options: Any) -> Run:
     """The run `mixture` or `oracle`, scored: the bounds between which a system should lie.
 
     Options as in `evaluate_many`.
@@ -177,7 +145,7 @@ def reference(
     refuse_contaminated(name)
     if name not in REFERENCES:
         raise UsageError(f"There is no reference {name!r}; expected one of {', '.join(REFERENCES)}.")
-    run = _named(name, root, profile)
+    run = _named(name, options.pop("root", None), options.pop("profile", None))
     evaluate(run, **options)
     return run
 
@@ -200,7 +168,7 @@ def _open(
 ) -> Cache:
     folder = locate_songs(get_profile(profile), data, root)
     require_headers(folder, "Evaluation")
-    return build_cache(folder, root, CacheSettings(sample_rate=SCORE_RATE, sources=sources), splits=splits)
+    return build_cache(folder, root, CacheSettings(sample_rate=SAMPLE_RATE, sources=sources), splits=splits)
 
 
 def estimates(
@@ -263,24 +231,14 @@ def _score(cache: Cache, song: str, estimators: list[Estimator | Estimates]) -> 
     """(scores, frames) of one song for each estimator, or each of the estimates that are there already."""
     with one_thread("cpu"):
         mixture, target = cache.song(song)
-        targets = Targets(target, SCORE_RATE, PROTOCOL_OF[cache.settings.sources], song)
+        targets = Targets(target, SAMPLE_RATE, PROTOCOL_OF[cache.settings.sources], song)
         found = []
         for each in estimators:
             estimate = _estimate(each, mixture, target) if callable(each) else each
             try:
                 if isinstance(estimate, SepkitError):
                     raise estimate
-                scores, windows = targets.score({name: estimate[name] for name in target if name in estimate})
-            except SepkitError as error:  # the song is lost, the others are not
-                scores, windows = targets.undefined(str(error))
-            frames = [
-                {
-                    "source": source,
-                    "frame": frame,
-                    **{name: float(windows[name][i, frame]) for name in BSS_EVAL_METRICS},
-                }
-                for i, source in enumerate(target)
-                for frame in range(targets.n_windows)
-            ]
-            found.append((scores, frames))
+                found.append(targets.score({name: estimate[name] for name in target if name in estimate}))
+            except SepkitError as error:  # this estimate is lost, the others are not
+                found.append(targets.undefined(str(error)))
     return found

@@ -12,6 +12,8 @@ from sepkit.evaluation.metrics import AXES, BSS_EVAL_METRICS, Target, Undefined,
 from sepkit.evaluation.signals import Array, checked
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
 
+Rows = list[dict[str, Any]]
+
 
 class Targets:
     """The targets of one track, by source, and all that depends on them alone: score many estimates with one.
@@ -27,11 +29,11 @@ class Targets:
         the track and the source. `score` raises it for estimates.
 
     >>> target = {name: np.random.default_rng(0).standard_normal((2, 8000)) for name in PROTOCOLS["2stem"]}
-    >>> rows, windows = Targets(target, sample_rate=4000).score(target)
+    >>> rows, frames = Targets(target, sample_rate=4000).score(target)
     >>> rows[0]["source"], rows[0]["metric"], rows[0]["value"], rows[0]["frames"], rows[0]["status"]
     ('vocals', 'sdr_bsseval', inf, 2, 'ok')
-    >>> windows["sdr_bsseval"].shape
-    (2, 2)
+    >>> len(frames), frames[3]["source"], frames[3]["frame"], frames[3]["sar_bsseval"]
+    (4, 'accompaniment', 1, inf)
     """
 
     def __init__(
@@ -51,12 +53,12 @@ class Targets:
             for name, signal in zip(PROTOCOLS[protocol], self.references.target, strict=True)
         }
 
-    def score(self, estimate: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Array]]:
-        """(a row for every source and metric, BSS Eval's scores of every window).
+    def score(self, estimate: Mapping[str, Any]) -> tuple[Rows, Rows]:
+        """(a row for every source and metric, a row for every source and window).
 
-        Rows have source, metric, value (dB or NaN), protocol, frames (windows that count), frames_dropped,
-        and status: "ok" or "undefined: " with the reason. The latter has the names of BSS_EVAL_METRICS, each
-        `(source, window)` in dB.
+        The first have source, metric, value (dB or NaN), protocol, frames (windows that count),
+        frames_dropped, and status: "ok" or "undefined: " with the reason; the others source, frame (the
+        second at which the window begins) and the BSS_EVAL_METRICS in dB.
         """
         stacked = self._stack(estimate, "estimate", self.references.target)
         scores = self.references.score(stacked)
@@ -77,9 +79,9 @@ class Targets:
                     except Undefined as reason:
                         value, status = math.nan, f"undefined: {reason}"
                 rows.append(self.row(source, name, value, count, status))
-        return rows, windows
+        return rows, self._frames(windows)
 
-    def undefined(self, reason: str) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+    def undefined(self, reason: str) -> tuple[Rows, Rows]:
         """What `score` returns for an estimate that can't be scored."""
         status = f"undefined: {' '.join(reason.split())}"
         rows = [
@@ -87,18 +89,20 @@ class Targets:
             for source in self.sources
             for name in metrics_of(source)
         ]
-        return rows, dict.fromkeys(BSS_EVAL_METRICS, np.full((len(self.sources), self.n_windows), math.nan))
+        nothing = np.full((len(self.sources), self.n_windows), math.nan)
+        return rows, self._frames(dict.fromkeys(BSS_EVAL_METRICS, nothing))
+
+    def _frames(self, windows: Mapping[str, Array]) -> Rows:
+        return [
+            {"source": source, "frame": frame, **{name: float(of[i, frame]) for name, of in windows.items()}}
+            for i, source in enumerate(self.sources)
+            for frame in range(self.n_windows)
+        ]
 
     def row(self, source: str, name: str, value: float, count: int, status: str) -> dict[str, Any]:
-        return {
-            "source": source,
-            "metric": name,
-            "value": value,
-            "protocol": self.protocol,
-            "frames": count,
-            "frames_dropped": self.n_windows - count,
-            "status": status,
-        }
+        columns = ("source", "metric", "value", "protocol", "frames", "frames_dropped", "status")
+        values = (source, name, value, self.protocol, count, self.n_windows - count, status)
+        return dict(zip(columns, values, strict=True))
 
     def _stack(self, signals: Mapping[str, Any], kind: str, like: Array | None = None) -> Array:
         """`(source, channel, time)` in the protocol's order, each source checked under its own name."""
@@ -123,6 +127,6 @@ def score_track(
     sample_rate: int = SAMPLE_RATE,
     protocol: str = "2stem",
     track: str = "",
-) -> list[dict[str, Any]]:
+) -> Rows:
     """All scores of one track: the rows of `Targets.score`, where there is a single estimate."""
     return Targets(target, sample_rate, protocol, track).score(estimate)[0]

@@ -37,7 +37,7 @@ def run(tmp_path, monkeypatch):
         "vocals estimate": vocals + error, "accompaniment estimate": accompaniment - error,
     }  # fmt: skip
     monkeypatch.setattr(module, "estimates", lambda *_: clips)
-    monkeypatch.setattr(module, "SCORE_RATE", RATE)
+    monkeypatch.setattr(module, "SAMPLE_RATE", RATE)
     return run
 
 

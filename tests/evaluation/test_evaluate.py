@@ -490,3 +490,23 @@ def test_a_metric_is_one_function(run, score, scored, monkeypatch):
     assert new.loc[SILENT, "status"] == "undefined: silent target"
     assert new["value"].drop(SILENT).between(0, 1).all()
     assert table[table["metric"] != "peak_error"].reset_index(drop=True).equals(scored[0])
+
+
+@pytest.mark.parametrize(("portion", "together"), [(2**28, [3]), (1, [1, 1, 1])])
+def test_on_a_gpu_the_parent_separates_and_sends_portions(run, songs, monkeypatch, portion, together):
+    """The same rows, however many estimates travel together; here the CPU stands for the GPU."""
+    cache, names = module.scoring_songs(run, songs)
+    network = module.make_estimator(run, "cpu")
+    waiting = {names[0]: [network, mixture_estimate, network]}
+    expected = dict(module.score_songs(waiting, cache, "cpu", 1))
+    sizes, score = [], module._score
+
+    def given(cache, song, estimates):
+        sizes.append(len(estimates))
+        assert network not in estimates
+        return score(cache, song, estimates)
+
+    monkeypatch.setattr(module, "PORTION_BYTES", portion)
+    monkeypatch.setattr(module, "_score", given)
+    assert repr(dict(module.score_songs(waiting, cache, "cuda", 1))) == repr(expected)
+    assert sizes == together
