@@ -68,8 +68,8 @@ def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
         if best.nunique() > 1:
             listed = ", ".join(f"{name} by {column}" for column, name in best.items())
             said.append(f"The measures disagree on the best experiment: {listed}.")
-    sar = list(LEADING)[-1]
-    if "mixture" in table.index and len(trained) and table.loc["mixture", sar] > trained[sar].max():
+    sar = table[list(LEADING)[-1]].astype(float)
+    if len(trained) and sar.notna().any() and sar.idxmax() == "mixture":
         said.append("SAR alone misleads: the unprocessed mixture has the highest.")
     by_name = dict(list(section.scores.groupby("experiment")))
     for name, start in starts.items():
@@ -130,11 +130,10 @@ def missing(board: Board) -> list[str]:
 
 def expected(entry: Experiment) -> str:
     """The plan's and the literature's expectation in a sentence or two."""
-    plan = (
-        "The plan has no expectation"
-        if entry.plan == "not in the plan"
-        else f"The plan expects: {entry.plan}"
-    )
+    aside = entry.plan.removeprefix("not in the plan").removeprefix("; ")
+    plan = f"The plan expects: {aside}"
+    if entry.plan.startswith("not in the plan"):
+        plan = "The plan has no expectation for this experiment" + (f" ({aside})" if aside else "")
     return f"{plan}. The literature: {entry.literature}."
 
 

@@ -76,21 +76,16 @@ def markdown(title: str, blocks: list[Block]) -> str:
     for block in blocks:
         parts += [f"## {block.heading}", *block.paragraphs, *block.fine_print]
         for grid in block.grids:
-            cells = [
-                [f"**{cell}**" if "best" in classes else cell for cell, classes in _joined(row)]
-                for row in grid.rows
-            ]
-            table = tabulate(cells, list(grid.cells), tablefmt="pipe", disable_numparse=True)
+            cells = grid.cells.map(lambda cell: " ".join(cell.replace("|", "\\|").split()))
+            for name, places in grid.best.items():
+                if name in cells:
+                    cells[name] = [
+                        f"**{cell}**" if place in places else cell for place, cell in enumerate(cells[name])
+                    ]
+            table = tabulate(cells, headers="keys", tablefmt="pipe", showindex=False, disable_numparse=True)
             parts += [grid.caption, table]
         parts.append("\n".join(f"- {item}" for item in block.items))
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _joined(row: list[tuple[str, str, str]]) -> list[tuple[str, str]]:
-    return [
-        (f"{value} {detail}".strip().replace("|", "\\|").replace("\n", " "), classes)
-        for value, detail, classes in row
-    ]
 
 
 def text(blocks: list[Block]) -> str:
