@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.models.mask import MaskModel
+from sepkit.profiles import SAMPLE_RATE
 
 # (up to this frequency in Hz, bands of this width in Hz); the last band takes the rest
 BANDS = ((1000, 100), (4000, 300), (8000, 1000), (16000, 2000))
@@ -64,7 +65,7 @@ class Model(MaskModel):
     def __init__(
         self,
         sources: tuple[str, ...] = ("vocals",),
-        sample_rate: int = 44100,
+        sample_rate: int = SAMPLE_RATE,
         n_fft: int = 4096,
         hop_length: int = 1024,
         features: int = 64,

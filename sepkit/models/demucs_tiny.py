@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sepkit.errors import SepkitError, UsageError
 from sepkit.models import Network
+from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
 
 
 def import_demucs():
@@ -38,8 +39,8 @@ class Model(nn.Module, Network):
 
     def __init__(
         self,
-        sources: tuple[str, ...] = ("vocals", "accompaniment"),
-        sample_rate: int = 44100,
+        sources: tuple[str, ...] = PROTOCOLS["2stem"],
+        sample_rate: int = SAMPLE_RATE,
         channels: int = 64,
         depth: int = 3,
         lstm_layers: int = 2,

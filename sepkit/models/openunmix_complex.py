@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sepkit.models import Network
 from sepkit.models.trunk_and_heads import Head, Trunk, TrunkAndHeads, gru
+from sepkit.profiles import SAMPLE_RATE
 
 PARTS = 3  # inputs a bin: |X|, Re X, Im X
 
@@ -30,7 +31,7 @@ class Model(TrunkAndHeads):
     def __init__(
         self,
         sources: tuple[str, ...] = ("vocals",),
-        sample_rate: int = 44100,
+        sample_rate: int = SAMPLE_RATE,
         n_fft: int = 1024,
         hop_length: int = 256,
         hidden_size: int = 384,

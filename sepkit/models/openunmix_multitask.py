@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sepkit.models.trunk_and_heads import Trunk, TrunkAndHeads, gru
+from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
 
 WIENER_S = 7.0  # openunmix's windows: 300 frames of 1024 samples
 
@@ -27,8 +28,8 @@ class Model(TrunkAndHeads):
 
     def __init__(
         self,
-        sources: tuple[str, ...] = ("vocals", "accompaniment"),
-        sample_rate: int = 44100,
+        sources: tuple[str, ...] = PROTOCOLS["2stem"],
+        sample_rate: int = SAMPLE_RATE,
         n_fft: int = 1024,
         hop_length: int = 256,
         hidden_size: int = 384,

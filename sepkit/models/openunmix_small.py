@@ -7,6 +7,7 @@ At 513 bins, stereo and 384 hidden units it has 3,086,088 parameters.
 from torch import nn
 
 from sepkit.models.trunk_and_heads import Trunk, TrunkAndHeads, gru
+from sepkit.profiles import SAMPLE_RATE
 
 
 class Model(TrunkAndHeads):
@@ -18,7 +19,7 @@ class Model(TrunkAndHeads):
     def __init__(
         self,
         sources: tuple[str, ...] = ("vocals",),
-        sample_rate: int = 44100,
+        sample_rate: int = SAMPLE_RATE,
         n_fft: int = 1024,
         hop_length: int = 256,
         hidden_size: int = 384,

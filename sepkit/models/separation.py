@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sepkit.dsp import resample
 from sepkit.errors import SepkitError
+from sepkit.profiles import SAMPLE_RATE, STEMS
 
 if TYPE_CHECKING:
     from sepkit.models import Network
@@ -27,7 +28,7 @@ SHORTEST_CHUNK_S = 0.1
 def separate(
     model: "Network",
     mixture,
-    sample_rate: int = 44100,
+    sample_rate: int = SAMPLE_RATE,
     *,
     chunk_s: float | None = None,
     overlap_s: float | None = None,
@@ -83,7 +84,7 @@ def complete(estimates: Mapping[str, np.ndarray], mixture: np.ndarray) -> dict[s
     """Adds vocals and accompaniment where they are missing: the residual, or the sum of the stems."""
     estimates = dict(estimates)
     if "vocals" in estimates and "accompaniment" not in estimates:
-        stems = [estimates[source] for source in ("drums", "bass", "other") if source in estimates]
+        stems = [estimates[source] for source in STEMS[1:] if source in estimates]
         estimates["accompaniment"] = (
             sum(stems[1:], stems[0]) if len(stems) == 3 else mixture - estimates["vocals"]
         )

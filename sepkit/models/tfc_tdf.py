@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from sepkit.errors import UsageError
 from sepkit.models.mask import MaskModel
+from sepkit.profiles import SAMPLE_RATE
 
 TINY = 1e-6  # keeps a silent clip silent; 50 dB below the spectrum of a 16-bit step
 
@@ -64,7 +65,7 @@ class Model(MaskModel):
     def __init__(
         self,
         sources: tuple[str, ...] = ("vocals",),
-        sample_rate: int = 44100,
+        sample_rate: int = SAMPLE_RATE,
         n_fft: int = 4096,
         hop_length: int = 1024,
         bins: int = 1024,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sepkit.errors import SepkitError, UsageError
 from sepkit.models.trunk_and_heads import Trunk, TrunkAndHeads
 from sepkit.models.weights import load_weights, renamed
+from sepkit.profiles import SAMPLE_RATE
 
 # of openunmix.umxhq_spec, which keeps its addresses to itself; the file's name ends in its SHA-256
 URL = "https://zenodo.org/records/3370489/files/{}.pth"
@@ -38,7 +39,7 @@ class Model(TrunkAndHeads):
     def __init__(
         self,
         sources: tuple[str, ...] = ("vocals",),
-        sample_rate: int = 44100,
+        sample_rate: int = SAMPLE_RATE,
         n_fft: int = 4096,
         hop_length: int = 1024,
         hidden_size: int = 512,
