@@ -173,6 +173,14 @@ def test_arguments_reach_the_call_and_its_table_is_printed(
     assert capsys.readouterr().out.splitlines()[2].split() == ["Base-s2", "0.50"]
 
 
+def test_cache_says_its_size_before_it_builds(mini_songs, tmp_path, capsys):
+    assert main(["cache", "--data", str(mini_songs), "--root", str(tmp_path)]) == 0
+    first, *built, last = capsys.readouterr().out.splitlines()
+    assert re.search(r"\d GB", first)
+    assert [line.split()[:2] for line in built] == [["cache", f"{number}/3"] for number in (1, 2, 3)]
+    assert last.startswith("cache: 3 songs")
+
+
 def test_evaluating_a_reference_prints_its_medians(mini_songs, make_root, capsys):
     root = make_root()
     call = ["evaluate", "mixture", "--data", str(mini_songs), "--root", str(root.path), "--jobs", "1"]

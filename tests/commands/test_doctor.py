@@ -105,8 +105,8 @@ def songs(make_mini, tmp_path):
     return make_mini(tmp_path / "songs", train=1, seconds=1.0)
 
 
-@pytest.mark.parametrize(("noise_db", "told"), [(-60, False), (-20, True)])
-def test_a_mixture_that_is_not_the_sum_is_told(songs, tmp_path, noise_db, told):
+@pytest.mark.parametrize(("noise_db", "found"), [(-60, False), (-20, True)])
+def test_a_mixture_that_is_not_the_sum_is_a_problem(songs, tmp_path, noise_db, found):
     """S09."""
     file = songs / "test" / "T0 - Test" / "mixture.wav"
     mixture, rate = sf.read(file)
@@ -115,8 +115,8 @@ def test_a_mixture_that_is_not_the_sum_is_told(songs, tmp_path, noise_db, told):
     sf.write(file, mixture + noise, rate, subtype="PCM_16")
     report = doctor(songs, root=tmp_path / "root", n_jobs=1)
     assert report.ok
-    assert ("residual" in kinds(report)) == told
-    if told:
+    assert ("residual" in kinds(report)) == found
+    if found:
         problem = kinds(report)["residual"]
         assert (problem.track, problem.file, problem.blocking) == ("T0 - Test", "mixture.wav", False)
         assert problem.found == "-20.0 dB"

@@ -121,7 +121,7 @@ grid(["Base", "E"], n_jobs=2, **pickle.loads(bytes.fromhex(sys.argv[1])))
 
 
 @pytest.mark.long
-def test_a_killed_grid_leaves_no_worker_behind_and_goes_on(where, root, make_root, tiny):
+def test_a_killed_grid_leaves_no_worker_behind_and_resumes(where, root, make_root, tiny):
     """kill -9 of the caller alone, while two workers train; then the same call."""
     where["profile"] = replace(tiny, epochs=4, steps_per_epoch=8)
     caller = subprocess.Popen(

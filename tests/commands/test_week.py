@@ -130,7 +130,7 @@ def test_a_failing_cell_names_day_cell_and_reason_and_leaves_no_old_result(folde
 
 
 @pytest.mark.long
-def test_a_killed_kernel_names_the_cell_and_what_is_saved_and_the_next_call_goes_on(folder, root):
+def test_a_killed_kernel_names_the_cell_and_what_is_saved_and_the_next_call_resumes(folder, root):
     """S48."""
     run = root.run("Base-s0")
     write_text(run.path / "config.json", '{"run": "Base-s0"}')
@@ -152,7 +152,7 @@ def test_a_killed_kernel_names_the_cell_and_what_is_saved_and_the_next_call_goes
     assert list(done.parent.iterdir()) == [done]
 
 
-def test_the_rows_of_the_week(root, monkeypatch, capsys):
+def test_the_experiments_of_the_week(root, monkeypatch, capsys):
     demo, full = PROFILES["demo"], PROFILES["full"]
     assert choose(demo, None, None) is choose(full, None, None) is None  # the days know
     assert picked(None, full) == ["Base", "F", "C+D", "A"]
