@@ -565,7 +565,7 @@ def test_a_song_with_nan_stops_the_run_by_name(start, mini_songs, tmp_path):
     assert not (tmp_path / "root" / "runs").exists()
 
 
-def test_wrong_calls_are_refused_before_anything_is_written(tmp_path, mini_songs):
+def test_wrong_calls_are_refused_before_anything_is_written(start, tmp_path, mini_songs):
     for options, says in (
         ({"experiment": "Bass"}, "no experiment 'Bass'"),
         ({"experiment": "Base", "profile": "dmeo"}, "no profile 'dmeo'"),
@@ -575,7 +575,7 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path, mini_songs
             train(**options, data=mini_songs, root=tmp_path / "root")
     assert not (tmp_path / "root").exists()
     with pytest.raises(UsageError, match="no fold 3"):
-        train("Base", data=mini_songs, root=tmp_path / "root", fold=3, device="cpu")
+        start(tmp_path / "root", fold=3)
 
 
 def test_a_fold_trains_without_the_songs_that_it_scores(start, root, tiny):
