@@ -35,7 +35,10 @@ class _Clock:
     def stop(self) -> None:
         self.stopped.set()
         self.thread.join()
-        self._spend()
+        try:
+            self._spend()
+        except OSError as error:  # the work itself is done, or has an error of its own
+            print(f"budget.csv can't be written ({error}): the last minutes are not booked", flush=True)
 
     def _run(self, stopped: Event) -> None:
         while not stopped.wait(BOOK_EVERY_S):
@@ -72,11 +75,9 @@ def spending(
         yield
     finally:
         _running.reset(token)
-        try:
-            clock.stop()
-        finally:  # also where the last row can't be written
-            if outer:
-                outer.start()
+        clock.stop()
+        if outer:
+            outer.start()
 
 
 def budget(root: Path | str | Root | None = None, profile: str | Profile | None = None) -> pd.DataFrame:

@@ -115,6 +115,7 @@ class Root:
             time.strftime("%Y-%m-%dT%H:%M:%S"), run, stage, "" if epoch is None else epoch, f"{minutes:.4f}",
             f"{minutes if gpu_attached else 0:.4f}", device, f"{vram_mib:.0f}",
         )  # fmt: skip
+        self.path.mkdir(parents=True, exist_ok=True)
         text = io.StringIO(newline="")
         with (self.path / "budget.csv").open("a+b") as file:
             if not file.seek(0, os.SEEK_END):

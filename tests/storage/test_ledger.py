@@ -1,5 +1,6 @@
 """Every minute is booked once, those before a SIGKILL too; budget.csv is appended."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -62,6 +63,24 @@ def test_an_error_leaves_the_minutes_booked_and_goes_on(root):
     assert spent(root)["A-s0", "train"] >= 0.09
 
 
+def test_a_full_disk_hides_no_error_and_stops_no_work(root, monkeypatch, capsys):
+    def full(*arguments, **values):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Root, "add_minutes", full)
+    with (
+        pytest.raises(KeyError, match="of the work"),
+        ledger.spending(root, stage="train", device="cpu"),
+        ledger.spending(root, stage="cache", device="cpu"),
+    ):
+        raise KeyError("of the work")
+    assert "No space left on device" in capsys.readouterr().out
+    monkeypatch.undo()
+    with ledger.spending(root, stage="train", device="cpu"):
+        pass
+    assert list(root.budget()["stage"]) == ["train"]
+
+
 @pytest.mark.parametrize("attached", [True, False])
 def test_minutes_are_gpu_minutes_where_a_gpu_is_attached_also_for_work_on_the_cpu(
     root, monkeypatch, attached
@@ -106,14 +125,3 @@ def test_a_row_is_appended_without_reading_the_rows_before(root, monkeypatch):
     after = (root.path / "budget.csv").read_bytes()
     assert after.startswith(before)
     assert list(root.budget()["run"]) == ["A-s0", "B, or not-s0"]
-
-
-def test_a_row_that_can_not_be_written_does_not_spoil_the_stages_after_it(root, tmp_path):
-    with (
-        pytest.raises(OSError, match="budget"),
-        ledger.spending(Root(tmp_path / "absent"), stage="cache", device="cpu"),
-    ):
-        pass
-    with ledger.spending(root, stage="cache", device="cpu"):
-        pass
-    assert len(root.budget()) == 1
