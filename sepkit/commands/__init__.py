@@ -29,7 +29,7 @@ def pick_options(parser: ArgumentParser) -> None:
 
 
 def names(text: str) -> list[str]:
-    return re.split(r"\s*,\s*", text.strip(" ,"))
+    return [name for name in re.split(r"[\s,]+", text) if name]
 
 
 def numbers(text: str) -> list[int]:
