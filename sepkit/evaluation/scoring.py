@@ -202,15 +202,14 @@ def score_songs(
         for song, estimators in waiting.items():
             length = 8 * cache.n_samples(song) * len(cache.settings.sources)
             most = max(1, PORTION_BYTES // length) if on_gpu else len(estimators)
-            audio = cache.song(song) if on_gpu else None
+            audio = cache.song(song) if on_gpu else ()
             for start in range(0, len(estimators), most):
-                portion: list[Estimator | Estimates] = list(estimators[start : start + most])
-                if audio:
-                    portion = [
-                        _estimate(each, *audio) if isinstance(each, ModelEstimate) else each
-                        for each in portion
-                    ]
-                yield delayed(_score)(cache, song, portion)
+                portion = estimators[start : start + most]
+                made = [
+                    _estimate(each, *audio) if audio and isinstance(each, ModelEstimate) else each
+                    for each in portion
+                ]
+                yield delayed(_score)(cache, song, made)
 
     results = spread(calls(), n_jobs=n_jobs or os.cpu_count() or 1, ahead="n_jobs")
     for song, estimators in waiting.items():

@@ -18,15 +18,11 @@ Rows = list[dict[str, Any]]
 class Targets:
     """The targets of one track, by source, and all that depends on them alone: score many estimates with one.
 
-    Args:
-        target: `(channel, time)` by source; exactly the sources of the protocol.
-        sample_rate: Hz.
-        protocol: "2stem" or "4stem", the targets scored together.
-        track: the song's name, for error messages.
+    target: `(channel, time)` by source; exactly the sources of the protocol, "2stem" or "4stem"; sample_rate:
+    Hz; track: the song's name, for messages.
 
-    Raises:
-        SepkitError: sources missing, shapes or lengths that differ, or samples that are not finite; names
-        the track and the source. `score` raises it for estimates.
+    Raises SepkitError, naming track and source, where sources are missing, shapes or lengths differ or samples
+    are not finite; `score` does so for estimates.
 
     >>> target = {name: np.random.default_rng(0).standard_normal((2, 8000)) for name in PROTOCOLS["2stem"]}
     >>> rows, frames = Targets(target, sample_rate=4000).score(target)

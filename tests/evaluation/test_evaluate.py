@@ -1,5 +1,6 @@
 """scores.csv: the same bytes whatever the workers, the kills and the order; nothing scored that should not be."""
 
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from sepkit.evaluation import scoring as module
 from sepkit.evaluation.bsseval import References
 from sepkit.evaluation.estimators import mixture_estimate
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS
+from sepkit.evaluation.published import umxhq_check
 from sepkit.evaluation.score_files import COLUMNS, frames_path, read_frames, scores_path
 from sepkit.evaluation.scoring import evaluate, evaluate_many, reference
 from sepkit.parallel import import_librosa
@@ -510,3 +512,11 @@ def test_on_a_gpu_the_parent_separates_and_sends_portions(run, songs, monkeypatc
     monkeypatch.setattr(module, "_score", given)
     assert repr(dict(module.score_songs(waiting, cache, "cuda", 1))) == repr(expected)
     assert sizes == together
+
+
+def test_the_check_of_umxhq_gives_both_figures_and_books_its_minutes(references, songs, monkeypatch):
+    monkeypatch.setattr(type(models.build("umxhq", hidden_size=8)), "load_pretrained", lambda _: None)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
+    sentence = umxhq_check(root=references, data=songs, device="cpu", hidden_size=8)
+    assert re.match(r"umxhq's vocals read -?\d+\.\d\d dB sdr_bsseval here .* 6\.25 dB", sentence)
+    assert "umxhq check" in set(references.budget()["stage"])

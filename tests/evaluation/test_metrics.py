@@ -1,6 +1,8 @@
 """Whole-track metrics: dB known by construction, torchmetrics as the second implementation, silence."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -158,3 +160,13 @@ def test_s15_to_s17_errors_name_track_and_source():
         scored(ESTIMATE | {"vocals": ESTIMATE["vocals"].T})
     with pytest.raises(SepkitError, match="target of 'accompaniment'"):
         scored(target=TARGET | {"accompaniment": SILENT[:, :-1]})
+
+
+def test_names_and_facts_of_metrics_need_no_torch():
+    """Tables and reports ask for these; loading torch would cost each command seconds."""
+    code = (
+        "import sys, sepkit.evaluation, sepkit.evaluation.metrics, sepkit.evaluation.score_files; "
+        "print({'torch', 'scipy.signal', 'librosa'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
