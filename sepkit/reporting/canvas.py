@@ -1,6 +1,7 @@
 """What every figure shares: the figure itself, colours, plain axes, a file that is whole or absent."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -13,6 +14,28 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 BETTER, WORSE, GREY = "#0072B2", "#D55E00", "#777777"
 DPI = 130
 SCREEN_DPI = 80  # in notebooks, which must stay small
+
+
+REPORTED: dict[str, dict[Callable[..., "Picture"], str]] = {
+    "scores": {},
+    "pair": {},
+    "runs": {},
+    "budget": {},
+}
+
+
+def reported(part: str, caption: str = "") -> Callable[[Callable[..., "Picture"]], Callable[..., "Picture"]]:
+    """Puts a figure, with its caption, into a part of the milestone report, which calls it with
+
+    "scores": the scores of a section; "pair": scores of an experiment and of its base; "runs": the trained
+    runs; "budget": budget.csv.
+    """
+
+    def register(draw: Callable[..., "Picture"]) -> Callable[..., "Picture"]:
+        REPORTED[part][draw] = caption
+        return draw
+
+    return register
 
 
 class Picture(Figure):

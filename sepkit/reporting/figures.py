@@ -15,7 +15,18 @@ from matplotlib.ticker import MaxNLocator
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import LOWER_IS_BETTER
 from sepkit.evaluation.statistics import compare_scores, summary
-from sepkit.reporting.canvas import BETTER, COLOURS, GREY, WORSE, Picture, cycle, panels, plain, save
+from sepkit.reporting.canvas import (
+    BETTER,
+    COLOURS,
+    GREY,
+    WORSE,
+    Picture,
+    cycle,
+    panels,
+    plain,
+    reported,
+    save,
+)
 from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import gradients, spectrograms
 from sepkit.storage import WEEK_HOURS, Run
@@ -32,6 +43,7 @@ def best_epoch(history: pd.DataFrame) -> int:
     return int(history["valid_sdr"].argmax() if "valid_sdr" in history else history["valid_loss"].argmin())
 
 
+@reported("runs", "Runs with another loss have a panel of their own, since their losses do not compare.")
 def training_curves(runs: Iterable[Run] | Run) -> Picture:
     """Losses and learning rate over epochs; runs with another loss get a panel of their own."""
     groups, histories, colours = _by_loss(runs)
@@ -58,6 +70,11 @@ def training_curves(runs: Iterable[Run] | Run) -> Picture:
     return figure
 
 
+@reported(
+    "runs",
+    "How far each run gets in how many minutes. The epoch is kept whose vocals have the highest SDR on the validation "
+    "clips; runs without that column keep the least validation loss.",
+)
 def convergence(runs: Iterable[Run] | Run) -> Picture:
     """SDR of the vocals on the validation clips over minutes of training, all runs in one panel.
 
@@ -100,6 +117,10 @@ def _by_loss(
     return groups, histories, dict(zip(histories, cycle(len(histories)), strict=True))
 
 
+@reported(
+    "scores",
+    "Medians over songs with quartiles; each dot is a song. The lines are the mixture and the ideal ratio mask.",
+)
 def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = "vocals") -> Picture:
     """A bar an experiment: median over songs, whiskers to the quartiles, a dot a song (averaged over seeds).
 
@@ -162,6 +183,7 @@ def _limits(dots: list[np.ndarray], medians: list[float]) -> tuple[float, float]
     return bottom - 1, max([float(every.max()), *medians]) + 0.5
 
 
+@reported("pair")  # the caption is the comparison's sentence
 def paired_differences(
     run_scores: pd.DataFrame, base_scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = "vocals"
 ) -> Picture:
@@ -195,6 +217,7 @@ def paired_differences(
     return figure
 
 
+@reported("budget", "All minutes in budget.csv, those of runs that died included.")
 def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Picture:
     """Minutes by run and stage, and the GPU total against the limit; CPU minutes where no GPU was used."""
     gpu = float(budget["gpu_min"].sum())

@@ -6,7 +6,6 @@ under `report/figures/`. A part that has nothing to show says so.
 
 import base64
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from sepkit.evaluation.metrics import METRICS
 from sepkit.experiments import REFERENCES
 from sepkit.profiles import Profile
 from sepkit.reporting import figures, lessons
+from sepkit.reporting.canvas import REPORTED, save
 from sepkit.reporting.rows import MAIN
 from sepkit.reporting.scoreboard import EMPTY, Board, collect, scoreboard
 from sepkit.reporting.sections import Section
@@ -30,10 +30,6 @@ MEASURES = (
     "sdr_global over the 50 ms at each onset of the true vocals. silence_energy_db is the level in dBFS of the estimate "
     "where the vocals are silent; BSS Eval drops these seconds, so only this column shows voices invented there; lower "
     "is better."
-)
-CONVERGENCE = (
-    "How far each run gets in how many minutes. The epoch is kept whose vocals have the highest SDR on the validation "
-    "clips; runs without that column keep the least validation loss."
 )
 
 
@@ -65,30 +61,32 @@ def _lead(board: Board) -> list[str]:
     ]
 
 
-def _image(
-    figure: figures.Picture, file: Path, alt: str, caption: str, details: Mapping[str, str] | None = None
-) -> Image:
-    figures.save(figure, file)
-    data = base64.b64encode(figure.png(PAGE_DPI)).decode("ascii")
-    return Image(f"data:image/png;base64,{data}", alt, caption, details or {})
+def _images(
+    part: str, folder: Path, alt: str, *data: Any, name: str = "", caption: str = "", details: Any = None
+) -> list[Image]:
+    """The figures of this part of the report, drawn from `data` and written under `folder`."""
+    images = []
+    for draw, own in REPORTED[part].items():
+        figure = draw(*data)
+        save(figure, folder / f"{draw.__name__}{name}.png")
+        source = f"data:image/png;base64,{base64.b64encode(figure.png(PAGE_DPI)).decode('ascii')}"
+        images.append(
+            Image(source, f"{draw.__name__.replace('_', ' ')}: {alt}", own or caption, details or {})
+        )
+    return images
 
 
 def _results(section: Section, folder: Path) -> list[Block]:
     """Scores song by song, differences from the base, expectations, and every measure."""
     scores, base, names = section.scores, section.base, list(section.table["Exp"])
+    by_name = dict(list(scores.groupby("experiment")))
     medians = ", ".join(f"{row['Exp']} {row[MAIN]:.2f} dB" for row in section.table.to_dict("records"))
-    songs = _image(
-        figures.score_bars(scores), folder / "scores.png", f"Bars of the median {MAIN}: {medians}.",
-        "Medians over songs with quartiles; each dot is a song. The lines are the mixture and the ideal ratio mask.",
-    )  # fmt: skip
     pictures = []
     for name, test in section.comparisons.items():
-        file = folder / f"differences_{''.join(c if c.isalnum() or c in '-_' else '-' for c in name)}.png"
-        figure = figures.paired_differences(
-            scores[scores["experiment"] == name], scores[scores["experiment"] == base]
-        )
-        alt = f"Sorted differences between {name} and {base}: {test.n_better} of {test.n} songs are better."
-        pictures.append(_image(figure, file, alt, test.sentence, test.details))
+        alt = f"{name} and {base}, {test.n_better} of {test.n} songs are better."
+        file = "_" + "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+        pair, words = (by_name[name], by_name[base]), {"caption": test.sentence, "details": test.details}
+        pictures += _images("pair", folder, alt, *pair, name=file, **words)
     about = (
         "Each bar is a song; blue is better." if pictures else f"No experiment could be compared with {base}."
     )
@@ -97,7 +95,10 @@ def _results(section: Section, folder: Path) -> list[Block]:
     measures = section.facts["median"].xs("vocals", level="source").unstack("metric")
     measures = measures.reindex(index=names, columns=list(METRICS)).dropna(axis=1, how="all")
     return [
-        Block("Scores song by song", pictures=[songs]),
+        Block(
+            "Scores song by song",
+            pictures=_images("scores", folder, f"medians of {MAIN}: {medians}.", scores),
+        ),
         Block(f"Differences from {base}", [about], pictures=pictures),
         Block("Expected and measured", [gain], [plain_grid(expected)]),
         Block("Every measure of vocals", [MEASURES], [plain_grid(measures.rename_axis("Exp").reset_index())]),
@@ -117,16 +118,7 @@ def _training(root: Root, board: Board, folder: Path) -> Block:
     table = pd.DataFrame([_facts(run) for run in runs], dtype=object)  # whole numbers stay whole
     drawn = [run for run in runs if run.config.get("fold") is None] or runs
     best = "; ".join(_best(run) for run in drawn)
-    pictures = [
-        _image(
-            figures.training_curves(drawn), folder / "training.png", f"Losses over epochs; best epoch: {best}.",
-            "Runs with another loss have a panel of their own, since their losses do not compare.",
-        ),
-        _image(
-            figures.convergence(drawn), folder / "convergence.png",
-            f"Validation over minutes of training; best epoch: {best}.", CONVERGENCE,
-        ),
-    ]  # fmt: skip
+    pictures = _images("runs", folder, f"best epoch: {best}.", drawn)
     note = "Early stopping cuts the cosine schedule short: the last learning rate shows where it stopped."
     return Block("Training", [note], [plain_grid(table)], pictures)
 
@@ -161,6 +153,5 @@ def _budget(budget: pd.DataFrame, folder: Path) -> Block:
         **{"all": table.sum(axis=1), "GPU minutes": by_run["gpu_min"].sum(),
            "peak VRAM, MiB": by_run["vram_mib"].max().astype(int)}
     )  # fmt: skip
-    caption = "All minutes in budget.csv, those of runs that died included."
-    picture = _image(figures.budget_bars(budget), folder / "budget.png", spent, caption)
-    return Block(heading, [spent], [plain_grid(table.reset_index(), "Minutes by run and stage")], [picture])
+    pictures = _images("budget", folder, spent, budget)
+    return Block(heading, [spent], [plain_grid(table.reset_index(), "Minutes by run and stage")], pictures)

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from sepkit.reporting import canvas
 from sepkit.reporting.lessons import lessons
 from sepkit.reporting.report import report
 from sepkit.storage import Root, write_csv, write_json
@@ -67,7 +68,8 @@ def test_styles_do_not_leak_into_a_notebook(text):
 def test_figures_lie_beside_it_whole(week, text):
     names = sorted(file.name for file in (week.path / "report" / "figures").iterdir())
     assert names == [
-        "budget.png", "convergence.png", "differences_C.png", "differences_D.png", "differences_G.png", "scores.png", "training.png",
+        "budget_bars.png", "convergence.png", "paired_differences_C.png", "paired_differences_D.png",
+        "paired_differences_G.png", "score_bars.png", "training_curves.png",
     ]  # fmt: skip
 
 
@@ -141,3 +143,21 @@ def test_only_base_is_enough_for_a_report(tmp_path, helpers):
     text = report(root).read_text(encoding="utf-8")
     assert "No experiment could be tested against Base." in text
     assert "No GPU was used; 34.0 CPU minutes are spent" in text
+
+
+def test_a_figure_is_one_function(tmp_path, helpers, monkeypatch):
+    """Decorated, it is drawn, written and shown with its caption; nothing else names it."""
+    root = Root.open(tmp_path)
+    helpers.add(root, "Base-s0", helpers.rows("Base-s0", helpers.base_db))
+    monkeypatch.setitem(canvas.REPORTED, "scores", {})
+    monkeypatch.setitem(canvas.REPORTED, "runs", {})
+
+    @canvas.reported("scores", "How the scores are spread.")
+    def spread_of_scores(scores):
+        figure = canvas.Picture(3, 2)
+        figure.subplots().hist(scores["value"].dropna())
+        return figure
+
+    text = report(root).read_text(encoding="utf-8")
+    assert "How the scores are spread." in text
+    assert (root.path / "report" / "figures" / "spread_of_scores.png").exists()
