@@ -85,8 +85,10 @@ def _results(section: Section, folder: Path) -> list[Block]:
     for name, test in section.comparisons.items():
         alt = f"{name} and {base}, {test.n_better} of {test.n} songs are better."
         file = "_" + "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
-        pair, words = (by_name[name], by_name[base]), {"caption": test.sentence, "details": test.details}
-        pictures += _images("pair", folder, alt, *pair, name=file, **words)
+        sides = by_name[name], by_name[base]
+        pictures += _images(
+            "pair", folder, alt, *sides, name=file, caption=test.sentence, details=test.details
+        )
     about = (
         "Each bar is a song; blue is better." if pictures else f"No experiment could be compared with {base}."
     )
