@@ -58,59 +58,54 @@ def build_cache(
     path = root.path / "cache" / f"{settings.kind}-{fingerprint(folder, settings)}"
     manifest = path / "manifest.json"
     songs = read_json(manifest, "the manifest of a cache")["songs"] if manifest.exists() else {}
-    todo = [track for track in tracks if not _is_whole(path, track.name, songs)]
-    if todo:
-        with spending(root, stage="cache", device="cpu"):
-            songs = _build(folder, path, settings, todo, songs, n_jobs)
     excluded = {track.name: {"split": track.split, "artist": track.artist} for track in folder.excluded}
-    songs = {track.name: {**songs[track.name], "split": track.split} for track in tracks}
-    return Cache(path, settings, songs, excluded)
+    cache = Cache(path, settings, songs, excluded)
+    if todo := [track for track in tracks if not _is_whole(cache, track.name)]:
+        with spending(root, stage="cache", device="cpu"):
+            _build(folder, cache, todo, n_jobs)
+    cache.songs = {track.name: {**cache.songs[track.name], "split": track.split} for track in tracks}
+    return cache
 
 
-def _is_whole(path: Path, name: str, songs: dict[str, dict[str, Any]]) -> bool:
-    file = track_file(path, name)
-    if name not in songs or not file.exists():
+def _is_whole(cache: Cache, name: str) -> bool:
+    file = track_file(cache.path, name)
+    if name not in cache.songs or not file.exists():
         return False
-    size, written = file.stat().st_size, songs[name]["bytes"]
+    size, written = file.stat().st_size, cache.songs[name]["bytes"]
     if size != written:
         print(f"cache: {file.name} has {size} bytes where {written} were written; it is built again")
     return size == written
 
 
-def _build(
-    folder: SongFolder,
-    path: Path,
-    settings: CacheSettings,
-    todo: list[Track],
-    songs: dict[str, dict[str, Any]],
-    n_jobs: int,
-) -> dict[str, dict[str, Any]]:
-    """Writes the songs of `todo`; the manifest's songs, these included."""
+def _build(folder: SongFolder, cache: Cache, todo: list[Track], n_jobs: int) -> None:
+    """Writes the songs of `todo` and lists them in the manifest and in `cache.songs`."""
     if folder.layout == "stem.mp4":
         import_musdb()  # one sentence where ffmpeg is absent, not one a song
     require([problem for track in todo for problem in check_headers(track)], "The cache")
-    path.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path)
-    _require_space(path, settings, todo)
+    cache.path.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(cache.path)
+    _require_space(cache, todo)
     order = {track.name: number for number, track in enumerate((*folder.tracks, *folder.excluded))}
-    results = spread((delayed(_cache_track)(track, path, settings) for track in todo), n_jobs=n_jobs)
+    results = spread(
+        (delayed(_cache_track)(track, cache.path, cache.settings) for track in todo), n_jobs=n_jobs
+    )
     problems: list[Problem] = []
     for track, (song, found) in progress(
         zip(todo, results, strict=True), doing="cache", total=len(todo), name=lambda pair: pair[0].name
     ):
         problems.extend(found)
         if song:
-            songs = dict(sorted({**songs, track.name: song}.items(), key=lambda item: order[item[0]]))
-            content = {"settings": settings.to_dict(), "layout": folder.layout, "songs": songs}
-            write_json(path / "manifest.json", content)
+            songs = {**cache.songs, track.name: song}
+            cache.songs = dict(sorted(songs.items(), key=lambda item: order[item[0]]))
+            content = {"settings": cache.settings.to_dict(), "layout": folder.layout, "songs": cache.songs}
+            write_json(cache.path / "manifest.json", content)
     require(problems, "The cache")
-    return songs
 
 
-def _require_space(path: Path, settings: CacheSettings, todo: list[Track]) -> None:
+def _require_space(cache: Cache, todo: list[Track]) -> None:
     """Says how large the songs of `todo` will be; SepkitError where the disk has no room for them."""
-    hours = sum(map(duration_s, todo)) / 3600
-    needed, free = cache_gigabytes(hours, settings), shutil.disk_usage(path).free / 1e9
+    hours, path = sum(map(duration_s, todo)) / 3600, cache.path
+    needed, free = cache_gigabytes(hours, cache.settings), shutil.disk_usage(path).free / 1e9
     print(f"cache: {len(todo)} songs, {hours:.2f} hours: {needed:.2f} GB of {free:.1f} GB free in {path}")
     if needed > free:
         raise SepkitError(
@@ -126,12 +121,11 @@ def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
     files' times do not count.
     """
     digest = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict()]).encode())
-    for track in sorted(
+    tracks = sorted(
         (*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name)
-    ):
-        for file in track.files:
-            if not file.exists():
-                continue  # the header check says so; excluded songs may be incomplete
+    )
+    for track in tracks:
+        for file in filter(Path.exists, track.files):  # the header check names those that are absent
             size = file.stat().st_size
             digest.update(f"{track.name}/{file.name}:{size}".encode())
             with file.open("rb") as content:

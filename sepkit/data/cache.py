@@ -11,7 +11,6 @@ mixture.  Where the two differ (AAC coding, mastering, sources that are not all)
 stores the song's own beside the sources.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -51,19 +50,15 @@ class CacheSettings:
     def n_bins(self) -> int:
         """Bins of a stft cache, up to the bandwidth."""
         bins = self.n_fft // 2 + 1
-        return (
-            bins
-            if self.bandwidth_hz is None
-            else min(bins, int(self.bandwidth_hz * self.n_fft / self.sample_rate) + 1)
-        )
+        if self.bandwidth_hz is None:
+            return bins
+        return min(bins, int(self.bandwidth_hz * self.n_fft / self.sample_rate) + 1)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings that decide what the files hold."""
-        settings = json.loads(json.dumps(asdict(self)))
-        if self.kind == "wave":
-            for name in ("n_fft", "hop_length", "bandwidth_hz"):
-                settings.pop(name)
-        return settings
+        left_out = () if self.kind == "stft" else ("n_fft", "hop_length", "bandwidth_hz")
+        settings = {**asdict(self), "sources": list(self.sources)}
+        return {name: value for name, value in settings.items() if name not in left_out}
 
 
 def mixture_of(sources: Any, own: Any = None) -> Any:
@@ -127,17 +122,14 @@ class Cache:
 
     def sources(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """float32 (source, channel, time), sources in the order of the settings."""
-        audio = self.file(name)["audio"]
-        return audio[:, :, start:stop].astype(np.float32) * np.float32(audio.attrs["scale"])
+        return _float32(self.file(name)["audio"], start, stop)
 
     def song(
         self, name: str, start: int = 0, stop: int | None = None
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """(the song's own mixture, {source: target}), each float32 (channel, time)."""
-        file, sources, own = self.file(name), self.sources(name, start, stop), None
-        if "mixture" in file:
-            stored = file["mixture"]
-            own = stored[:, start:stop].astype(np.float32) * np.float32(stored.attrs["scale"])
+        file, sources = self.file(name), self.sources(name, start, stop)
+        own = _float32(file["mixture"], start, stop) if "mixture" in file else None
         return mixture_of(sources, own), dict(zip(self.settings.sources, sources, strict=True))
 
     def magnitudes(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -152,6 +144,10 @@ class Cache:
         for handle in self._handles.values():
             handle.close()
         self._handles.clear()
+
+
+def _float32(data: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
+    return data[..., start:stop].astype(np.float32) * np.float32(data.attrs["scale"])
 
 
 def cache_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -176,10 +172,8 @@ def track_file(folder: Path, name: str) -> Path:
 
 
 def cache_gigabytes(hours: float, settings: CacheSettings) -> float:
-    """Size of a cache before it is built, GB: 2 bytes a value, 2 channels, each source (stft: and mixture)."""
-    seconds, channels, width = hours * 3600, 2, 2
+    """Size of a cache before it is built, GB: 2 channels, 2 bytes a value, each source (stft: and the mixture)."""
+    values: float = settings.sample_rate * len(settings.sources)  # a second and channel
     if settings.kind == "stft":
         values = settings.sample_rate / settings.hop_length * settings.n_bins * (1 + len(settings.sources))
-    else:
-        values = settings.sample_rate * len(settings.sources)
-    return seconds * channels * width * values / 1e9
+    return hours * 3600 * 2 * 2 * values / 1e9
