@@ -57,7 +57,7 @@ def comparison(root, experiment, base):
     """Pattern of the sentence on both runs: their names and the interval of the gain, whatever Holm's p says."""
     run, other = run_of(root, experiment), run_of(root, base)
     low, high = sepkit.compare(run, other).interval
-    return rf"{re.escape(run.name)} .*{re.escape(other.name)} .*interval {re.escape(f'{low:+.2f} to {high:+.2f}')} dB"
+    return rf"{re.escape(run.name)} .*{re.escape(other.name)}.*interval {re.escape(f'{low:+.2f} to {high:+.2f}')} dB"
 
 
 def empty_cells(path: Path, name: str, root: Path | None = None) -> list[str]:
