@@ -106,9 +106,7 @@ def floor(target: np.ndarray, estimates: int = 1) -> float:
 
     def transforms() -> None:
         for _ in range(rows.count):
-            for _ in range(
-                2 + estimates
-            ):  # the targets' blocks, the same and 511 samples more, the estimates'
+            for _ in range(2 + estimates):  # the targets' blocks, the same and 511 samples more, the estimates'
                 torch.fft.rfft(blocks)
             for _ in range(1 + estimates):
                 torch.fft.irfft(sums, n=rows.n_fft)
@@ -133,9 +131,7 @@ def synthetic(options: argparse.Namespace) -> None:
     print(f"{options.duration:g} s, {options.sources} stereo sources, one thread, median of 3")
     print(f"sepkit   {first:7.2f} s; a second estimate {second:.2f} s, {100 * second / first:.0f} %")
     print(f"floor    {least:7.2f} s, the transforms alone; sepkit takes {first / least:.1f} times as long")
-    print(
-        f"memory   signals {size:.0f} MiB; process {before:.0f} MiB holding them, {peak:.0f} MiB scoring them"
-    )
+    print(f"memory   signals {size:.0f} MiB; process {before:.0f} MiB holding them, {peak:.0f} MiB scoring them")
     if not options.skip_museval:
         slow, expected = with_museval(museval_metrics(), target, estimate)
         worst, same = difference(References(target, RATE).score(estimate), expected)
@@ -151,9 +147,7 @@ def real(options: argparse.Namespace) -> None:
         stems = {"vocals": audio["vocals"], "accompaniment": accompaniment(audio)}
         target = np.stack([*stems.values()]).astype(np.float64)
         mixture = audio["mixture"].astype(np.float64)
-        oracle = oracle_estimate(
-            mixture.astype(np.float32), {k: v.astype(np.float32) for k, v in stems.items()}
-        )
+        oracle = oracle_estimate(mixture.astype(np.float32), {k: v.astype(np.float32) for k, v in stems.items()})
         references = References(target, RATE)
         for estimate in (np.stack([mixture, mixture]), np.stack([oracle[name] for name in stems])):
             fast, scores = timed(partial(references.score, estimate))

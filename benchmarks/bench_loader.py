@@ -53,9 +53,7 @@ def soundfile_clip(tracks: list[Track], rng: np.random.Generator) -> tuple[torch
     room = sf.info(files["mixture"]).frames - int(SECONDS * RATE)
     start = int(rng.integers(max(1, room)))
     stop = start + int(SECONDS * RATE)
-    read = (
-        sf.read(files[name], start=start, stop=stop, dtype="float32")[0] for name in ("mixture", "vocals")
-    )
+    read = (sf.read(files[name], start=start, stop=stop, dtype="float32")[0] for name in ("mixture", "vocals"))
     mixture, vocals = (torch.from_numpy(np.ascontiguousarray(audio.T)) for audio in read)
     return mixture, vocals
 

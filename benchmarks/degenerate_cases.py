@@ -59,9 +59,7 @@ def usual(samples: int = 3 * RATE) -> tuple[Signals, Signals]:
     return target, GAIN * target
 
 
-def muted(
-    signals: Signals, source: int = 0, channel: slice = slice(None), time: slice = slice(None)
-) -> Signals:
+def muted(signals: Signals, source: int = 0, channel: slice = slice(None), time: slice = slice(None)) -> Signals:
     """A copy with zeros there."""
     copy = signals.copy()
     copy[source, channel, time] = 0
@@ -118,11 +116,7 @@ CASES = {
     "a silent channel": Case(
         USUAL, lambda t, e: (muted(t, channel=RIGHT), muted(e, channel=RIGHT)), "its error is nothing too"
     ),
-    "equal channels": Case(
-        USUAL,
-        lambda t, e: (t[:, [0, 0]], e[:, [0, 0]]),
-        "singular equations; SDR needs no filter",
-    ),
+    "equal channels": Case(USUAL, lambda t, e: (t[:, [0, 0]], e[:, [0, 0]]), "singular equations; SDR needs no filter"),
     "mono": Case(USUAL, lambda t, e: (t[:, :1], e[:, :1]), "error = target / 8"),
     "shorter than a window": Case(
         USUAL, lambda t, e: (t[..., :3000], e[..., :3000]), "one window, as long as the clip"
@@ -143,9 +137,7 @@ CASES = {
         "refused: has 8000 samples where 12000", lambda t, e: (t, e[..., : 2 * RATE]), "which end is missing?"
     ),
     "estimate a second long": Case(
-        "refused: has 16000 samples where 12000",
-        lambda t, e: (t, usual(4 * RATE)[1]),
-        "which end is too much?",
+        "refused: has 16000 samples where 12000", lambda t, e: (t, usual(4 * RATE)[1]), "which end is too much?"
     ),
     "transposed": Case(
         "refused: swap the last two axes", lambda t, e: (t.swapaxes(1, 2), e.swapaxes(1, 2)), "12000 channels"

@@ -70,9 +70,7 @@ def measure(arguments: argparse.Namespace) -> None:
             **where,
         )
         root = Root.open(arguments.root, "preview")
-        runs += [
-            root.run_of(name, s, f) for name in trained for s in arguments.seeds for f in arguments.folds
-        ]
+        runs += [root.run_of(name, s, f) for name in trained for s in arguments.seeds for f in arguments.folds]
     old = kept(SCORES)
     for run in runs:
         print(beside(run, old))
@@ -96,9 +94,7 @@ def beside(run: Run, old: pd.DataFrame) -> str:
     text = f"{run.name}: median sdr_bsseval of vocals {summary(new)['median']:.2f} dB"
     if before.empty:
         return f"{text}, not stored yet"
-    both = [
-        table[table["source"] == "vocals"].set_index("track")["sdr_bsseval"] for table in (wide(new), before)
-    ]
+    both = [table[table["source"] == "vocals"].set_index("track")["sdr_bsseval"] for table in (wide(new), before)]
     gap = (both[0] - both[1]).abs().max()
     return f"{text}, kept {both[1].median():.2f} dB, a song differs by at most {gap:.2f} dB"
 
@@ -195,9 +191,7 @@ def numbers(text: str) -> list[int | None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data")
     parser.add_argument("--root")
     parser.add_argument("--experiments", default=BASE)

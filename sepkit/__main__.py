@@ -37,9 +37,7 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
             add_arguments = getattr(import_module(f"sepkit.commands.{name}"), "arguments", None)
             if add_arguments:
                 add_arguments(command)
-            command.add_argument(
-                "--profile", help="demo, preview or full (default: SEPKIT_PROFILE, else demo)"
-            )
+            command.add_argument("--profile", help="demo, preview or full (default: SEPKIT_PROFILE, else demo)")
             command.add_argument("--root", help="folder for caches, runs and results (default: SEPKIT_ROOT)")
     return parser
 

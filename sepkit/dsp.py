@@ -38,9 +38,7 @@ class STFT(nn.Module):
             flat = waveform.float().reshape(-1, shape[-1])
             if shape[-1] < self.n_fft:  # reflection needs more samples than half a window
                 flat = torch.nn.functional.pad(flat, (0, self.n_fft - shape[-1]))
-            spectrum = torch.stft(
-                flat, self.n_fft, self.hop_length, window=self.window.float(), return_complex=True
-            )
+            spectrum = torch.stft(flat, self.n_fft, self.hop_length, window=self.window.float(), return_complex=True)
             return spectrum.reshape(*shape[:-1], *spectrum.shape[-2:])
 
     def inverse(self, spectrum: Tensor, length: int) -> Tensor:

@@ -46,9 +46,7 @@ class Day:
         rows = scores[(scores["metric"] == "sdr_bsseval") & (scores["source"] == "vocals")]
         ranked = rows.dropna(subset=["value"]).sort_values("value")["track"]
         if ranked.empty:
-            raise SepkitError(
-                "No validation song of Base has a defined sdr_bsseval; look at its valid_scores.csv."
-            )
+            raise SepkitError("No validation song of Base has a defined sdr_bsseval; look at its valid_scores.csv.")
         return str(ranked.iloc[-1]), str(ranked.iloc[0])
 
     def __str__(self) -> str:
@@ -82,9 +80,7 @@ def begin(
     back = drive.pull(root)
     week = picked(pick, profile)
     if pick is None and profile.as_planned:
-        print(
-            f"the default week of {WEEK_HOURS:g} GPU hours: {', '.join(week)}; give `pick` for other experiments"
-        )
+        print(f"the default week of {WEEK_HOURS:g} GPU hours: {', '.join(week)}; give `pick` for other experiments")
     day = Day(number, profile, root, data, seed, tuple(row for row in rows if row in week))
     print(day)
     if back is not None and (back.copied or not back.safe):
@@ -144,9 +140,7 @@ def what_now(day: Day) -> str:
             f"({cost['basis']}). {expected(MENU[name])}"
         )
     else:
-        lines.append(
-            "All experiments have run; another seed of Base shows how much of a difference is chance."
-        )
+        lines.append("All experiments have run; another seed of Base shows how much of a difference is chance.")
     if day.number < DAYS:
         lines.append(f"Tomorrow: day {day.number + 1}.")
     lines.append(f"Drive: {synced}." if synced is not None else "There is no copy on Drive.")

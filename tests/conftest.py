@@ -35,13 +35,9 @@ def write_song(folder, seconds=3.0, rate=44100, seed=0, rest_s=0.0):
     return folder
 
 
-def write_mini(
-    folder, train=2, valid=1, test=1, *, seconds=3.0, rate=44100, rest_s=0.0, musdb_names=False
-) -> Path:
+def write_mini(folder, train=2, valid=1, test=1, *, seconds=3.0, rate=44100, rest_s=0.0, musdb_names=False) -> Path:
     """A MINI set; its validation songs stand in validation.txt, or bear names from musdb's own list."""
-    chosen = (
-        sorted(musdb_validation_names())[:valid] if musdb_names else [f"V{i} - Valid" for i in range(valid)]
-    )
+    chosen = sorted(musdb_validation_names())[:valid] if musdb_names else [f"V{i} - Valid" for i in range(valid)]
     songs = [("train", f"A{i} - Train") for i in range(train)] + [("train", name) for name in chosen]
     songs += [("test", f"T{i} - Test") for i in range(test)]
     for number, (subset, name) in enumerate(songs):

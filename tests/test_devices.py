@@ -15,9 +15,7 @@ def processor(monkeypatch):
     """Sets how many times float32's time a product in bfloat16 takes."""
 
     def takes(times: float) -> None:
-        monkeypatch.setattr(
-            devices, "_product_seconds", lambda dtype: times if dtype == torch.bfloat16 else 1.0
-        )
+        monkeypatch.setattr(devices, "_product_seconds", lambda dtype: times if dtype == torch.bfloat16 else 1.0)
         devices.gains_from_bfloat16.cache_clear()
 
     yield takes
@@ -49,7 +47,5 @@ def test_products_are_timed():
 @pytest.mark.parametrize(("times", "expected"), [(0.3, "bf16-mixed"), (57.0, "32-true")])
 def test_a_run_says_its_precision(processor, mini_songs, root, tiny, times, expected):
     processor(times)
-    run = train(
-        "Base", profile=replace(tiny, epochs=1, bfloat16=True), data=mini_songs, root=root, device="cpu"
-    )
+    run = train("Base", profile=replace(tiny, epochs=1, bfloat16=True), data=mini_songs, root=root, device="cpu")
     assert run.status["precision"] == expected

@@ -106,9 +106,7 @@ def test_colab_is_seen_by_its_variables_or_its_package(ds, monkeypatch):
 
 def test_nothing_is_imported_that_setup_looks_after():
     code = "import sys, drive_setup as d; print([n for n in d.PINNED.split() if n in sys.modules])"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=SOURCE.parent, capture_output=True, text=True, check=True
-    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=SOURCE.parent, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
 
 
@@ -218,9 +216,7 @@ def test_a_drive_that_was_named_must_be_there(ds, tmp_path):
 # Packages
 
 
-@pytest.mark.parametrize(
-    ("older", "newer"), [("2.9.1", "2.10"), ("1.26", "2.0.0"), ("0.4", "0.4.3"), ("9", "10+cu1")]
-)
+@pytest.mark.parametrize(("older", "newer"), [("2.9.1", "2.10"), ("1.26", "2.0.0"), ("0.4", "0.4.3"), ("9", "10+cu1")])
 def test_versions_are_compared_as_numbers(ds, older, newer):
     assert ds.release(older) < ds.release(newer)
 
@@ -333,9 +329,7 @@ def test_a_loaded_module_of_another_version_stops_the_run(ds, monkeypatch):
     ds.check_loaded({"numpy": "2.1.3"})
     with pytest.raises(ds.SetupError) as error:
         ds.check_loaded({"numpy": "2.4.0"})
-    assert one_sentence(error) == (
-        "numpy 2.1.3 is loaded and 2.4.0 is installed: restart the runtime, then run all"
-    )
+    assert one_sentence(error) == ("numpy 2.1.3 is loaded and 2.4.0 is installed: restart the runtime, then run all")
 
 
 def test_setup_stops_before_anything_else(ds, monkeypatch):
@@ -504,9 +498,7 @@ def test_the_setup_cell_gives_git_one_address_whatever_it_holds(tmp_path, reposi
     (tmp_path / "run.sh").chmod(0o755)
     ran = run_setup_cell(tmp_path, f"--upload-pack={tmp_path / 'run.sh'} {repository}")
     assert ran.returncode == 1
-    assert ran.stderr.splitlines()[-1].startswith(
-        "RuntimeError: no sepkit: copy its folder to MyDrive/sepkit"
-    )
+    assert ran.stderr.splitlines()[-1].startswith("RuntimeError: no sepkit: copy its folder to MyDrive/sepkit")
     assert [path.name for path in tmp_path.iterdir()] == ["run.sh"]
 
 
@@ -520,15 +512,11 @@ def test_an_empty_namespace_is_not_the_project(ds, monkeypatch):
 # The call as a whole
 
 
-def test_colab_with_drive_sets_its_folders_and_a_second_run_changes_nothing(
-    ds, project, colab, monkeypatch, capsys
-):
+def test_colab_with_drive_sets_its_folders_and_a_second_run_changes_nothing(ds, project, colab, monkeypatch, capsys):
     someone(monkeypatch, allow_stdin=True)
     first = ds.setup()
     drive = ds.CONTENT / "drive/MyDrive"
-    assert first == ds.Setup(
-        project, ds.CONTENT / "sepkit-root", drive / "sepkit-root", drive / "sepkit/torch", (), ()
-    )
+    assert first == ds.Setup(project, ds.CONTENT / "sepkit-root", drive / "sepkit-root", drive / "sepkit/torch", (), ())
     assert os.environ["SEPKIT_ROOT"] == str(first.root)
     assert os.environ["SEPKIT_DRIVE"] == str(first.drive)
     assert os.environ["TORCH_HOME"] == str(first.torch_home)

@@ -13,8 +13,7 @@ def noise(*shape, seed=0):
 
 
 @pytest.mark.parametrize(
-    "length",
-    [1, 100, 255, 256, 512, 513, 1023, 1024, 1025, *(3 * 44100 + extra for extra in (0, 1, 511, 1023))],
+    "length", [1, 100, 255, 256, 512, 513, 1023, 1024, 1025, *(3 * 44100 + extra for extra in (0, 1, 511, 1023))]
 )
 @pytest.mark.parametrize(("n_fft", "hop"), [(1024, 256), (1280, 256), (4096, 1024)])
 def test_round_trip(length, n_fft, hop):

@@ -54,9 +54,7 @@ def write_long_song(folder: Path, seed: int, seconds: int = 240) -> None:
 @pytest.mark.timeout(900)
 def test_full_profile_on_six_long_songs(tmp_path):
     validation = sorted(musdb_validation_names())[:2]
-    places = [
-        ("train", name) for name in ("A Classic Education - NightOwl", "AvaLuna - Waterduct", *validation)
-    ]
+    places = [("train", name) for name in ("A Classic Education - NightOwl", "AvaLuna - Waterduct", *validation)]
     places += [("test", name) for name in ("AM Contra - Heart Peripheral", "BKS - Too Much")]
     for seed, (subset, name) in enumerate(places):
         write_long_song(tmp_path / "songs" / subset / name, seed)

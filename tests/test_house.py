@@ -47,11 +47,7 @@ def imports(source: str) -> list[str]:
             assert node.level == 0, "imports are absolute here"
             inside = node.module == "sepkit"
             names = [alias.name for alias in node.names]
-            found += (
-                [f"sepkit.{name}" if name in ROOMS else "sepkit" for name in names]
-                if inside
-                else [node.module]
-            )
+            found += [f"sepkit.{name}" if name in ROOMS else "sepkit" for name in names] if inside else [node.module]
     return found
 
 
@@ -68,9 +64,7 @@ def graph() -> dict[str, dict[str, list[str]]]:
 
 
 def as_text(arrows: dict[str, dict[str, list[str]]]) -> str:
-    lines = [
-        f"{room:12} <- {', '.join(r for r in ROOMS if r in arrows[room] and r != room)}" for room in ROOMS
-    ]
+    lines = [f"{room:12} <- {', '.join(r for r in ROOMS if r in arrows[room] and r != room)}" for room in ROOMS]
     return "\n".join(lines)
 
 
@@ -87,9 +81,7 @@ def test_imports_point_to_earlier_rooms(room):
 
 
 def n_lines() -> dict[str, int]:
-    return {
-        str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES
-    }
+    return {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
 
 
 def test_no_module_is_over_300_lines():

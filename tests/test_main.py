@@ -158,9 +158,7 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
         ),
     ],
 )
-def test_arguments_reach_the_call_and_its_table_is_printed(
-    call, target, positional, named, monkeypatch, capsys
-):
+def test_arguments_reach_the_call_and_its_table_is_printed(call, target, positional, named, monkeypatch, capsys):
     calls = []
 
     def stub(*arguments, **options):

@@ -105,9 +105,7 @@ def test_every_cell_compiles_and_calls_what_exists(path):
 
 def test_a_call_of_what_does_not_exist_is_found():
     source = "import sepkit\nfrom sepkit import notebook\nfrom sepkit.dsp import STTF\n"
-    source += (
-        "sepkit.train('Base', **where)\nsepkit.train('Base', epoch=3)\nsepkit.score()\nnotebook.begin()\n"
-    )
+    source += "sepkit.train('Base', **where)\nsepkit.train('Base', epoch=3)\nsepkit.score()\nnotebook.begin()\n"
     assert [text.split(" (")[0] for text in wrong_calls(ast.parse(source))] == [
         "cannot import name 'STTF' from 'sepkit.dsp'",
         "sepkit.train: got an unexpected keyword argument 'epoch'",

@@ -58,10 +58,7 @@ def test_an_experiment(shown, demo, monkeypatch):
         extras="8 units",
         loss={"name": "waveform_l1"},
         model={"name": "openunmix-small", "hidden_size": 8},
-        profiles={
-            "demo": {"training": {"learning_rate": 5e-3, "epochs": 1}},
-            "preview": {"training": {"epochs": 7}},
-        },
+        profiles={"demo": {"training": {"learning_rate": 5e-3, "epochs": 1}}, "preview": {"training": {"epochs": 7}}},
     )
     monkeypatch.setitem(MENU, entry.name, entry)
     run, board, report = shown("Narrow")
@@ -75,18 +72,14 @@ def test_an_experiment(shown, demo, monkeypatch):
 
 def test_a_profile(shown, monkeypatch):
     """One entry of the profiles: no module knows its name."""
-    entry = Profile(
-        "nano", songs="four songs of noise", reduced="nearly everything", **NANO, sample_rate=22050
-    )
+    entry = Profile("nano", songs="four songs of noise", reduced="nearly everything", **NANO, sample_rate=22050)
     monkeypatch.setitem(PROFILES, entry.name, entry)
     run, board, report = shown("Base", "nano")
     assert (run.config["profile"], run.config["training"]["segment_s"]) == ("nano", 0.5)
     assert "Base" in board.index
     assert "Profile nano: four songs of noise" in report
     assert sepkit.doctor(profile="nano", root=run.root).ok
-    assert list(sepkit.plan(profile="nano", pick=["Base"], root=run.root, device="cpu")["experiment"]) == [
-        "Base"
-    ]
+    assert list(sepkit.plan(profile="nano", pick=["Base"], root=run.root, device="cpu")["experiment"]) == ["Base"]
 
 
 NETWORK = '''

@@ -32,11 +32,7 @@ SHOWS = {
         [r"Base over 3 folds: median", r"Over the \d+ songs of all folds", r"shared artists: 0"],
         [("B", "Base"), ("E", "Base")],
     ),
-    "day6_evaluate": (
-        2,
-        [r"\d+ runs are scored", r"only the definition|nothing but the definition"],
-        [("Best", "H")],
-    ),
+    "day6_evaluate": (2, [r"\d+ runs are scored", r"only the definition|nothing but the definition"], [("Best", "H")]),
     "day7_milestone": (1, [r"milestone2\.html \(\d", r"finished: .*Base-s0"], []),
 }
 # found by every Python process whose PYTHONPATH leads to it: kernels, and their workers
@@ -64,9 +60,7 @@ def empty_cells(path: Path, name: str, root: Path | None = None) -> list[str]:
     """What an executed notebook lacks of what its day must show; [] where nothing."""
     notebook = nbformat.read(path, as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    text = "\n".join(
-        each.get("text", "") or str(each.get("data", {}).get("text/plain", "")) for each in outputs
-    )
+    text = "\n".join(each.get("text", "") or str(each.get("data", {}).get("text/plain", "")) for each in outputs)
     pictures, words, compared = SHOWS[name]
     lacks = [
         f"cell {number} was not executed"
@@ -146,23 +140,8 @@ def test_players_and_chooser_stay_without_a_kernel(root):
 
 
 def nbval(*notebooks, **environment):
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--nbval-lax",
-        "--nbval-cell-timeout=600",
-        "-p",
-        "no:cacheprovider",
-    ]
-    command += [
-        "--nbval-sanitize-with",
-        "tests/nbval_sanitize.cfg",
-        "-o",
-        "addopts=",
-        "-o",
-        "filterwarnings=default",
-    ]
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=600", "-p", "no:cacheprovider"]
+    command += ["--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "-o", "addopts=", "-o", "filterwarnings=default"]
     return subprocess.run(
         [*command, *map(str, notebooks)],
         cwd=FOLDER.parent,

@@ -21,10 +21,7 @@ def run(args: Namespace) -> None:
 
 
 def cache(
-    *,
-    profile: str | Profile | None = None,
-    data: Path | str | None = None,
-    root: Path | str | Root | None = None,
+    *, profile: str | Profile | None = None, data: Path | str | None = None, root: Path | str | Root | None = None
 ) -> Cache:
     """Builds the training cache of `profile`, printing its size first; returns it opened."""
     profile = get_profile(profile)

@@ -15,9 +15,7 @@ from sepkit.storage import Root, Run
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", help="an experiment, a run, as C-s1, or a folder of museval's JSON files")
     parser.add_argument("base", help="what to compare it with, as Base, or Base-s1, or oracle")
-    parser.add_argument(
-        "--metric", default="sdr_bsseval", help="a metric of scores.csv (default: sdr_bsseval)"
-    )
+    parser.add_argument("--metric", default="sdr_bsseval", help="a metric of scores.csv (default: sdr_bsseval)")
     parser.add_argument("--source", default="vocals", help="a source of scores.csv (default: vocals)")
 
 
@@ -43,9 +41,7 @@ def compare(
     return compare_scores(*sides, metric=metric, source=source)
 
 
-def _scores(
-    item: Run | Path | str, root: Path | str | Root | None, profile: str | Profile | None
-) -> pd.DataFrame:
+def _scores(item: Run | Path | str, root: Path | str | Root | None, profile: str | Profile | None) -> pd.DataFrame:
     if isinstance(item, Run):
         return item.scores()
     if isinstance(item, Path) or Path(item).is_dir():

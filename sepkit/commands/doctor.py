@@ -86,9 +86,7 @@ def doctor(
             folder = find_songs(data, place.excluded()) if data is not None else None
         except SepkitError as error:
             folder, fix = None, "give the folder that holds train/ and test/"
-            problems.append(
-                Problem("", str(data), "no songs", "songs in train/ and test/", str(error), fix, True)
-            )
+            problems.append(Problem("", str(data), "no songs", "songs in train/ and test/", str(error), fix, True))
         if folder is not None:
             hours, median_s, found = check_folder(folder, n_jobs)
             problems += found

@@ -12,9 +12,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("experiment", help="an entry of the menu, or mixture, or oracle")
     run_options(parser)
     parser.add_argument("--split", default="test", help="test (once, choices frozen) or valid")
-    parser.add_argument(
-        "--jobs", dest="n_jobs", metavar="JOBS", type=int, help="songs at a time (default: one a core)"
-    )
+    parser.add_argument("--jobs", dest="n_jobs", metavar="JOBS", type=int, help="songs at a time (default: one a core)")
     parser.add_argument("--museval", action="store_true", help="also write the windows as museval does")
 
 
@@ -38,6 +36,4 @@ def run(args: Namespace) -> None:
     for source in scores["source"].unique():
         for metric in scores["metric"].unique():
             of = summary(scores, metric, source)
-            print(
-                f"  {source:14} {metric:18} {of['median']:7.2f} [{of['q25']:.2f}, {of['q75']:.2f}] n {of['n']}"
-            )
+            print(f"  {source:14} {metric:18} {of['median']:7.2f} [{of['q25']:.2f}, {of['q75']:.2f}] n {of['n']}")

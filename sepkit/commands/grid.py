@@ -22,17 +22,11 @@ METRICS = ("sdr_bsseval", "sdr_global", "si_sdr")
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--experiments", type=names, required=True, help="entries of the menu, as Base,C,UMX")
     parser.add_argument("--seeds", type=numbers, default=[0], help="as 0,1,2 (default: 0)")
-    parser.add_argument(
-        "--folds", type=folds, default=[None], help="as 0,1,2; none is the usual split (default: none)"
-    )
+    parser.add_argument("--folds", type=folds, default=[None], help="as 0,1,2; none is the usual split (default: none)")
     data_option(parser)
     device_option(parser)
     parser.add_argument(
-        "--jobs",
-        dest="n_jobs",
-        metavar="JOBS",
-        type=int,
-        help="runs, then songs, at a time (default: one a core)",
+        "--jobs", dest="n_jobs", metavar="JOBS", type=int, help="runs, then songs, at a time (default: one a core)"
     )
 
 
@@ -59,9 +53,7 @@ def grid(
     """
     menu, seeds, folds = [get_experiment(of) for of in experiments], list(dict.fromkeys(seeds)), list(folds)
     if not (menu and seeds and folds):
-        raise UsageError(
-            f"Expected experiments, seeds and folds, got {len(menu)}, {len(seeds)} and {len(folds)}."
-        )
+        raise UsageError(f"Expected experiments, seeds and folds, got {len(menu)}, {len(seeds)} and {len(folds)}.")
     done = _trained_and_scored(menu, seeds, folds, n_jobs=n_jobs, **where)
     rows = [_row(run.name, [(run, scores)]) for run, scores in done]
     for experiment in menu if set(range(FOLDS)) <= set(folds) else ():

@@ -13,16 +13,10 @@ def arguments(parser: ArgumentParser) -> None:
     device_option(parser)
     parser.add_argument("--minutes", type=float, help="instead, how many epochs of each take these minutes")
     data_option(parser)  # --minutes measures on songs
-    parser.add_argument(
-        "--power", action="store_true", help="instead, what difference songs and seeds can show"
-    )
+    parser.add_argument("--power", action="store_true", help="instead, what difference songs and seeds can show")
     parser.add_argument("--songs", type=int, help="for --power: songs (default: the profile's test songs)")
-    parser.add_argument(
-        "--seeds", type=numbers, default=[2, 3, 5], help="for --power: seeds a side, as 2,3,5"
-    )
-    parser.add_argument(
-        "--alpha", type=float, default=ALPHA, help="for --power: level of the test over songs"
-    )
+    parser.add_argument("--seeds", type=numbers, default=[2, 3, 5], help="for --power: seeds a side, as 2,3,5")
+    parser.add_argument("--alpha", type=float, default=ALPHA, help="for --power: level of the test over songs")
 
 
 def run(args: Namespace) -> None:

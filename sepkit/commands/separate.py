@@ -62,8 +62,7 @@ def separate(
     nothing = np.zeros(1)
     sources = separation.complete(dict.fromkeys(model.sources, nothing), nothing)
     results = {
-        path: {source: Path(out or path.parent) / f"{path.stem}.{source}.wav" for source in sources}
-        for path in paths
+        path: {source: Path(out or path.parent) / f"{path.stem}.{source}.wav" for source in sources} for path in paths
     }
     replaced = _check_results(results, overwrite)
     with spending(run.root, run=run.name, stage="separate", device=device_name(device)), one_thread(device):
@@ -88,10 +87,7 @@ def _separate(path: Path, results: dict[str, Path], model: Any, device: str, com
     for source, samples in estimates.items():
         if over := int(np.count_nonzero(np.abs(samples) > 1)):
             notes.append(f"{source}: {over} samples clipped at full scale")
-        with (
-            writing(results[source]) as part,
-            sf.SoundFile(part, "w", sample_rate, 2, "PCM_16", format="WAV") as wav,
-        ):
+        with writing(results[source]) as part, sf.SoundFile(part, "w", sample_rate, 2, "PCM_16", format="WAV") as wav:
             wav.comment = comment
             wav.write(np.clip(samples.T, -1, 1))
     return notes
@@ -104,9 +100,7 @@ def _check_audio(path: Path) -> None:
     try:
         info = sf.info(path)
     except RuntimeError as error:
-        raise SepkitError(
-            f"{path} is not audio that can be read here ({error}); convert it to WAV."
-        ) from error
+        raise SepkitError(f"{path} is not audio that can be read here ({error}); convert it to WAV.") from error
     if info.frames == 0 or info.channels > 2:
         found = f"{info.frames} samples in {info.channels} channels"
         raise SepkitError(f"{path} has {found}; expected sound in 1 or 2 channels.")

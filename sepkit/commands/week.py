@@ -105,9 +105,7 @@ def find_notebooks(folder: Path | str | None = None) -> Path:
     for place in places:
         if (place / f"{DAYS[0]}.ipynb").exists():
             return place
-    raise SepkitError(
-        f"No {DAYS[0]}.ipynb in {' or '.join(map(str, places))}; run this in the project's folder."
-    )
+    raise SepkitError(f"No {DAYS[0]}.ipynb in {' or '.join(map(str, places))}; run this in the project's folder.")
 
 
 def check_kernel(name: str = "python3") -> str:

@@ -43,9 +43,7 @@ def make_augment(settings: Mapping[str, Any]) -> Augment | None:
     """
     unknown = sorted(settings.keys() - LIMITS.keys())
     if unknown:
-        raise UsageError(
-            f"There is no augmentation {', '.join(unknown)}; expected one of {', '.join(LIMITS)}."
-        )
+        raise UsageError(f"There is no augmentation {', '.join(unknown)}; expected one of {', '.join(LIMITS)}.")
     for name, value in settings.items():
         if not 0 <= value <= LIMITS[name]:
             raise UsageError(f"Expected {name} from 0 to {LIMITS[name]:g}, got {value}.")
@@ -71,9 +69,7 @@ def make_augment(settings: Mapping[str, Any]) -> Augment | None:
     return augment
 
 
-def change(
-    sources: np.ndarray, sample_rate: int, *, semitones: float = 0.0, tempo: float = 1.0
-) -> np.ndarray:
+def change(sources: np.ndarray, sample_rate: int, *, semitones: float = 0.0, tempo: float = 1.0) -> np.ndarray:
     """`sources` (source, channel, time) with another pitch and tempo, of the same shape; float32.
 
     A slower clip is cut off at its end; a faster one continues with its own start, crossfaded, so that

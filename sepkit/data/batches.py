@@ -92,9 +92,7 @@ class TrainingClips(Dataset):
         self.length = clip_length(seconds, cache.sample_rate)
         self.names = list(names) if names is not None else cache.names("train")
         if not self.names:
-            raise SepkitError(
-                f"No training songs in {cache.path} (0 found); give a folder whose train/ has songs."
-            )
+            raise SepkitError(f"No training songs in {cache.path} (0 found); give a folder whose train/ has songs.")
         if cache.settings.kind == "stft" and (remix or augment):
             raise UsageError(
                 "A stft cache holds magnitudes, which can be neither remixed nor augmented; use cache_kind wave."

@@ -17,15 +17,7 @@ import numpy as np
 import torch
 from joblib import delayed
 
-from sepkit.data.cache import (
-    ACTIVITY_S,
-    Cache,
-    CacheSettings,
-    cache_gigabytes,
-    mixture_of,
-    stores_mixture,
-    track_file,
-)
+from sepkit.data.cache import ACTIVITY_S, Cache, CacheSettings, cache_gigabytes, mixture_of, stores_mixture, track_file
 from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
 from sepkit.data.songs import SPLITS, SongFolder, Track, accompaniment, duration_s, import_musdb, read_song
 from sepkit.dsp import STFT, resample
@@ -40,11 +32,7 @@ STFT_CHUNK_FRAMES = 256  # 1.5 s at hop 256, 1.6 MB of two sources and their mix
 
 
 def build_cache(
-    folder: SongFolder,
-    root: Root,
-    settings: CacheSettings,
-    splits: Iterable[str] = SPLITS,
-    n_jobs: int = -1,
+    folder: SongFolder, root: Root, settings: CacheSettings, splits: Iterable[str] = SPLITS, n_jobs: int = -1
 ) -> Cache:
     """Opens the cache of `folder` for `splits`; builds what is missing or damaged, saying its size first.
 
@@ -86,9 +74,7 @@ def _build(folder: SongFolder, cache: Cache, todo: list[Track], n_jobs: int) -> 
     remove_leftovers(cache.path)
     _require_space(cache, todo)
     order = {track.name: number for number, track in enumerate((*folder.tracks, *folder.excluded))}
-    results = spread(
-        (delayed(_cache_track)(track, cache.path, cache.settings) for track in todo), n_jobs=n_jobs
-    )
+    results = spread((delayed(_cache_track)(track, cache.path, cache.settings) for track in todo), n_jobs=n_jobs)
     problems: list[Problem] = []
     for track, (song, found) in progress(
         zip(todo, results, strict=True), doing="cache", total=len(todo), name=lambda pair: pair[0].name
@@ -121,9 +107,7 @@ def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
     files' times do not count.
     """
     digest = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict()]).encode())
-    tracks = sorted(
-        (*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name)
-    )
+    tracks = sorted((*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name))
     for track in tracks:
         for file in filter(Path.exists, track.files):  # the header check names those that are absent
             size = file.stat().st_size
@@ -138,16 +122,12 @@ def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
     return digest.hexdigest()[:12]
 
 
-def _cache_track(
-    track: Track, path: Path, settings: CacheSettings
-) -> tuple[dict[str, Any] | None, list[Problem]]:
+def _cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict[str, Any] | None, list[Problem]]:
     """Writes one song: (its manifest entry, its problems); with a blocking problem, no entry and no file."""
     try:
         audio, sample_rate = read_song(track)
     except SepkitError as error:
-        return None, [
-            Problem(track.name, track.path.name, "unreadable", "audio", str(error), "copy it again")
-        ]
+        return None, [Problem(track.name, track.path.name, "unreadable", "audio", str(error), "copy it again")]
     problems = check_audio(track, audio, sample_rate)
     if any(problem.blocking for problem in problems):
         return None, problems

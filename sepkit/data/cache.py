@@ -124,9 +124,7 @@ class Cache:
         """float32 (source, channel, time), sources in the order of the settings."""
         return _float32(self.file(name)["audio"], start, stop)
 
-    def song(
-        self, name: str, start: int = 0, stop: int | None = None
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def song(self, name: str, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """(the song's own mixture, {source: target}), each float32 (channel, time)."""
         file, sources = self.file(name), self.sources(name, start, stop)
         own = _float32(file["mixture"], start, stop) if "mixture" in file else None

@@ -97,9 +97,7 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
     root = Path(path).expanduser()
     if not root.is_dir():
         what = "is a file; unpack it first" if root.exists() else "does not exist"
-        raise SepkitError(
-            f"No folder of songs at {root}: it {what}. Give the folder that holds train/ and test/."
-        )
+        raise SepkitError(f"No folder of songs at {root}: it {what}. Give the folder that holds train/ and test/.")
     found = _list_songs(root)
     if len(found) > 1:
         counts = f"{len(found['wav'])} WAV folders and {len(found['stem.mp4'])} .stem.mp4 files"

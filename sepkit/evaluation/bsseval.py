@@ -49,11 +49,7 @@ CANCELS = "adds up to nothing over its channels, which counts as silence"
 
 
 def bss_eval(
-    *,
-    estimate: ArrayLike,
-    target: ArrayLike,
-    sample_rate: int = 44100,
-    device: str | torch.device | None = None,
+    *, estimate: ArrayLike, target: ArrayLike, sample_rate: int = 44100, device: str | torch.device | None = None
 ) -> dict[str, Array]:
     """BSS Eval v4 scores of every source in every one-second window.
 
@@ -93,9 +89,7 @@ class References:
         [20.0, 40.0]
     """
 
-    def __init__(
-        self, target: ArrayLike, sample_rate: int = 44100, device: str | torch.device | None = None
-    ) -> None:
+    def __init__(self, target: ArrayLike, sample_rate: int = 44100, device: str | torch.device | None = None) -> None:
         self.target = checked(target, "target")
         self.sample_rate, self.device = sample_rate, device or getattr(target, "device", "cpu")
         self.sources, self.channels, length = self.target.shape
@@ -161,9 +155,7 @@ class References:
         name = names[first] if names else f"source {first}"
         statuses = [f"undefined: the {found[first][0]} of {name} {found[first][1]}"] * self.sources
         for i, (kind, how) in found.items():
-            statuses[i] = (
-                f"undefined: silent {kind}" if how == "is silent" else f"undefined: the {kind} {how}"
-            )
+            statuses[i] = f"undefined: silent {kind}" if how == "is silent" else f"undefined: the {kind} {how}"
         return statuses
 
     def _score(self, estimate: Tensor) -> Array:

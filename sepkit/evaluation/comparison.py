@@ -92,9 +92,7 @@ class Comparison:
         what, about = f"{self.metric} of {self.source}", f"{self.run} against {self.base}"
         if self.p_value is None:
             if self.n:
-                return (
-                    f"{self.run} has the same {what} as {self.base} on all {self.n} songs: nothing to test."
-                )
+                return f"{self.run} has the same {what} as {self.base} on all {self.n} songs: nothing to test."
             return f"{self.run} and {self.base} share no song with a defined {what}: nothing to test."
         numbers = f"95 % interval {_span(self.interval)} dB, {self._p}"
         if not math.isfinite(self.interval[0]):

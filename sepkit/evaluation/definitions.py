@@ -35,9 +35,7 @@ def sdr_definitions(run: Run, song: str | None = None, data: Path | str | None =
     song = song or _middle(run)
     clips = estimates(run, song, data)
     if "accompaniment" not in clips:
-        raise SepkitError(
-            f"{run.name} is scored on four sources; show definitions on a run of two, as Base-s0."
-        )
+        raise SepkitError(f"{run.name} is scored on four sources; show definitions on a run of two, as Base-s0.")
     targets = Targets({source: clips[source] for source in PROTOCOLS["2stem"]}, SAMPLE_RATE, track=song)
     vocals = clips["vocals estimate"]
     changed = {
@@ -68,7 +66,5 @@ def _middle(run: Run) -> str:
     table = vocals.pivot(index="track", columns="metric", values="value")
     table = table.reindex(columns=list(DEFINITIONS)).dropna().sort_values("sdr_bsseval")
     if table.empty:
-        raise SepkitError(
-            f"No song of {run.name} has all of {', '.join(DEFINITIONS)}; look at its scores.csv."
-        )
+        raise SepkitError(f"No song of {run.name} has all of {', '.join(DEFINITIONS)}; look at its scores.csv.")
     return str(table.index[len(table) // 2])

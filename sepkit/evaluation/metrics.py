@@ -233,9 +233,7 @@ def silence_energy_db(estimate: Array, target: Target) -> float:
 
 def metrics_of(source: str) -> dict[str, Metric]:
     """The metrics that a source is scored with."""
-    return {
-        name: entry for name, entry in METRICS.items() if entry.sources is None or source in entry.sources
-    }
+    return {name: entry for name, entry in METRICS.items() if entry.sources is None or source in entry.sources}
 
 
 def _refuse_silence(estimate: Array, target: Target) -> None:

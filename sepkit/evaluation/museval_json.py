@@ -37,15 +37,11 @@ def write_museval(run: Run, split: str = "test") -> Path:
     windows = read_frames(frames) if frames.exists() else pd.DataFrame(columns=["track"])
     lacking = sorted(set(table["track"]) - set(windows["track"]))
     if lacking:
-        raise SepkitError(
-            f"{frames} has no windows of {lacking[0]!r}; delete {scores} and evaluate {run.name} again."
-        )
+        raise SepkitError(f"{frames} has no windows of {lacking[0]!r}; delete {scores} and evaluate {run.name} again.")
     folder = run.root.path / "results" / run.name
     facts = {name: value.item() if hasattr(value := table[name].iloc[0], "item") else value for name in FACTS}
     for song, rows in windows[windows["track"].isin(set(table["track"]))].groupby("track", sort=False):
-        targets = [
-            {"name": source, "frames": _frames(own)} for source, own in rows.groupby("source", sort=False)
-        ]
+        targets = [{"name": source, "frames": _frames(own)} for source, own in rows.groupby("source", sort=False)]
         content = {"targets": targets, "museval_version": MUSEVAL, "sepkit": facts}
         write_text(folder / split / f"{song}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     return folder
@@ -55,9 +51,7 @@ def _frames(rows: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for frame, *values in rows[["frame", *NAMES.values()]].itertuples(index=False):
         metrics = [round(float(value), 5) if np.isfinite(value) else None for value in values]
-        found.append(
-            {"time": float(frame), "duration": 1.0, "metrics": dict(zip(NAMES, metrics, strict=True))}
-        )
+        found.append({"time": float(frame), "duration": 1.0, "metrics": dict(zip(NAMES, metrics, strict=True))})
     return found
 
 
@@ -121,9 +115,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
             if any(frame["duration"] != 1 for frame in frames):
                 raise SepkitError(f"{file} has windows of {frames[0]['duration']} s; expected museval's 1 s.")
             values = [[frame["metrics"][name] for name in NAMES] for frame in frames]
-            targets[str(target["name"])] = pd.DataFrame(
-                values, columns=list(NAMES.values()), dtype=np.float64
-            )
+            targets[str(target["name"])] = pd.DataFrame(values, columns=list(NAMES.values()), dtype=np.float64)
         facts = {key: value for key, value in content.get("sepkit", {}).items() if key in FACTS}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SepkitError(f"Expected scores as museval writes them in {file} ({error!r}).") from error

@@ -72,12 +72,7 @@ def checkpoints_db(songs: int, paired_sd: float, alpha: float = ALPHA, power: fl
 
 
 def methods_db(
-    songs: int,
-    seeds: int,
-    seed_sd: float,
-    paired_sd: float,
-    alpha: float = INTERVAL_ALPHA,
-    power: float = POWER,
+    songs: int, seeds: int, seed_sd: float, paired_sd: float, alpha: float = INTERVAL_ALPHA, power: float = POWER
 ) -> float:
     """What the interval over songs and seeds finds between two methods of `seeds` trainings each, dB.
 
@@ -115,9 +110,7 @@ def power_table(
     profile = get_profile(profile)
     songs, seeds = songs or profile.test_songs, tuple(seeds)
     if songs < 6 or not seeds or min(seeds) < 2:
-        raise UsageError(
-            f"Expected at least 6 songs and 2 seeds a side, got {songs} songs and seeds {seeds}."
-        )
+        raise UsageError(f"Expected at least 6 songs and 2 seeds a side, got {songs} songs and seeds {seeds}.")
     paired: tuple[float, ...] = PAIRED_SDS
     spreads = tuple((sd, TYPICAL_PAIRED_SD) for sd in SEED_SDS)
     basis = "spreads as published; with two scored seeds of Base, Base's own are used"
@@ -143,9 +136,7 @@ def power_table(
     return table
 
 
-def measured_spread(
-    root: Root, metric: str = "sdr_bsseval", source: str = "vocals"
-) -> tuple[float, float, int] | None:
+def measured_spread(root: Root, metric: str = "sdr_bsseval", source: str = "vocals") -> tuple[float, float, int] | None:
     """(SD between seeds, SD over songs between two seeds, seeds) of Base under `root`, dB; or None."""
     runs = root.scored_runs(BASE)
     if len(runs) < 2:

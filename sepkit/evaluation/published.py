@@ -13,9 +13,7 @@ from sepkit.evaluation.statistics import summary
 from sepkit.profiles import Profile
 from sepkit.storage import Root, spending
 
-PUBLISHED = (
-    "6.25 dB (four stems, Wiener filter; Stöter et al. 2019), 5.4 to 5.6 dB for vocals with the residual"
-)
+PUBLISHED = "6.25 dB (four stems, Wiener filter; Stöter et al. 2019), 5.4 to 5.6 dB for vocals with the residual"
 
 
 def umxhq_check(

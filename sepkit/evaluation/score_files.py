@@ -102,6 +102,4 @@ class ScoreFiles:
 
 
 def _rounded(row: dict[Any, Any]) -> dict[Any, Any]:
-    return {
-        key: round(value, SCORE_DECIMALS) if isinstance(value, float) else value for key, value in row.items()
-    }
+    return {key: round(value, SCORE_DECIMALS) if isinstance(value, float) else value for key, value in row.items()}

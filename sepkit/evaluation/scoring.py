@@ -123,17 +123,9 @@ def _named(name: str, root: Path | str | Root | None, profile: str | Profile | N
     refuse_contaminated(name)
     run = Root.open(root, profile).run(name)
     if name in REFERENCES and not run.finished:
-        facts = {
-            "run": name,
-            "experiment": name,
-            "profile": get_profile(profile).name,
-            "seed": 0,
-            "fold": None,
-        }
+        facts = {"run": name, "experiment": name, "profile": get_profile(profile).name, "seed": 0, "fold": None}
         write_json(run.path / "config.json", facts)
-        run.write_status(
-            state="finished", epochs=0, minutes=0.0, gpu_min=0.0, vram_mib=0, device="cpu", parameters=0
-        )
+        run.write_status(state="finished", epochs=0, minutes=0.0, gpu_min=0.0, vram_mib=0, device="cpu", parameters=0)
     return run
 
 
@@ -171,9 +163,7 @@ def _open(
     return build_cache(folder, root, CacheSettings(sample_rate=SAMPLE_RATE, sources=sources), splits=splits)
 
 
-def estimates(
-    run: Run, song: str, data: Path | str | None = None, split: str = "test"
-) -> dict[str, np.ndarray]:
+def estimates(run: Run, song: str, data: Path | str | None = None, split: str = "test") -> dict[str, np.ndarray]:
     """{"mixture", "<source>" (the target), "<source> estimate"}, each (channel, time) at 44.1 kHz."""
     with spending(run.root, run=run.name, stage="estimates", device="cpu"):
         cache, songs = scoring_songs(run, data, split)
@@ -206,8 +196,7 @@ def score_songs(
             for start in range(0, len(estimators), most):
                 portion = estimators[start : start + most]
                 made = [
-                    _estimate(each, *audio) if audio and isinstance(each, ModelEstimate) else each
-                    for each in portion
+                    _estimate(each, *audio) if audio and isinstance(each, ModelEstimate) else each for each in portion
                 ]
                 yield delayed(_score)(cache, song, made)
 

@@ -38,9 +38,7 @@ class Side:
             self.origin = _only(known, "accompaniment", side, "origin of the accompaniment")
         twice = rows[rows.duplicated(["seed", "track"])]
         if len(twice):
-            raise SepkitError(
-                f"the {side} holds two {metric} scores of {twice['track'].iloc[0]!r} for one seed."
-            )
+            raise SepkitError(f"the {side} holds two {metric} scores of {twice['track'].iloc[0]!r} for one seed.")
         self.table = rows.pivot(index="seed", columns="track", values="value")
         seeds = len(self.table)
         self.seeds = 0 if experiment in REFERENCES else seeds
@@ -58,9 +56,7 @@ class Side:
         self.windows: pd.Series = windows.groupby(rows["track"]).mean()
         bad = rows[~np.isfinite(rows["value"])].drop_duplicates("track")
         reasons = bad["status"].where(bad["status"] != "ok", "no finite score")
-        self.undefined = {
-            str(song): f"{why} ({self.name})" for song, why in zip(bad["track"], reasons, strict=True)
-        }
+        self.undefined = {str(song): f"{why} ({self.name})" for song, why in zip(bad["track"], reasons, strict=True)}
 
 
 def _chosen(scores: pd.DataFrame, metric: str, source: str, side: str) -> pd.DataFrame:

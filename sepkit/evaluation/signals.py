@@ -50,9 +50,7 @@ def checked(signal: Any, name: str, axes: str = AXES, like: Array | None = None)
 def windows_of(length: int, sample_rate: int) -> tuple[int, int]:
     """Length of a window in samples, and how many full ones there are."""
     if not isinstance(sample_rate, int | np.integer) or sample_rate < 2 * TAPS:
-        raise SepkitError(
-            f"sample_rate must be a whole number of Hz from {2 * TAPS} up; got {sample_rate!r}."
-        )
+        raise SepkitError(f"sample_rate must be a whole number of Hz from {2 * TAPS} up; got {sample_rate!r}.")
     return (int(sample_rate), length // int(sample_rate)) if length > sample_rate else (length, 1)
 
 

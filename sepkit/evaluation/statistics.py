@@ -22,13 +22,7 @@ from sepkit.errors import SepkitError
 from sepkit.evaluation.comparison import Comparison, show_p
 from sepkit.evaluation.methods import components
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, LOWER_IS_BETTER
-from sepkit.evaluation.paired import (
-    artist_bootstrap,
-    artist_interval,
-    pseudo_median,
-    rank_biserial,
-    wilcoxon,
-)
+from sepkit.evaluation.paired import artist_bootstrap, artist_interval, pseudo_median, rank_biserial, wilcoxon
 from sepkit.evaluation.sides import Side, refuse_mixing
 
 __all__ = ["ALPHA", "Comparison", "compare_all", "compare_scores", "corrected", "holm", "show_p", "summary"]
@@ -149,9 +143,7 @@ def holm(p_values: Mapping[Any, float | None]) -> dict[Any, float | None]:
     return {**p_values, **dict(zip(found, map(float, corrected), strict=True))}
 
 
-def summary(
-    scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = "vocals"
-) -> dict[str, float | int | str]:
+def summary(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = "vocals") -> dict[str, float | int | str]:
     """One run, or the seeds of one experiment, in numbers over songs.
 
     Returns median, q25, q75 and mean over the n defined songs, n_undefined, the windows that counted

@@ -33,11 +33,7 @@ class Targets:
     """
 
     def __init__(
-        self,
-        target: Mapping[str, Any],
-        sample_rate: int = SAMPLE_RATE,
-        protocol: str = "2stem",
-        track: str = "",
+        self, target: Mapping[str, Any], sample_rate: int = SAMPLE_RATE, protocol: str = "2stem", track: str = ""
     ) -> None:
         if protocol not in PROTOCOLS:
             raise SepkitError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}.")
@@ -80,11 +76,7 @@ class Targets:
     def undefined(self, reason: str) -> tuple[Rows, Rows]:
         """What `score` returns for an estimate that can't be scored."""
         status = f"undefined: {' '.join(reason.split())}"
-        rows = [
-            self.row(source, name, math.nan, 0, status)
-            for source in self.sources
-            for name in metrics_of(source)
-        ]
+        rows = [self.row(source, name, math.nan, 0, status) for source in self.sources for name in metrics_of(source)]
         nothing = np.full((len(self.sources), self.n_windows), math.nan)
         return rows, self._frames(dict.fromkeys(BSS_EVAL_METRICS, nothing))
 

@@ -23,9 +23,7 @@ def variant(of: str, name: str, change: str, hypothesis: str, **settings: Any) -
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    deeper = {
-        key: _merged(old.get(key, {}), value) for key, value in new.items() if isinstance(value, Mapping)
-    }
+    deeper = {key: _merged(old.get(key, {}), value) for key, value in new.items() if isinstance(value, Mapping)}
     return {**old, **new, **deeper}
 
 

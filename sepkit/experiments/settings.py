@@ -93,8 +93,7 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
         **own.get("training", {}),
     }
     shorter = [  # [[epochs, seconds], …]
-        [round(share * training["epochs"]), length * training["segment_s"]]
-        for share, length in experiment.curriculum
+        [round(share * training["epochs"]), length * training["segment_s"]] for share, length in experiment.curriculum
     ]
     return {
         "experiment": experiment.name,

@@ -46,9 +46,7 @@ class Network(Protocol):
 
     def mask(self, magnitude: Tensor) -> Tensor:
         """(batch, channel, freq, frame) -> a real mask a source, (batch, source, channel, freq, frame)."""
-        raise UsageError(
-            f"{self.name} has no mask of magnitudes; train it with a loss on waveforms or spectra."
-        )
+        raise UsageError(f"{self.name} has no mask of magnitudes; train it with a loss on waveforms or spectra.")
 
     def spectra(self, spectrum: Tensor) -> Tensor:
         """Complex (batch, channel, freq, frame) -> the sources', (batch, source, channel, freq, frame)."""
@@ -72,9 +70,7 @@ def names() -> list[str]:
     """All networks: the files of this folder that have a class Model."""
     files = [file.name for file in pkgutil.iter_modules(__path__)]
     return [
-        name.replace("_", "-")
-        for name in files
-        if "Model" in vars(importlib.import_module(f"sepkit.models.{name}"))
+        name.replace("_", "-") for name in files if "Model" in vars(importlib.import_module(f"sepkit.models.{name}"))
     ]
 
 

@@ -42,9 +42,7 @@ class Model(TrunkAndHeads):
         self.wiener = wiener
         self.core = Trunk(self.layers(hidden_size, layers), gru(hidden_size, layers, dropout))
         outputs = self.channels * self.stft.n_bins
-        self.heads = nn.ModuleList(
-            self.head(nn.Linear(hidden_size, outputs, bias=False)) for _ in self.sources
-        )
+        self.heads = nn.ModuleList(self.head(nn.Linear(hidden_size, outputs, bias=False)) for _ in self.sources)
 
     def spectra(self, spectrum: Tensor) -> Tensor:
         estimates = super().spectra(spectrum)

@@ -47,9 +47,7 @@ def separate(
             f"Expected a mixture of shape (channel, time) with 1 or {model.channels} channels, got {mixture.shape}."
         )
     if not np.isfinite(mixture).all():
-        raise SepkitError(
-            f"The mixture holds {np.count_nonzero(~np.isfinite(mixture))} samples that are not finite."
-        )
+        raise SepkitError(f"The mixture holds {np.count_nonzero(~np.isfinite(mixture))} samples that are not finite.")
     if chunk_s is None:
         chunk_s = model.chunk_s or CHUNK_S
     if chunk_s < SHORTEST_CHUNK_S:
@@ -62,9 +60,7 @@ def separate(
         raise SepkitError(f"Expected a sample rate in whole Hz, got {sample_rate}.")
     length = mixture.shape[1]
     mixture = np.array(np.broadcast_to(mixture, (model.channels, length)))  # own memory, writable
-    at_model_rate = torch.from_numpy(
-        np.ascontiguousarray(resample(mixture, int(sample_rate), model.sample_rate))
-    )
+    at_model_rate = torch.from_numpy(np.ascontiguousarray(resample(mixture, int(sample_rate), model.sample_rate)))
     if device is not None:
         model = model.to(device)
     chunk, overlap = round(chunk_s * model.sample_rate), round(overlap_s * model.sample_rate)
@@ -85,9 +81,7 @@ def complete(estimates: Mapping[str, np.ndarray], mixture: np.ndarray) -> dict[s
     estimates = dict(estimates)
     if "vocals" in estimates and "accompaniment" not in estimates:
         stems = [estimates[source] for source in STEMS[1:] if source in estimates]
-        estimates["accompaniment"] = (
-            sum(stems[1:], stems[0]) if len(stems) == 3 else mixture - estimates["vocals"]
-        )
+        estimates["accompaniment"] = sum(stems[1:], stems[0]) if len(stems) == 3 else mixture - estimates["vocals"]
     return estimates
 
 

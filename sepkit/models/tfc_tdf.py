@@ -97,9 +97,7 @@ class Model(MaskModel):
             self.decoder.append(Block(2 * width, width, size, bottleneck))
         self.middle = Block(widths[-1], widths[-1], sizes[-1], bottleneck)
         self.last = nn.Sequential(
-            _convolution(features + parts, features, 1),
-            nn.GELU(),
-            _convolution(features, parts * len(self.sources), 1),
+            _convolution(features + parts, features, 1), nn.GELU(), _convolution(features, parts * len(self.sources), 1)
         )
 
     def spectra(self, spectrum: Tensor) -> Tensor:

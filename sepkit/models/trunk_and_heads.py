@@ -79,9 +79,7 @@ class Head(nn.Module):
     def forward(self, features: Tensor, batch: int) -> Tensor:
         shape = self.output_scale.shape
         x = self.bn3(self.fc3(features))
-        return (
-            x.reshape(-1, batch, x.shape[1] // shape.numel(), *shape) * self.output_scale + self.output_mean
-        )
+        return x.reshape(-1, batch, x.shape[1] // shape.numel(), *shape) * self.output_scale + self.output_mean
 
 
 class TrunkAndHeads(MaskModel):
@@ -92,12 +90,7 @@ class TrunkAndHeads(MaskModel):
     heads: nn.ModuleList
 
     def __init__(
-        self,
-        sources: tuple[str, ...],
-        sample_rate: int,
-        n_fft: int,
-        hop_length: int,
-        mask_bound: str = "sigmoid",
+        self, sources: tuple[str, ...], sample_rate: int, n_fft: int, hop_length: int, mask_bound: str = "sigmoid"
     ) -> None:
         super().__init__(sources, sample_rate, n_fft, hop_length)
         if mask_bound not in BOUNDS:
@@ -105,9 +98,7 @@ class TrunkAndHeads(MaskModel):
         if not self.sources or len(set(self.sources)) < len(self.sources):
             raise UsageError(f"Expected one or more different sources, got {self.sources}.")
         if len(self.sources) > 1 and not self.several:
-            raise UsageError(
-                f"{self.name} estimates one source, got {self.sources}; use openunmix-multitask."
-            )
+            raise UsageError(f"{self.name} estimates one source, got {self.sources}; use openunmix-multitask.")
         self.bound = BOUNDS[mask_bound]
 
     def layers(self, hidden_size: int, layers: int, bins: int | None = None) -> Any:

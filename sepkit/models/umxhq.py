@@ -17,12 +17,7 @@ from sepkit.profiles import SAMPLE_RATE
 
 # of openunmix.umxhq_spec, which keeps its addresses to itself; the file's name ends in its SHA-256
 URL = "https://zenodo.org/records/3370489/files/{}.pth"
-FILES = {
-    "vocals": "vocals-b62c91ce",
-    "drums": "drums-9619578f",
-    "bass": "bass-8d85a5bd",
-    "other": "other-b52fbbf7",
-}
+FILES = {"vocals": "vocals-b62c91ce", "drums": "drums-9619578f", "bass": "bass-8d85a5bd", "other": "other-b52fbbf7"}
 TRAINABLE = ("last_layer", "all")
 
 

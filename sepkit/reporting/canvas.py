@@ -16,12 +16,7 @@ DPI = 130
 SCREEN_DPI = 80  # in notebooks, which must stay small
 
 
-REPORTED: dict[str, dict[Callable[..., "Picture"], str]] = {
-    "scores": {},
-    "pair": {},
-    "runs": {},
-    "budget": {},
-}
+REPORTED: dict[str, dict[Callable[..., "Picture"], str]] = {"scores": {}, "pair": {}, "runs": {}, "budget": {}}
 
 
 def reported(part: str, caption: str = "") -> Callable[[Callable[..., "Picture"]], Callable[..., "Picture"]]:

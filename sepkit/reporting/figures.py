@@ -15,18 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import LOWER_IS_BETTER
 from sepkit.evaluation.statistics import compare_scores, summary
-from sepkit.reporting.canvas import (
-    BETTER,
-    COLOURS,
-    GREY,
-    WORSE,
-    Picture,
-    cycle,
-    panels,
-    plain,
-    reported,
-    save,
-)
+from sepkit.reporting.canvas import BETTER, COLOURS, GREY, WORSE, Picture, cycle, panels, plain, reported, save
 from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import gradients, spectrograms
 from sepkit.storage import WEEK_HOURS, Run
@@ -53,9 +42,7 @@ def training_curves(runs: Iterable[Run] | Run) -> Picture:
             table, colour = histories[name], colours[name]
             best = table.iloc[best_epoch(table)]
             losses.plot(table["epoch"], table["valid_loss"], color=colour, label=f"{name}, validation")
-            losses.plot(
-                table["epoch"], table["train_loss"], color=colour, ls="--", lw=1, label=f"{name}, training"
-            )
+            losses.plot(table["epoch"], table["train_loss"], color=colour, ls="--", lw=1, label=f"{name}, training")
             losses.plot(best["epoch"], best["valid_loss"], "o", color=colour, ms=6)
             rates.plot(table["epoch"], table["learning_rate"], color=colour, marker=".", ms=4)
         losses.set_title(f"loss: {loss}", fontsize=10)
@@ -100,9 +87,7 @@ def convergence(runs: Iterable[Run] | Run) -> Picture:
     return figure
 
 
-def _by_loss(
-    runs: Iterable[Run] | Run,
-) -> tuple[dict[str, list[str]], dict[str, pd.DataFrame], dict[str, str]]:
+def _by_loss(runs: Iterable[Run] | Run) -> tuple[dict[str, list[str]], dict[str, pd.DataFrame], dict[str, str]]:
     """Names of the runs by their loss, their histories, and a colour each."""
     runs = [runs] if isinstance(runs, Run) else list(runs)
     histories = {run.name: run.history() for run in runs}
@@ -129,9 +114,7 @@ def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = 
     rows = scores[(scores["metric"] == metric) & (scores["source"] == source)]
     protocols = ", ".join(sorted(map(str, rows["protocol"].unique()))) or "none at all"
     if rows["protocol"].nunique() != 1:
-        raise SepkitError(
-            f"expected scores of {metric} of {source} with one protocol in one figure, got {protocols}."
-        )
+        raise SepkitError(f"expected scores of {metric} of {source} with one protocol in one figure, got {protocols}.")
     parts = {name: rows[rows["experiment"] == name] for name in ordered(rows["experiment"].unique())}
     facts = {name: summary(part, metric, source) for name, part in parts.items()}
     levels = {name: float(fact["median"]) for name, fact in facts.items()}
@@ -162,8 +145,7 @@ def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = 
             xytext=(4, 0), textcoords="offset points", va="center", fontsize=9, annotation_clip=False,
         )  # fmt: skip
     undefined = {
-        name: f"\n{facts[name]['n_undefined']} undefined" if facts[name]["n_undefined"] else ""
-        for name in dots
+        name: f"\n{facts[name]['n_undefined']} undefined" if facts[name]["n_undefined"] else "" for name in dots
     }
     axes.set_xticks(range(len(dots)), [f"{name}\n{facts[name]['n']} songs{undefined[name]}" for name in dots])
     axes.set_xlim(-0.6, max(len(dots), 1) - 0.4)
@@ -208,9 +190,7 @@ def paired_differences(
         axes.axvline(middle, color=COLOURS[4], lw=2, label=f"Hodges–Lehmann {middle:+.2f} dB")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8, frameon=False)
     dropped = f", {result.n_dropped} undefined" if result.n_dropped else ""
-    figure.suptitle(
-        f"{result.run} − {result.base}: {result.n} songs{dropped}", x=0.01, ha="left", fontsize=10
-    )
+    figure.suptitle(f"{result.run} − {result.base}: {result.n} songs{dropped}", x=0.01, ha="left", fontsize=10)
     axes.set(xlabel=f"difference in {metric} of {source}, dB ({result.protocol})", ylabel="test song")
     axes.margins(y=0.01)
     plain(axes)

@@ -97,13 +97,9 @@ def money(budget: pd.DataFrame, shown: Collection[str] = ()) -> list[str]:
         if gpu
         else f"No GPU was used; {minutes:.1f} CPU minutes are spent"
     )
-    by_stage, by_run = (
-        budget.groupby(name)["minutes"].sum().sort_values(ascending=False) for name in ("stage", "run")
-    )
+    by_stage, by_run = (budget.groupby(name)["minutes"].sum().sort_values(ascending=False) for name in ("stage", "run"))
     stages = ", ".join(f"{100 * part / minutes:.0f} % {stage}" for stage, part in by_stage.head(4).items())
-    said = [
-        f"{spent}: {stages}; the most expensive run is {by_run.index[0]} with {by_run.iloc[0]:.1f} minutes."
-    ]
+    said = [f"{spent}: {stages}; the most expensive run is {by_run.index[0]} with {by_run.iloc[0]:.1f} minutes."]
     lost = by_run[[run not in shown for run in by_run.index]]
     if shown and lost.sum() > 0:
         said.append(

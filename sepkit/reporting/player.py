@@ -104,9 +104,7 @@ def as_clip(clip: Any, name: str) -> np.ndarray:
         raise SepkitError(f"clip {name!r} must be floating point with full scale at 1; got {array.dtype}.")
     bad = int((~np.isfinite(array)).sum())
     if bad:
-        raise SepkitError(
-            f"clip {name!r} has {bad} samples that are not finite; it can't be played or drawn."
-        )
+        raise SepkitError(f"clip {name!r} has {bad} samples that are not finite; it can't be played or drawn.")
     return channels.astype(np.float64)
 
 

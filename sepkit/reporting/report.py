@@ -55,10 +55,7 @@ def _lead(board: Board) -> list[str]:
     names = [] if board.main is None else [name for name in board.main.table["Exp"] if name not in REFERENCES]
     revision = git_revision()
     made = f"Made on {time.strftime('%Y-%m-%d')}" + (f" from revision {revision}" if revision else "")
-    return [
-        f"{made}. Experiments trained and scored: {', '.join(names) or 'none yet'}.",
-        board.about,
-    ]
+    return [f"{made}. Experiments trained and scored: {', '.join(names) or 'none yet'}.", board.about]
 
 
 def _images(
@@ -70,9 +67,7 @@ def _images(
         figure = draw(*data)
         save(figure, folder / f"{draw.__name__}{name}.png")
         source = f"data:image/png;base64,{base64.b64encode(figure.png(PAGE_DPI)).decode('ascii')}"
-        images.append(
-            Image(source, f"{draw.__name__.replace('_', ' ')}: {alt}", own or caption, details or {})
-        )
+        images.append(Image(source, f"{draw.__name__.replace('_', ' ')}: {alt}", own or caption, details or {}))
     return images
 
 
@@ -86,21 +81,14 @@ def _results(section: Section, folder: Path) -> list[Block]:
         alt = f"{name} and {base}, {test.n_better} of {test.n} songs are better."
         file = "_" + "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
         sides = by_name[name], by_name[base]
-        pictures += _images(
-            "pair", folder, alt, *sides, name=file, caption=test.sentence, details=test.details
-        )
-    about = (
-        "Each bar is a song; blue is better." if pictures else f"No experiment could be compared with {base}."
-    )
+        pictures += _images("pair", folder, alt, *sides, name=file, caption=test.sentence, details=test.details)
+    about = "Each bar is a song; blue is better." if pictures else f"No experiment could be compared with {base}."
     expected = lessons.expectations(names, section.comparisons).reset_index()
     gain = f"The gain over {base} in sdr_bsseval of vocals, beside what the plan and the literature expect."
     measures = section.facts["median"].xs("vocals", level="source").unstack("metric")
     measures = measures.reindex(index=names, columns=list(METRICS)).dropna(axis=1, how="all")
     return [
-        Block(
-            "Scores song by song",
-            pictures=_images("scores", folder, f"medians of {MAIN}: {medians}.", scores),
-        ),
+        Block("Scores song by song", pictures=_images("scores", folder, f"medians of {MAIN}: {medians}.", scores)),
         Block(f"Differences from {base}", [about], pictures=pictures),
         Block("Expected and measured", [gain], [plain_grid(expected)]),
         Block("Every measure of vocals", [MEASURES], [plain_grid(measures.rename_axis("Exp").reset_index())]),

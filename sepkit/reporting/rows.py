@@ -80,9 +80,7 @@ def row(
     """The numbers of one experiment, from its scores and `facts_of` them as a dict; NaN where there is none."""
     entry, runs = MENU.get(name), [root.run(run) for run in sorted(scores["run"].unique())]
     seeds = [] if name in REFERENCES else sorted(scores["seed"].dropna().astype(int).unique())
-    gpu, minutes = (
-        sum(float(run.status.get(key) or 0) for run in runs) / len(runs) for key in ("gpu_min", "minutes")
-    )
+    gpu, minutes = (sum(float(run.status.get(key) or 0) for run in runs) / len(runs) for key in ("gpu_min", "minutes"))
     backbone = NONE if name in REFERENCES else (runs[0].config.get("model") or {}).get("name", NONE)
     found: dict[str, Any] = {
         "Exp": name,

@@ -88,9 +88,7 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
             scores = _scores(run, profile)
             key = tuple(str(scores[column].iloc[0]) for column in ("experiment", "seed", "fold"))
             if key in kept:
-                raise SepkitError(
-                    f"same experiment, seed and fold as {kept[key]['run'].iloc[0]}, which is shown"
-                )
+                raise SepkitError(f"same experiment, seed and fold as {kept[key]['run'].iloc[0]}, which is shown")
             kept[key] = scores.dropna(axis=1, how="all")
             if run.config.get("start_from"):
                 starts[key[0]] = str(run.config["start_from"])
@@ -143,9 +141,7 @@ def _scores(run: Run, profile: Profile) -> pd.DataFrame:
     if set(scores["protocol"]) - set(PROTOCOLS):
         raise SepkitError(f"scores.csv has protocols {set(scores['protocol'])}; score it again")
     if "accompaniment" in scores and scores["accompaniment"].nunique() > 1:
-        raise SepkitError(
-            f"its songs have accompaniments of two origins; delete {run.scores_path}, score it again"
-        )
+        raise SepkitError(f"its songs have accompaniments of two origins; delete {run.scores_path}, score it again")
     return scores
 
 

@@ -18,17 +18,7 @@ from sepkit.evaluation.statistics import (
 )
 from sepkit.experiments import BASES, REFERENCES
 from sepkit.profiles import PROTOCOLS, STEMS
-from sepkit.reporting.rows import (
-    LEADING,
-    MAIN,
-    ONE_SEED,
-    ONSETS,
-    facts_of,
-    ordered,
-    row,
-    score_columns,
-    shown,
-)
+from sepkit.reporting.rows import LEADING, MAIN, ONE_SEED, ONSETS, facts_of, ordered, row, score_columns, shown
 from sepkit.reporting.tables import Block, plain_grid
 from sepkit.storage import Root
 
@@ -92,12 +82,8 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool) -> 
         tests, refused = compare_all(tested, by_name[base])
         notes += [f"{name} is not tested against {base}: {why}" for name, why in refused.items()]
     elif tested:
-        notes.append(
-            f"{', '.join(tested)}: no {base} with this protocol and these songs, so nothing is tested."
-        )
-    table = pd.DataFrame(
-        [row(root, name, scores, known, columns, tests.get(name)) for name, scores in by_name.items()]
-    )
+        notes.append(f"{', '.join(tested)}: no {base} with this protocol and these songs, so nothing is tested.")
+    table = pd.DataFrame([row(root, name, scores, known, columns, tests.get(name)) for name, scores in by_name.items()])
     for test in tests.values():
         notes += [f"{test.run}: {song} left out, {why}." for song, why in test.dropped.items()]
         notes += [test.method_sentence] if test.method_interval else []
@@ -105,9 +91,7 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool) -> 
         notes += _beside_vocals(by_name, known.keys(), list(tests), base)
     single = table.loc[table["Method"] == ONE_SEED, "Exp"]
     if len(single):
-        notes.append(
-            f"{', '.join(single)}: {ONE_SEED} about the method; two seeds on each side give an interval."
-        )
+        notes.append(f"{', '.join(single)}: {ONE_SEED} about the method; two seeds on each side give an interval.")
     header = _header(root, rows, protocol, table)
     return Section(protocol, folds, table, header, notes, _overlap(by_name), tests, rows, facts)
 
@@ -133,20 +117,14 @@ def _header(root: Root, rows: pd.DataFrame, protocol: str, table: pd.DataFrame) 
     minutes = sum(float(status.get("minutes") or 0) for status in statuses)
     seeds = sorted(trained["seed"].dropna().astype(int).unique())
     lacking = table[(table["undefined"] > 0) & ~table["Exp"].isin(REFERENCES)]
-    undefined = "; ".join(
-        f"{n} of {name}" for name, n in zip(lacking["Exp"], lacking["undefined"], strict=True)
-    )
+    undefined = "; ".join(f"{n} of {name}" for name, n in zip(lacking["Exp"], lacking["undefined"], strict=True))
     return [
         f"{rows['track'].nunique()} songs; {', '.join(PROTOCOLS[protocol])} are scored together. Seeds: "
         f"{', '.join(map(str, seeds)) or 'none'}; device: {', '.join(devices) or 'unknown'}; {minutes:.1f} minutes of training "
         f"in {len(statuses)} run{'s' * (len(statuses) != 1)}.",
         f"Windows of vocals: {_span(table['frames'])} counted, {_span(table['frames dropped'])} dropped because a "
         f"source was silent in them. Songs without a defined score: {undefined or 'none'}"
-        + (
-            ". Medians are then over other songs; gains use the songs defined on both sides."
-            if undefined
-            else "."
-        ),
+        + (". Medians are then over other songs; gains use the songs defined on both sides." if undefined else "."),
     ]
 
 

@@ -79,9 +79,7 @@ def markdown(title: str, blocks: list[Block]) -> str:
             cells = grid.cells.map(lambda cell: " ".join(cell.replace("|", "\\|").split()))
             for name, places in grid.best.items():
                 if name in cells:
-                    cells[name] = [
-                        f"**{cell}**" if place in places else cell for place, cell in enumerate(cells[name])
-                    ]
+                    cells[name] = [f"**{cell}**" if place in places else cell for place, cell in enumerate(cells[name])]
             table = tabulate(cells, headers="keys", tablefmt="pipe", showindex=False, disable_numparse=True)
             parts += [grid.caption, table]
         parts.append("\n".join(f"- {item}" for item in block.items))
@@ -106,11 +104,7 @@ def _slices(cells: pd.DataFrame) -> list[str]:
 
     cells = cells.map(wrap).rename(columns=lambda name: wrap(str(name).replace(" (", "\n(")))
     widths = [
-        max(
-            len(line)
-            for cell in (*cells[name], f"{name}".replace("\n", "  \n") + "  ")
-            for line in cell.split("\n")
-        )
+        max(len(line) for cell in (*cells[name], f"{name}".replace("\n", "  \n") + "  ") for line in cell.split("\n"))
         for name in cells
     ]  # tabulate pads a heading by two characters
     slices, used = [[0]], widths[0]
@@ -120,10 +114,7 @@ def _slices(cells: pd.DataFrame) -> list[str]:
             used = widths[0]
         slices[-1].append(place)
         used += 2 + width
-    return [
-        tabulate(cells.iloc[:, part], headers="keys", showindex=False, disable_numparse=True)
-        for part in slices
-    ]
+    return [tabulate(cells.iloc[:, part], headers="keys", showindex=False, disable_numparse=True) for part in slices]
 
 
 def plain_grid(table: pd.DataFrame, caption: str = "") -> Grid:

@@ -4,15 +4,7 @@ files.py writes files that are complete or absent, root.py knows what lies where
 minutes, drive.py keeps the copy, checkpoints.py loads a run's network.
 """
 
-from sepkit.storage.files import (
-    read_json,
-    read_names,
-    remove_leftovers,
-    write_csv,
-    write_json,
-    write_text,
-    writing,
-)
+from sepkit.storage.files import read_json, read_names, remove_leftovers, write_csv, write_json, write_text, writing
 from sepkit.storage.ledger import WEEK_HOURS, budget, hours_left, spending
 from sepkit.storage.root import (
     BUDGET_COLUMNS,

@@ -47,9 +47,7 @@ def drive_folder() -> Path | None:
     return Path(os.environ["SEPKIT_DRIVE"]) if os.environ.get("SEPKIT_DRIVE") else None
 
 
-def push(
-    root: Root, drive: Path | None = None, *, only: Only = None, sleep: Sleep = time.sleep
-) -> Synced | None:
+def push(root: Root, drive: Path | None = None, *, only: Only = None, sleep: Sleep = time.sleep) -> Synced | None:
     """Copies what is new or changed under the root to `drive` (or SEPKIT_DRIVE); None without a Drive.
 
     only: a folder or file below the root, or several, as runs/Base-s0.  Raises no OSError: the result
@@ -67,9 +65,7 @@ def push(
     return _copy_new(root.path, drive, names, sleep)
 
 
-def pull(
-    root: Root, drive: Path | None = None, *, only: Only = None, sleep: Sleep = time.sleep
-) -> Synced | None:
+def pull(root: Root, drive: Path | None = None, *, only: Only = None, sleep: Sleep = time.sleep) -> Synced | None:
     """Copies from Drive what the local root lacks; None without a Drive.  Local files stay as they are."""
     drive = drive or drive_folder()
     try:

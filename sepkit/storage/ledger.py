@@ -58,9 +58,7 @@ _running: ContextVar[_Clock | None] = ContextVar("_running", default=None)
 
 
 @contextmanager
-def spending(
-    root: Root, *, run: str = "shared", stage: str, device: str, epoch: int | None = None
-) -> Iterator[None]:
+def spending(root: Root, *, run: str = "shared", stage: str, device: str, epoch: int | None = None) -> Iterator[None]:
     """Books the minutes of its block into budget.csv, also where it raises or the process is killed.
 
     Inside another `spending` only the inner one books, so no minute counts twice.  run: "shared" for
@@ -87,10 +85,7 @@ def budget(root: Path | str | Root | None = None, profile: str | Profile | None 
         return pd.DataFrame(columns=["run", "stage", "minutes", "gpu_min", "vram_mib", "device"])
     grouped = spent.groupby(["run", "stage"], sort=False)
     return grouped.agg(
-        minutes=("minutes", "sum"),
-        gpu_min=("gpu_min", "sum"),
-        vram_mib=("vram_mib", "max"),
-        device=("device", "last"),
+        minutes=("minutes", "sum"), gpu_min=("gpu_min", "sum"), vram_mib=("vram_mib", "max"), device=("device", "last")
     ).reset_index()
 
 

@@ -196,9 +196,7 @@ class Run:
     def scores(self) -> pd.DataFrame:
         """scores.csv as a table; see `read_scores`."""
         if not self.scores_path.exists():
-            raise SepkitError(
-                f"{self.name} is not scored yet ({self.scores_path} is absent); evaluate it first."
-            )
+            raise SepkitError(f"{self.name} is not scored yet ({self.scores_path} is absent); evaluate it first.")
         return read_scores(self.scores_path)
 
 

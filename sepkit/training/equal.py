@@ -79,9 +79,7 @@ def _row(name: str, timer: StepTimer, valid: DataLoader, minutes: float) -> dict
     epoch_s = timer.step_s * timer.task.settings["steps_per_epoch"] + valid_s
     epochs = int(60 * minutes / epoch_s)
     if not epochs:
-        raise UsageError(
-            f"One epoch of {name} takes {epoch_s / 60:.2f} minutes, more than the {minutes:g} given."
-        )
+        raise UsageError(f"One epoch of {name} takes {epoch_s / 60:.2f} minutes, more than the {minutes:g} given.")
     return {
         "experiment": name, "step_s": round(timer.step_s, 3), "valid_s": round(valid_s, 2), "epoch_s": round(epoch_s, 2),
         "epochs": epochs, "minutes": round(epochs * epoch_s / 60, 2),

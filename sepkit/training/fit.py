@@ -42,9 +42,7 @@ def build_model(config: dict[str, Any], cache: Cache) -> Any:
     torch.manual_seed(config["seed"])
     model = models.build(**config["model"])
     if model.stft:
-        clips = FixedClips(
-            cache, seconds=config["training"]["segment_s"], count=2, names=config["data"]["train"]
-        )
+        clips = FixedClips(cache, seconds=config["training"]["segment_s"], count=2, names=config["data"]["train"])
         mixtures = (clips[index]["mixture"] for index in range(len(clips)))
         model.set_statistics(
             *magnitude_statistics(  # a stft cache holds magnitudes (channel, freq, frame)
@@ -90,9 +88,7 @@ def prepare(
     return task, loader, DataLoader(fixed, batch_size=training["batch_size"])
 
 
-def fit(
-    run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None
-) -> None:
+def fit(run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None) -> None:
     """Trains `run` to its end, from its newest checkpoint where it has one, otherwise from `start`.
 
     start: the weights of another run or published ones; None draws them from the seed.
@@ -106,9 +102,7 @@ def fit(
     with computing(device), spending(run.root, run=run.name, stage="train", device=name):
         task, loader, valid_loader = prepare(config, cache, device, start)
         checkpoint = newest(run)
-        if (
-            checkpoint is not None
-        ):  # Lightning sets the epoch too late, after workers drew their first batches
+        if checkpoint is not None:  # Lightning sets the epoch too late, after workers drew their first batches
             batches: Any = loader.batch_sampler
             batches.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
         trainer = L.Trainer(

@@ -60,9 +60,7 @@ def frequency_weights(n_bins: int, alpha: str = "flat") -> Tensor:
 
 
 @loss(on_magnitudes=True)
-def magnitude_l1(
-    estimate: "Estimate", target: Tensor, *, alpha: str = "flat", weights: Sequence[float] = ()
-) -> Tensor:
+def magnitude_l1(estimate: "Estimate", target: Tensor, *, alpha: str = "flat", weights: Sequence[float] = ()) -> Tensor:
     """Mean of α(f) · | mask · |X| − |S| | over batch, channel, frequency and frame.
 
     weights: one factor a source; the weighted means of the sources are added.

@@ -30,9 +30,7 @@ class AtomicCheckpointIO(CheckpointIO):
             if path.name == "last.ckpt" and path.exists():
                 path.replace(path.with_name("previous.ckpt"))
 
-    def load_checkpoint(
-        self, path, map_location: Any = None, weights_only: bool | None = True
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         return load_checkpoint(Path(path))
 
     def remove_checkpoint(self, path) -> None:

@@ -84,9 +84,7 @@ class SeparationTask(L.LightningModule):
     and `valid_sdr`, the mean `clip_sdr` of the vocals, or of all sources where vocals are not estimated.
     """
 
-    def __init__(
-        self, model: Any, loss: Loss, picks: list[int], settings: dict[str, Any], seed: int = 0
-    ) -> None:
+    def __init__(self, model: Any, loss: Loss, picks: list[int], settings: dict[str, Any], seed: int = 0) -> None:
         super().__init__()
         self.model, self.loss, self.picks, self.settings, self.seed = model, loss, picks, settings, seed
         self.train_losses: list[Tensor] = []

@@ -70,9 +70,7 @@ def step_seconds(experiment: Experiment, profile: Profile, device: str | None = 
         sources = 0.1 * torch.randn(training["batch_size"], *shape)
         batch = {"mixture": sources.sum(dim=1), "sources": sources, "track": []}
         picks = list(range(len(model.sources)))
-        timer = StepTimer(
-            SeparationTask(model, make_loss(**settings["loss"]), picks, training), lambda: batch, device
-        )
+        timer = StepTimer(SeparationTask(model, make_loss(**settings["loss"]), picks, training), lambda: batch, device)
         for _ in range(STEPS + 1):
             timer.step()
     return timer.step_s

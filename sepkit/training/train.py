@@ -100,15 +100,11 @@ def alone(run: Run) -> Iterator[None]:
                     fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            print(
-                f"{run.name}: {run.path} can't be locked ({reason}); train it in one process only", flush=True
-            )
+            print(f"{run.name}: {run.path} can't be locked ({reason}); train it in one process only", flush=True)
         yield
 
 
-def starting_weights(
-    settings: dict[str, Any], profile: Profile, **where: Any
-) -> dict[str, torch.Tensor] | None:
+def starting_weights(settings: dict[str, Any], profile: Profile, **where: Any) -> dict[str, torch.Tensor] | None:
     """The weights that a run starts from: its network's published ones, or another experiment's, trained first.
 
     Raises UsageError where the other experiment has another network.
@@ -140,12 +136,8 @@ def training_cache(
     require_headers(folder, "Training")
     kind, loss = settings["training"]["cache_kind"], settings["loss"]["name"]
     if kind == "stft" and loss not in ON_MAGNITUDES:
-        raise UsageError(
-            f"The loss {loss} needs waveforms, which a stft cache does not hold; use cache_kind wave."
-        )
-    wanted = CacheSettings(
-        kind=kind, sample_rate=settings["model"]["sample_rate"], sources=training_sources(settings)
-    )
+        raise UsageError(f"The loss {loss} needs waveforms, which a stft cache does not hold; use cache_kind wave.")
+    wanted = CacheSettings(kind=kind, sample_rate=settings["model"]["sample_rate"], sources=training_sources(settings))
     return build_cache(folder, root, wanted, splits=("train", "valid")), folder.layout
 
 

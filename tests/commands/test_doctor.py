@@ -12,17 +12,7 @@ from sepkit.commands.doctor import doctor
 from sepkit.storage import VERSIONED
 
 PROBLEM = {"track", "file", "kind", "expected", "found", "fix", "blocking"}
-ENVIRONMENT = {
-    "python",
-    "device",
-    "precision",
-    "cores",
-    "root",
-    "free_disk_gb",
-    "drive",
-    "ffmpeg",
-    "versions",
-}
+ENVIRONMENT = {"python", "device", "precision", "cores", "root", "free_disk_gb", "drive", "ffmpeg", "versions"}
 
 
 def refuse(word):
@@ -43,11 +33,7 @@ def test_the_json_has_the_contracts_form(mini_songs, tmp_path, capsys):
     status, found = as_json(capsys, "--data", mini_songs, "--root", tmp_path)
     assert status == 0
     assert list(found) == ["ok", "layout", "splits", "hours", "problems", "environment"]
-    assert (found["ok"], found["layout"], found["splits"]) == (
-        True,
-        "wav",
-        {"train": 2, "valid": 1, "test": 1},
-    )
+    assert (found["ok"], found["layout"], found["splits"]) == (True, "wav", {"train": 2, "valid": 1, "test": 1})
     assert found["hours"] == pytest.approx(4 * 3 / 3600, abs=1e-4)
     assert all(set(problem) == PROBLEM for problem in found["problems"])
     assert set(found["environment"]) == ENVIRONMENT

@@ -50,9 +50,7 @@ def test_a_grid_is_a_row_a_run_and_one_for_all_folds(done, capsys):
     assert trained == [["train", f"{number}/8", run] for number, run in enumerate(runs, 1)]
     assert len([line for line in lines if line.startswith("score")]) == 4  # a song each, for both experiments
     folds = [where["root"].run(f"Base-s0-f{fold}").scores() for fold in FOLDS]
-    values = [
-        scores.query("metric == 'sdr_global' and source == 'vocals'")["value"].item() for scores in folds
-    ]
+    values = [scores.query("metric == 'sdr_global' and source == 'vocals'")["value"].item() for scores in folds]
     assert table["sdr_global"][8] == pytest.approx(sorted(values)[1])
     again = grid(["Base", "E"], folds=[None, *FOLDS], n_jobs=1, **where)
     assert again.equals(table)
@@ -89,9 +87,7 @@ def test_scores_out_of_fold_are_one_table_that_compares(done):
     assert (comparison.n, comparison.run, comparison.base) == (3, "E", "Base")
 
 
-def test_a_line_names_weights_that_come_from_training_on_the_songs_of_a_fold(
-    where, root, monkeypatch, capsys
-):
+def test_a_line_names_weights_that_come_from_training_on_the_songs_of_a_fold(where, root, monkeypatch, capsys):
     run = train("Base", fold=0, **where)
     write_json(run.path / "config.json", {**run.config, "start_from": "umxhq"})
     monkeypatch.setattr("sepkit.commands.grid.train_many", lambda *rows, **options: [run])

@@ -21,14 +21,7 @@ def separate(trained_root, capsys):
 
 @pytest.mark.parametrize(
     ("rate", "channels", "length"),
-    [
-        (44100, 2, 50001),
-        (44100, 1, 12345),
-        (48000, 2, 144000),
-        (8000, 1, 999),
-        (44100, 2, 1),
-        (22050, 2, 313),
-    ],
+    [(44100, 2, 50001), (44100, 1, 12345), (48000, 2, 144000), (8000, 1, 999), (44100, 2, 1), (22050, 2, 313)],
 )
 def test_separated_files_keep_rate_and_length(separate, tmp_path, rate, channels, length):
     """S06, S07."""

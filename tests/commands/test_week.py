@@ -113,12 +113,7 @@ def test_days_run_whatever_kernel_they_name_and_a_bar_stays_small(folder, root, 
 
 def test_a_failing_cell_names_day_cell_and_reason_and_leaves_no_old_result(folder, root, capsys):
     write_text(root.path / "week" / "day1_first.ipynb", "of yesterday")
-    write(
-        folder / "day1_first.ipynb",
-        "kept = 1",
-        "\nlimit = 0\nraise ValueError('two\\nlines')",
-        "print('never')",
-    )
+    write(folder / "day1_first.ipynb", "kept = 1", "\nlimit = 0\nraise ValueError('two\\nlines')", "print('never')")
     assert main(["week", "--root", str(root.path), "--days", "1"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("sepkit: day1_first stopped in cell 4 (limit = 0): ValueError: two lines (see ")

@@ -19,9 +19,7 @@ def tone(frequency_hz, seconds=3.0, rate=RATE):
 
 
 def noise(seed=0, seconds=2.0, rate=RATE, sources=2):
-    return (0.1 * np.random.default_rng(seed).standard_normal((sources, 2, round(seconds * rate)))).astype(
-        np.float32
-    )
+    return (0.1 * np.random.default_rng(seed).standard_normal((sources, 2, round(seconds * rate)))).astype(np.float32)
 
 
 def loudest_hz(wave, rate=RATE):
@@ -42,9 +40,7 @@ def test_440_hz_two_semitones_higher_reads_493_9_hz():
 @pytest.mark.parametrize("rate", [44100, 22050])
 @pytest.mark.parametrize("frequency_hz", [110, 440, 3000])
 @pytest.mark.parametrize(("semitones", "tempo"), CHANGES)
-def test_a_tone_goes_to_its_new_pitch_whatever_the_tempo_and_stays_a_pure_tone(
-    rate, frequency_hz, semitones, tempo
-):
+def test_a_tone_goes_to_its_new_pitch_whatever_the_tempo_and_stays_a_pure_tone(rate, frequency_hz, semitones, tempo):
     wave = change(tone(frequency_hz, rate=rate), rate, semitones=semitones, tempo=tempo)[0, 0]
     found = loudest_hz(wave, rate)
     assert found == pytest.approx(frequency_hz * 2 ** (semitones / 12), rel=0.001)
@@ -73,14 +69,9 @@ def test_tempo_agrees_with_librosa_on_where_bursts_begin():
     burst = (np.arange(3 * RATE) % (RATE // 2) < RATE // 5) * tone(700)[0, 0]
     ours = change(np.tile(burst, (1, 2, 1)).astype(np.float32), RATE, tempo=1.1)[0, 0]
     theirs = librosa.effects.time_stretch(burst, rate=1.1)
-    envelopes = [
-        np.convolve(np.abs(wave[: 2 * RATE]), np.ones(2048) / 2048, "same") > 0.1 for wave in (ours, theirs)
-    ]
+    envelopes = [np.convolve(np.abs(wave[: 2 * RATE]), np.ones(2048) / 2048, "same") > 0.1 for wave in (ours, theirs)]
     assert np.mean(envelopes[0] == envelopes[1]) > 0.95
-    assert (
-        np.mean(envelopes[0] == (np.convolve(np.abs(burst[: 2 * RATE]), np.ones(2048) / 2048, "same") > 0.1))
-        < 0.9
-    )
+    assert np.mean(envelopes[0] == (np.convolve(np.abs(burst[: 2 * RATE]), np.ones(2048) / 2048, "same") > 0.1)) < 0.9
 
 
 @pytest.mark.parametrize(("semitones", "tempo"), CHANGES)
@@ -104,9 +95,7 @@ def test_no_change_at_0_semitones_and_tempo_1():
 def test_stretch_at_rate_1_gives_the_input_back():
     sources = noise()
     np.testing.assert_allclose(
-        stretch(sources, RATE, rate=1.0, length=sources.shape[-1] - RATE // 2),
-        sources[..., : -RATE // 2],
-        atol=1e-6,
+        stretch(sources, RATE, rate=1.0, length=sources.shape[-1] - RATE // 2), sources[..., : -RATE // 2], atol=1e-6
     )
 
 
@@ -159,8 +148,7 @@ def test_probability_is_the_share_of_clips_whose_pitch_and_tempo_change():
     augment = make_augment({"tempo": 0.1, "probability": 0.25})
     sources = noise(seconds=0.3)
     changed = [
-        augment(sources, np.random.default_rng(seed), RATE).tobytes() != sources.tobytes()
-        for seed in range(200)
+        augment(sources, np.random.default_rng(seed), RATE).tobytes() != sources.tobytes() for seed in range(200)
     ]
     assert np.mean(changed) == pytest.approx(0.25, abs=0.08)
 

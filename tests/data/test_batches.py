@@ -207,10 +207,7 @@ def test_segments_of_seven_tenths_fit_songs_of_any_length(make_song, tmp_path, s
         sources = make_clips(short, seconds=0.7)[0, index]["sources"]
         assert sources.shape == (2, 2, 30870)
         assert sources[..., -1].any()
-    assert all(
-        clip["sources"].shape[-1] == 30870
-        for clip in FixedClips(short, seconds=0.7, count=3, names=["A - B"])
-    )
+    assert all(clip["sources"].shape[-1] == 30870 for clip in FixedClips(short, seconds=0.7, count=3, names=["A - B"]))
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 0.09])

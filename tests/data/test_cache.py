@@ -48,9 +48,7 @@ def content(cache):
     found = {"manifest": json.loads((cache.path / "manifest.json").read_text())}
     for file in sorted(cache.path.glob("*.h5")):
         with h5py.File(file) as h5:
-            found[file.name] = {
-                name: (h5[name][:].tobytes(), h5[name].shape, dict(h5[name].attrs)) for name in h5
-            }
+            found[file.name] = {name: (h5[name][:].tobytes(), h5[name].shape, dict(h5[name].attrs)) for name in h5}
     return found
 
 
@@ -187,9 +185,7 @@ def test_a_cache_that_does_not_fit_is_refused_before_any_work(songs, empty_root,
     needed = round(cache_gigabytes(4 * 3 / 3600, settings) * 1e9)
     monkeypatch.setattr(building, "_cache_track", None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 10))
-    with pytest.raises(
-        SepkitError, match=r"4 songs needs 0.0\d GB, but .* free some space, or give a --root"
-    ):
+    with pytest.raises(SepkitError, match=r"4 songs needs 0.0\d GB, but .* free some space, or give a --root"):
         build(songs, empty_root, settings)
     assert not list((empty_root.path / "cache").glob("*/*.h5"))
 
@@ -214,13 +210,7 @@ def test_the_fingerprint_ignores_place_and_time(songs, mini_songs):
 
 
 @pytest.mark.parametrize(
-    "other",
-    [
-        HALF,
-        FOUR,
-        CacheSettings(kind="stft"),
-        CacheSettings(sources=("accompaniment", "vocals")),
-    ],
+    "other", [HALF, FOUR, CacheSettings(kind="stft"), CacheSettings(sources=("accompaniment", "vocals"))]
 )
 def test_the_fingerprint_covers_every_setting(mini_songs, other):
     assert fingerprint(find_songs(mini_songs), FULL) != fingerprint(find_songs(mini_songs), other)

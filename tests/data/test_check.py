@@ -223,9 +223,7 @@ def test_stem_mp4_without_ffmpeg_is_one_sentence(mp4_songs, monkeypatch):
     blocking = [problem for problem in check_folder(folder, n_jobs=1)[2] if problem.blocking]
     assert [problem.kind for problem in blocking] == ["no ffmpeg"]
     for attempt in (lambda: require_headers(folder, "Training"), lambda: read_song(folder.tracks[0])):
-        with pytest.raises(
-            SepkitError, match=r"ffmpeg and ffprobe .*install ffmpeg .*WAV layout, which does not"
-        ):
+        with pytest.raises(SepkitError, match=r"ffmpeg and ffprobe .*install ffmpeg .*WAV layout, which does not"):
             attempt()
 
 

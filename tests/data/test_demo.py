@@ -56,12 +56,7 @@ def long_stems():
 
 
 def test_layout_is_that_of_musdb(songs):
-    assert sorted(path.name for path in songs.iterdir()) == [
-        "demo.json",
-        "test",
-        "train",
-        "validation.txt",
-    ]
+    assert sorted(path.name for path in songs.iterdir()) == ["demo.json", "test", "train", "validation.txt"]
     assert len(list((songs / "train").iterdir())) == 5
     assert len(list((songs / "test").iterdir())) == 2
     for song in songs.glob("t*/*"):

@@ -81,9 +81,7 @@ def test_folds_do_not_depend_on_the_order_of_the_songs():
     names = numbered(10, 2)
     forward, backward = make_cache(names), make_cache(names[::-1])
     for fold in range(FOLDS):
-        sets = [
-            {part: set(songs) for part, songs in split_songs(c, fold).items()} for c in (forward, backward)
-        ]
+        sets = [{part: set(songs) for part, songs in split_songs(c, fold).items()} for c in (forward, backward)]
         assert sets[0] == sets[1]
 
 

@@ -98,6 +98,4 @@ def test_a_wrong_song_is_still_named(make_mini, tmp_path):
     songs = make_mini(tmp_path / "songs")
     next((songs / "train").iterdir()).joinpath("bass.wav").unlink()
     with pytest.raises(SepkitError, match=r"bass\.wav"):
-        build_cache(
-            find_songs(songs), Root.open(tmp_path / "root", "demo"), CacheSettings(kind="stft"), n_jobs=1
-        )
+        build_cache(find_songs(songs), Root.open(tmp_path / "root", "demo"), CacheSettings(kind="stft"), n_jobs=1)

@@ -118,10 +118,7 @@ CASES = {
     "one source": (STEREO[:1], lambda target: target + noise(*target.shape, seed=2)),
     "silent window": (with_silent_window(MONO.copy()), leak),
     "left is minus right": (with_cancelling_window(STEREO.copy()), leak),
-    "equal channels": (
-        with_equal_channels(STEREO[:1].copy()),
-        lambda target: target + noise(*target.shape, seed=1),
-    ),
+    "equal channels": (with_equal_channels(STEREO[:1].copy()), lambda target: target + noise(*target.shape, seed=1)),
     "mono vocals in two channels": (with_mono_vocals(STEREO.copy()), leak),
     "empty channel": (with_empty_channel(STEREO.copy()), leak),
     "silent estimate window": (MONO, lambda target: with_silent_window(leak(target))),
@@ -233,9 +230,7 @@ def test_a_mono_source_in_two_channels_scores_as_in_one():
     expected = bss_eval(estimate=leak(MONO), target=MONO, sample_rate=RATE)
     for factor in (1.0, 0.5, -0.3):  # equal, or a multiple
         gains = np.array([[1.0], [factor]])
-        scores = bss_eval(
-            estimate=gains * np.repeat(leak(MONO), 2, axis=1), target=gains * stereo, sample_rate=RATE
-        )
+        scores = bss_eval(estimate=gains * np.repeat(leak(MONO), 2, axis=1), target=gains * stereo, sample_rate=RATE)
         for metric in NAMES:
             np.testing.assert_allclose(scores[metric], expected[metric], rtol=0, atol=1e-6, err_msg=metric)
 
@@ -250,9 +245,7 @@ def test_rows_that_span_nothing_more_leave_the_equations():
 
 
 def test_sources_beyond_memory_are_refused_in_a_sentence():
-    with pytest.raises(
-        SepkitError, match=r"200 sources of 2 channels.* 32 channels in all .*; score fewer sources"
-    ):
+    with pytest.raises(SepkitError, match=r"200 sources of 2 channels.* 32 channels in all .*; score fewer sources"):
         bss_eval(estimate=np.ones((200, 2, 100)), target=np.ones((200, 2, 100)), sample_rate=RATE)
 
 
@@ -313,10 +306,6 @@ def test_s16_four_minutes_take_bounded_memory():
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        check=True,
-        timeout=300,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=300, capture_output=True, text=True
     )
     assert float(done.stdout) < 2.5  # GiB, of which targets, estimates and torch itself are 1.2

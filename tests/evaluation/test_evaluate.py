@@ -109,9 +109,7 @@ def test_a_song_with_silent_vocals_is_undefined_and_the_others_go_on(scored):
     assert undefined["status"].str.startswith("undefined: ").all()
     assert (table.loc[table["value"].notna(), "status"] == "ok").all()
     rest = undefined[undefined["track"] != SILENT]
-    assert set(rest["metric"]) == {
-        "silence_energy_db"
-    }  # their sources are never silent, and noise has onsets
+    assert set(rest["metric"]) == {"silence_energy_db"}  # their sources are never silent, and noise has onsets
     lines = [line.split(",") for line in data.decode().splitlines()[1:]]
     assert sum(line[7] == "" for line in lines) == len(undefined)
     assert np.isfinite(value(table, SILENT, "vocals", "silence_energy_db"))
@@ -171,9 +169,7 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_file(run, score, scor
     with journal.open("a") as file:  # a kill while the next song was written
         file.write('\n["T2 - Test", [{"run": "Base-s0", "exp')
     assert "evaluate test" in set(run.root.budget()["stage"])  # the minutes of songs that are done
-    monkeypatch.setattr(
-        module, "_score", lambda cache, song, *rest: calls.append(song) or once(cache, song, *rest)
-    )
+    monkeypatch.setattr(module, "_score", lambda cache, song, *rest: calls.append(song) or once(cache, song, *rest))
     assert score(run).equals(scored[0])
     assert written(run) == scored[1:]
     assert calls == ["T0 - Test", SILENT, "T2 - Test"]
@@ -189,9 +185,7 @@ def test_an_evaluation_of_an_earlier_version_goes_on(run, score, scored):
     assert written(run) == scored[1:]
 
 
-def test_many_runs_score_as_one_after_another_and_share_each_song(
-    run, score, scored, songs, references, monkeypatch
-):
+def test_many_runs_score_as_one_after_another_and_share_each_song(run, score, scored, songs, references, monkeypatch):
     """One song is decoded once, and what depends on its targets alone is computed once."""
     decoded, correlated, whitened = [], [], []
     for where, name, calls in ((Cache, "song", decoded), (module, "Targets", whitened)):
@@ -260,9 +254,7 @@ def test_two_workers_give_the_same_bytes(run, score, scored):
 def test_a_dask_cluster_gives_the_same_bytes(run, score, scored):
     distributed = pytest.importorskip("dask.distributed")
     with (
-        distributed.LocalCluster(
-            processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
-        ) as cluster,
+        distributed.LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
@@ -378,9 +370,7 @@ def test_a_network_of_four_sources_is_scored_on_four(four, songs):
         windows = frames[(frames["track"] == "T2 - Test") & (frames["source"] == source)]
         median = value(table, "T2 - Test", source, "sdr_bsseval")
         assert median == pytest.approx(windows["sdr_bsseval"].median(), abs=1.5e-6)
-    assert value(table, "T2 - Test", "vocals", "sdr_onsets") != value(
-        table, "T2 - Test", "drums", "sdr_onsets"
-    )
+    assert value(table, "T2 - Test", "vocals", "sdr_onsets") != value(table, "T2 - Test", "drums", "sdr_onsets")
 
 
 def test_silent_vocals_take_all_four_stems_out_of_bss_eval(four):
@@ -404,9 +394,7 @@ def test_scores_with_another_protocol_are_scored_again(four, score, songs, score
 
 
 def test_an_estimate_that_lacks_a_source_is_undefined_with_the_reason(run, score, monkeypatch):
-    monkeypatch.setattr(
-        module, "make_estimator", lambda run, device: lambda mixture, target: {"vocals": mixture}
-    )
+    monkeypatch.setattr(module, "make_estimator", lambda run, device: lambda mixture, target: {"vocals": mixture})
     table = score(run)
     assert table["value"].isna().all()
     assert table["status"].str.contains("the estimate in track 'T0 - Test' has vocals").any()

@@ -118,9 +118,7 @@ def test_the_variance_of_seeds_is_that_of_their_levels():
 
 def test_a_song_that_one_seed_lacks_is_refused():
     base = scores(side(0.1))
-    with pytest.raises(
-        SepkitError, match="the base has 3 seeds of Base, but not all of them scored band 0 - x"
-    ):
+    with pytest.raises(SepkitError, match="the base has 3 seeds of Base, but not all of them scored band 0 - x"):
         compare_scores(base, base.iloc[1:])
 
 
@@ -235,9 +233,7 @@ def test_a_table_of_power_uses_the_spreads_of_base_where_there_are_two_seeds(tmp
     seed_sd, paired_sd, seeds = measured_spread(root)
     assert seeds == 3
     assert seed_sd == pytest.approx(0.3, abs=0.02)
-    assert paired_sd == pytest.approx(
-        math.sqrt(2 / 3 * 0.2**2 * 12 / 11)
-    )  # two of three pairs differ by ±0.2
+    assert paired_sd == pytest.approx(math.sqrt(2 / 3 * 0.2**2 * 12 / 11))  # two of three pairs differ by ±0.2
     own = power_table(root, "demo", seeds=[3])
     assert own.attrs["basis"].startswith("spreads of 3 seeds of Base here: SD 0.3")
     assert list(own["between"]) == ["checkpoints", "methods"]

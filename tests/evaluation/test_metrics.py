@@ -11,13 +11,7 @@ from torchmetrics.functional.audio import scale_invariant_signal_distortion_rati
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.bsseval import bss_eval
-from sepkit.evaluation.metrics import (
-    METRICS,
-    sdr_global,
-    sdr_torchmetrics,
-    si_sdr,
-    silence_energy_db,
-)
+from sepkit.evaluation.metrics import METRICS, sdr_global, sdr_torchmetrics, si_sdr, silence_energy_db
 from sepkit.evaluation.track import Targets, score_track
 
 RATE = 4000
@@ -94,9 +88,7 @@ def test_silence_energy_is_the_level_where_the_target_rests():
     dithered = target + 2**-15 * np.sign(RNG.standard_normal(target.shape))
     assert silence_energy_db(estimate=estimate, target=dithered, sample_rate=RATE) == pytest.approx(-40)
     assert math.isnan(silence_energy_db(estimate=estimate, target=estimate, sample_rate=RATE))
-    assert silence_energy_db(
-        estimate=estimate[:, :100], target=target[:, :100], sample_rate=RATE
-    ) == pytest.approx(-40)
+    assert silence_energy_db(estimate=estimate[:, :100], target=target[:, :100], sample_rate=RATE) == pytest.approx(-40)
 
 
 def test_rows_hold_every_metric_of_every_source_once():
@@ -143,18 +135,14 @@ def test_four_stems_are_a_protocol_of_their_own():
 def test_targets_serve_many_estimates():
     targets = Targets(TARGET, RATE)
     for estimate in (ESTIMATE, TARGET, ESTIMATE):
-        assert repr(targets.score(estimate)[0]) == repr(
-            score_track(estimate=estimate, target=TARGET, sample_rate=RATE)
-        )
+        assert repr(targets.score(estimate)[0]) == repr(score_track(estimate=estimate, target=TARGET, sample_rate=RATE))
 
 
 def test_s15_to_s17_errors_name_track_and_source():
     broken = ESTIMATE | {"vocals": np.where(np.arange(3 * RATE + 99) == 100, math.nan, ESTIMATE["vocals"])}
     with pytest.raises(SepkitError, match="estimate of 'vocals' in track 'Song' has 1 samples that are NaN"):
         scored(broken, track="Song")
-    with pytest.raises(
-        SepkitError, match="'vocals' in track 'Song' has 7099 samples where 12099 are expected"
-    ):
+    with pytest.raises(SepkitError, match="'vocals' in track 'Song' has 7099 samples where 12099 are expected"):
         scored(ESTIMATE | {"vocals": ESTIMATE["vocals"][:, :-5000]}, track="Song")
     with pytest.raises(SepkitError, match=r"'vocals' must be \(channel, time\).*\(time, channel\)"):
         scored(ESTIMATE | {"vocals": ESTIMATE["vocals"].T})

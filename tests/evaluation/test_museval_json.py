@@ -58,9 +58,7 @@ def scored(root, name, found, origin="residual"):
     """A run with these windows, as `evaluate` leaves it."""
     run = root.run(name)
     experiment, seed = name.split("-s")
-    write_json(
-        run.path / "config.json", {"run": name, "experiment": experiment, "seed": int(seed), "fold": None}
-    )
+    write_json(run.path / "config.json", {"run": name, "experiment": experiment, "seed": int(seed), "fold": None})
     run.write_status(state="finished")
     frames, scores = [], []
     for song, sources in found.items():
@@ -172,14 +170,10 @@ def test_other_targets_and_unknown_origins_are_refused(run, museval, tmp_path):
         "bass": "4stem",
         "other": "4stem",
     }
-    with pytest.raises(
-        SepkitError, match=r"A - Song.json scores bass, drums; expected vocals and accompaniment"
-    ):
+    with pytest.raises(SepkitError, match=r"A - Song.json scores bass, drums; expected vocals and accompaniment"):
         read_museval(with_museval(museval, tmp_path / "odd", windows(1, ("drums", "bass"))))
     two = with_museval(museval, tmp_path / "two", windows(1))
-    with pytest.raises(
-        SepkitError, match="accompaniment of two is of unknown origin and that of C-s0 residual"
-    ):
+    with pytest.raises(SepkitError, match="accompaniment of two is of unknown origin and that of C-s0 residual"):
         compare(two, "C-s0", source="accompaniment", root=run.root)
     (two / "test" / f"{SONGS[3]}.json").write_bytes((four / "test" / f"{SONGS[3]}.json").read_bytes())
     with pytest.raises(SepkitError, match=r"D - Song.json scores bass, drums, other, vocals and Band A"):
@@ -204,9 +198,7 @@ def test_bad_folders_are_refused_by_their_file(tmp_path):
 
 def test_a_run_without_its_windows_says_what_to_do(run):
     frames_path(run).unlink()
-    with pytest.raises(
-        SepkitError, match=r"frames.csv has no windows of 'Band A - Song'; delete .*scores.csv"
-    ):
+    with pytest.raises(SepkitError, match=r"frames.csv has no windows of 'Band A - Song'; delete .*scores.csv"):
         write_museval(run)
     with pytest.raises(SepkitError, match="X-s0 is not scored yet"):
         write_museval(run.root.run("X-s0"))

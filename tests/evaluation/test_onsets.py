@@ -156,8 +156,7 @@ def test_what_has_no_onset_has_no_score_and_a_reason():
 
     def status(target, estimate):
         rows = score_track(
-            estimate={"vocals": estimate, "accompaniment": other},
-            target={"vocals": target, "accompaniment": other},
+            estimate={"vocals": estimate, "accompaniment": other}, target={"vocals": target, "accompaniment": other}
         )
         (row,) = (row for row in rows if (row["source"], row["metric"]) == ("vocals", "sdr_onsets"))
         assert math.isnan(row["value"]) == (row["status"] != "ok")

@@ -96,9 +96,7 @@ def test_an_interval_that_leaves_out_zero_is_never_called_no_difference():
 def test_of_several_comparisons_holm_decides():
     """p = 2/2⁸ < 0.01 alone; among three, Holm's is over it: no mark, and both are said."""
     base = np.linspace(0, 5, 8)
-    sides = {
-        name: table(base + np.arange(1, 9) * sign, name) for name, sign in (("C", 1), ("D", -1), ("E", 2))
-    }
+    sides = {name: table(base + np.arange(1, 9) * sign, name) for name, sign in (("C", 1), ("D", -1), ("E", 2))}
     alone = compare_scores(sides["C"], table(base))
     assert alone.mark == "✓" and alone.p_holm is None
     found, refused = compare_all({**sides, "F": table([1.0], "F")}, table(base))
@@ -202,12 +200,7 @@ def test_seeds_are_averaged_within_a_song_first():
 
 def test_holm_corrects_only_what_ran():
     corrected = holm({"A": 0.01, "B": None, "C": 0.03, "D": 0.02})
-    assert corrected == {
-        "A": pytest.approx(0.03),
-        "B": None,
-        "C": pytest.approx(0.04),
-        "D": pytest.approx(0.04),
-    }
+    assert corrected == {"A": pytest.approx(0.03), "B": None, "C": pytest.approx(0.04), "D": pytest.approx(0.04)}
     assert holm({"A": None}) == {"A": None}
 
 
@@ -215,12 +208,7 @@ def test_s18_summary_says_how_it_aggregates_and_what_it_dropped():
     tracks = ["a", "b", "c", "PR - Happy Daze", "The Long Wait - Dark Horses", "silent"]
     numbers = summary(table([1, 2, 3, -24, 8, math.nan], tracks=tracks))
     assert numbers["aggregation"] == "median over 1 s windows (BSS Eval v4), then over songs"
-    assert (numbers["n"], numbers["n_undefined"], numbers["frames"], numbers["frames_dropped"]) == (
-        5,
-        1,
-        60,
-        12,
-    )
+    assert (numbers["n"], numbers["n_undefined"], numbers["frames"], numbers["frames_dropped"]) == (5, 1, 60, 12)
     assert (numbers["median"], numbers["q25"], numbers["q75"]) == (2, 1, 3)
     assert (numbers["mean"], numbers["mean_without_outliers"]) == (-2, 3.5)
     assert (numbers["median_without_overlap"], numbers["mean_without_overlap"]) == (1.5, -4.5)

@@ -27,9 +27,7 @@ def flat(experiment, profile):
 
 def differences(own, base):
     """{name: value} of what differs; "absent" where `own` lacks it."""
-    return {
-        key: own.get(key, "absent") for key in sorted(own | base) if own.get(key, "absent") != base.get(key)
-    }
+    return {key: own.get(key, "absent") for key in sorted(own | base) if own.get(key, "absent") != base.get(key)}
 
 
 def table():
@@ -75,9 +73,7 @@ def test_every_ablation_is_one_change_and_no_two_experiments_say_the_same():
 
 
 def test_a_variant_adds_to_a_mapping_and_replaces_one_with_a_name():
-    own = variant(
-        "Best", "x", "x", "y", augment={"gain_db": 1.0}, profiles={"preview": {"training": {"epochs": 9}}}
-    )
+    own = variant("Best", "x", "x", "y", augment={"gain_db": 1.0}, profiles={"preview": {"training": {"epochs": 9}}})
     best = MENU["Best"]
     assert own.augment == {**best.augment, "gain_db": 1.0}
     assert own.profiles["demo"] == best.profiles["demo"]
@@ -91,16 +87,8 @@ def test_own_settings_under_a_profile_come_last():
     experiment = Experiment("x", 1, "x", "y", learning_rate=1.0, model={"name": "umxhq", "hidden_size": 6},
                             start_from="umxhq", profiles={"demo": own})  # fmt: skip
     demo, full = (resolve(experiment, PROFILES[name]) for name in ("demo", "full"))
-    assert (demo["training"]["learning_rate"], demo["model"]["hidden_size"], demo["start_from"]) == (
-        7.0,
-        5,
-        "UMX",
-    )
-    assert (full["training"]["learning_rate"], full["model"]["hidden_size"], full["start_from"]) == (
-        1.0,
-        6,
-        "umxhq",
-    )
+    assert (demo["training"]["learning_rate"], demo["model"]["hidden_size"], demo["start_from"]) == (7.0, 5, "UMX")
+    assert (full["training"]["learning_rate"], full["model"]["hidden_size"], full["start_from"]) == (1.0, 6, "umxhq")
 
 
 def test_in_the_demo_f_starts_from_an_experiment_of_its_shape():

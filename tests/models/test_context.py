@@ -9,9 +9,7 @@ from sepkit.models.context import context
 
 
 def test_dilations_add_up_and_a_norm_over_the_clip_adds_nothing():
-    network = nn.Sequential(
-        nn.Conv1d(2, 4, 3, padding=1), nn.GroupNorm(1, 4), nn.Conv1d(4, 2, 5, dilation=10)
-    )
+    network = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.GroupNorm(1, 4), nn.Conv1d(4, 2, 5, dilation=10))
     assert context(network, 500) == 2 + 40 + 1
 
 

@@ -92,10 +92,7 @@ def test_the_heads_share_the_trunk_of_open_unmix_small():
 
 def test_a_head_computes_what_open_unmix_small_does_with_the_same_weights():
     torch.manual_seed(0)
-    two, one = (
-        models.build("openunmix-multitask", hidden_size=16),
-        models.build("openunmix-small", hidden_size=16),
-    )
+    two, one = (models.build("openunmix-multitask", hidden_size=16), models.build("openunmix-small", hidden_size=16))
     state = two.state_dict()
     one.load_state_dict({key: state[key.replace("heads.0.", "heads.1.")] for key in one.state_dict()})
     magnitude = noise(2, 2, 513, 20).abs()
@@ -263,9 +260,7 @@ def test_without_network_only_the_published_weights_are_missing_and_the_error_sa
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>maintenance</html>", None], ids=["empty", "a page", "cut off"]
-)
+@pytest.mark.parametrize("content", [b"", b"<html>maintenance</html>", None], ids=["empty", "a page", "cut off"])
 def test_a_file_that_is_not_the_weights_is_named(weights_folder, content):
     weights_folder.write_bytes(weights_folder.read_bytes()[:5000] if content is None else content)
     with pytest.raises(SepkitError, match=r"vocals-b62c91ce.pth can't be read.*by hand"):
@@ -330,9 +325,7 @@ def test_models_that_know_the_test_songs_are_refused(name):
 def two_tones(seconds=0.5):
     """(vocals, accompaniment), (1, 2, time): in the same bins, one in the middle, one on the left."""
     voice = noise(1, 1, round(seconds * 44100), seed=1).expand(1, 2, -1)
-    other = torch.stack(
-        [noise(1, round(seconds * 44100), seed=2), torch.zeros(1, round(seconds * 44100))], dim=1
-    )
+    other = torch.stack([noise(1, round(seconds * 44100), seed=2), torch.zeros(1, round(seconds * 44100))], dim=1)
     return voice, other
 
 
@@ -363,9 +356,7 @@ def test_the_wiener_filter_works_at_inference_alone_and_bears_silence():
         plain.load_state_dict(model.state_dict())
         filtered = model.eval()(mixture)
         assert not torch.allclose(filtered, plain.eval()(mixture), atol=1e-4)
-        torch.testing.assert_close(
-            filtered.sum(dim=1), mixture, atol=2e-3, rtol=0
-        )  # it hands out the mixture
+        torch.testing.assert_close(filtered.sum(dim=1), mixture, atol=2e-3, rtol=0)  # it hands out the mixture
         assert model(0 * mixture).abs().max() == 0
 
 
@@ -380,9 +371,7 @@ def test_windows_of_the_wiener_filter_join(samples):
 
 
 @pytest.mark.parametrize("samples", [1, 100, 1023, 44100, 44101])
-@pytest.mark.parametrize(
-    "settings", [{}, {"lstm_layers": 0}, {"sources": ("vocals", "drums", "bass", "other")}]
-)
+@pytest.mark.parametrize("settings", [{}, {"lstm_layers": 0}, {"sources": ("vocals", "drums", "bass", "other")}])
 def test_demucs_tiny_is_as_long_as_its_input(settings, samples):
     model = models.build("demucs-tiny", channels=4, **settings).eval()
     with torch.inference_mode():

@@ -77,9 +77,7 @@ def test_statistics_of_silence_stay_finite():
     assert torch.isfinite(1 / scale).all()
 
 
-@pytest.mark.parametrize(
-    ("bound", "low", "high"), [("sigmoid", 0, 1), ("clamp", 0, 1), ("relu", 0, torch.inf)]
-)
+@pytest.mark.parametrize(("bound", "low", "high"), [("sigmoid", 0, 1), ("clamp", 0, 1), ("relu", 0, torch.inf)])
 def test_masks_keep_their_bounds(bound, low, high):
     model = small(mask_bound=bound)
     with torch.no_grad():
@@ -149,9 +147,7 @@ def test_models_can_be_pickled(bound):
 def test_wrong_names_are_wrong_calls():
     with pytest.raises(UsageError, match=r"no model 'umx'; expected one of band-split, .*openunmix-small"):
         models.build("umx")
-    with pytest.raises(
-        UsageError, match=r"openunmix-small has no setting hidden; it takes sources, .*hidden_size"
-    ):
+    with pytest.raises(UsageError, match=r"openunmix-small has no setting hidden; it takes sources, .*hidden_size"):
         models.build("openunmix-small", hidden=64)
     with pytest.raises(UsageError, match="no mask bound 'softplus'; expected one of sigmoid, relu, clamp"):
         small(mask_bound="softplus")

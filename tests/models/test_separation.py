@@ -157,8 +157,7 @@ def test_float64_lists_and_tensors_are_mixtures_too():
 
 
 @pytest.mark.parametrize(
-    "mixture",
-    [np.zeros(1000), np.zeros((3, 1000)), np.zeros((1000, 2)), np.zeros((2, 0)), np.zeros((1, 2, 1000))],
+    "mixture", [np.zeros(1000), np.zeros((3, 1000)), np.zeros((1000, 2)), np.zeros((2, 0)), np.zeros((1, 2, 1000))]
 )
 def test_other_shapes_are_refused_with_the_shape(mixture):
     with pytest.raises(SepkitError) as caught:

@@ -15,21 +15,10 @@ TINY = {"n_fft": 64, "hop_length": 16, "hidden_size": 8, "layers": 2}
 # sums of the weights that seed 3 drew before the networks were composed of trunk and heads, and what is drawn next
 TRUNK = {"core.lstm.weight_hh_l1_reverse": -0.192802, "core.fc2.weight": 1.003275}
 DRAWN = {
-    "openunmix-small": (
-        {**TRUNK, "core.fc1.weight": -2.392647, "heads.0.fc3.weight": 0.618014},
-        0.9585315585136414,
-    ),
-    "openunmix-complex": (
-        {**TRUNK, "core.fc1.weight": -3.767476, "heads.0.fc3.weight": -5.025845},
-        0.7333701252937317,
-    ),
+    "openunmix-small": ({**TRUNK, "core.fc1.weight": -2.392647, "heads.0.fc3.weight": 0.618014}, 0.9585315585136414),
+    "openunmix-complex": ({**TRUNK, "core.fc1.weight": -3.767476, "heads.0.fc3.weight": -5.025845}, 0.7333701252937317),
     "openunmix-multitask": (
-        {
-            **TRUNK,
-            "core.fc1.weight": -2.392647,
-            "heads.0.fc3.weight": -7.553531,
-            "heads.1.fc3.weight": -4.432157,
-        },
+        {**TRUNK, "core.fc1.weight": -2.392647, "heads.0.fc3.weight": -7.553531, "heads.1.fc3.weight": -4.432157},
         0.8863145709037781,
     ),
 }

@@ -12,15 +12,7 @@ from sepkit.storage import Root, write_csv, write_json
 SONGS = [f"Band {letter} - Song {number}" for number, letter in enumerate("ABCDEFGHIJKL", 1)]
 BASE_DB = np.array([1.0, 1.6, 2.1, 2.7, 3.0, 3.4, 3.9, 4.4, 5.0, 5.7, 6.2, 7.0])
 SPREAD = np.array([-0.31, 0.22, -0.13, 0.05, 0.34, -0.27, 0.11, -0.02, 0.17, -0.38, 0.29, -0.07])
-METRICS = (
-    "sdr_bsseval",
-    "isr_bsseval",
-    "sir_bsseval",
-    "sar_bsseval",
-    "sdr_global",
-    "si_sdr",
-    "silence_energy_db",
-)
+METRICS = ("sdr_bsseval", "isr_bsseval", "sir_bsseval", "sar_bsseval", "sdr_global", "si_sdr", "silence_energy_db")
 ABOVE_SDR = {
     "sdr_bsseval": 0.0,
     "isr_bsseval": 4.0,
@@ -93,9 +85,7 @@ def add_run(
         write_json(folder / "config.json", {key: config[key] for key in ("run", "experiment", "profile")})
         write_json(folder / "status.json", {"state": state})
     else:
-        write_json(
-            folder / "config.json", {**config, "model": {"name": "openunmix-small"}, "loss": {"name": loss}}
-        )
+        write_json(folder / "config.json", {**config, "model": {"name": "openunmix-small"}, "loss": {"name": loss}})
         steps = np.arange(epochs)
         # the loss is least in epoch 7, the SDR highest in epoch 9
         bend, scale = 0.008 * np.maximum(steps - 6, 0), 0.8 + (ord(experiment[0]) - 65) / 20
@@ -117,9 +107,7 @@ def add_run(
             "last_learning_rate": 1.4e-4, "minutes": minutes, "gpu_min": minutes if gpu else 0.0,
             "vram_mib": 2900 if gpu else 0, "device": device, "parameters": 3086088,
         }  # fmt: skip
-        write_json(
-            folder / "status.json", status if state == "finished" else {"state": state, "device": device}
-        )
+        write_json(folder / "status.json", status if state == "finished" else {"state": state, "device": device})
         for epoch in range(1, epochs + 1):
             root.add_minutes(
                 run=run,
@@ -139,9 +127,7 @@ def make_week(path: Path) -> Root:
     """Base, C (1 dB better on every song), D (no clear difference), E (unfinished), the two references."""
     root = Root.open(path, "demo")
     add_run(root, "Base-s0", score_rows("Base-s0", BASE_DB))
-    add_run(
-        root, "C-s0", score_rows("C-s0", BASE_DB + 1 + SPREAD / 2), loss="phase_consistency", minutes=41.0
-    )
+    add_run(root, "C-s0", score_rows("C-s0", BASE_DB + 1 + SPREAD / 2), loss="phase_consistency", minutes=41.0)
     add_run(root, "D-s0", score_rows("D-s0", BASE_DB + SPREAD, undefined=SONGS[2]), minutes=33.0)
     add_run(root, "G-s0", score_rows("G-s0", BASE_DB - 2 + SPREAD, origin="modelled"), minutes=52.0)
     add_run(root, "E-s0", None, state="running", minutes=12.0)

@@ -59,9 +59,7 @@ def test_menus_change_player_and_picture(week, estimates, calls):
 
 
 def test_missing_source_is_a_sentence(week, helpers):
-    both = chooser(
-        week, [helpers.songs[0]], estimates=lambda run, song: {"mixture": np.zeros(RATE)}, sample_rate=RATE
-    )
+    both = chooser(week, [helpers.songs[0]], estimates=lambda run, song: {"mixture": np.zeros(RATE)}, sample_rate=RATE)
     assert "has no estimate of vocals" in both.static_html()
     assert "has no estimate of vocals" in both.widget().children[1].value
 

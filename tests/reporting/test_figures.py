@@ -24,9 +24,9 @@ def labelled(figure: figures.Picture) -> bool:
 
 
 def scores_of(week, *names: str) -> pd.DataFrame:
-    return pd.concat(
-        [week.run(name).scores().drop(columns="fold") for name in names], ignore_index=True
-    ).assign(fold=None)
+    return pd.concat([week.run(name).scores().drop(columns="fold") for name in names], ignore_index=True).assign(
+        fold=None
+    )
 
 
 @pytest.mark.parametrize("hop_length", [256, 512, 1024])
@@ -145,10 +145,7 @@ def test_score_bars_hold_medians_and_quartiles(week, helpers):
     heights = [bar.get_height() for box in axes.containers if isinstance(box, BarContainer) for bar in box]
     without_c = np.delete(helpers.base_db + helpers.spread, 2)
     assert heights == pytest.approx([np.median(helpers.base_db), np.median(without_c)])
-    assert [text.get_text() for text in axes.get_xticklabels()] == [
-        "Base\n12 songs",
-        "D\n11 songs\n1 undefined",
-    ]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["Base\n12 songs", "D\n11 songs\n1 undefined"]
     assert {text.get_text() for text in axes.texts} == {"mixture −5.0", "oracle 8.7"}
     dots = [len(points.get_offsets()) for points in axes.collections if len(points.get_offsets()) > 1]
     assert dots == [12, 11]
@@ -181,9 +178,7 @@ def test_lower_is_better_is_blue_where_lower(week):
     base = scores_of(week, "Base-s0")
     quieter = base.assign(run="Q", experiment="Q", value=base["value"] - 1)
     axes = figures.paired_differences(quieter, base, metric="silence_energy_db").axes[0]
-    assert {matplotlib.colors.to_hex(bar.get_facecolor()).upper() for bar in axes.containers[0]} == {
-        figures.BETTER
-    }
+    assert {matplotlib.colors.to_hex(bar.get_facecolor()).upper() for bar in axes.containers[0]} == {figures.BETTER}
 
 
 def test_budget_bars_add_up(week):

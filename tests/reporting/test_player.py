@@ -29,9 +29,7 @@ def music() -> np.ndarray:
     """Five seconds of stereo: decaying tones over noise, peak 1."""
     time = np.arange(5 * RATE) / RATE
     tones = sum(np.sin(2 * np.pi * 110 * k * time) / k for k in range(1, 30)) * np.exp(-5 * (time % 0.5))
-    both = np.stack([tones, np.roll(tones, 200)]) + 0.05 * np.random.default_rng(0).standard_normal(
-        (2, len(time))
-    )
+    both = np.stack([tones, np.roll(tones, 200)]) + 0.05 * np.random.default_rng(0).standard_normal((2, len(time)))
     return both / np.abs(both).max()
 
 

@@ -137,9 +137,7 @@ def test_the_projects_table_is_what_its_scores_give(preview):
 def test_every_experiment_of_a_week_is_stored_base_and_best_with_three_seeds(preview):
     scores = preview.kept(preview.SCORES)
     seeds = scores[scores["fold"].isna()].groupby("experiment")["seed"].nunique()
-    trained = {
-        name for name in week_experiments() if MENU[name].start_from is None
-    }  # F needs umxhq's weights
+    trained = {name for name in week_experiments() if MENU[name].start_from is None}  # F needs umxhq's weights
     assert set(seeds.index) >= {*trained, *REFERENCES}
     assert (seeds[["Base", "Best"]] >= 3).all()
     assert {"Base-2048", "Base-4096"} <= set(seeds.index)

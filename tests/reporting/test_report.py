@@ -49,9 +49,7 @@ def test_one_valid_file_that_opens_offline(text):
     assert "http" not in text
     images = page.all("img")
     assert len(images) == 7
-    assert all(
-        image["src"].startswith("data:image/png;base64,") and len(image["alt"]) > 20 for image in images
-    )
+    assert all(image["src"].startswith("data:image/png;base64,") and len(image["alt"]) > 20 for image in images)
     assert len(page.all("h1")) == 1
     assert page.all("html")[0]["lang"] == "en"
     anchors = {attrs["href"][1:] for attrs in page.all("a")}
@@ -75,19 +73,12 @@ def test_figures_lie_beside_it_whole(week, text):
 
 def test_lessons_follow_from_the_numbers(week):
     said = lessons(week)
-    assert said[0].startswith(
-        "C-s0 is 1.00 dB better than Base-s0 in sdr_bsseval of vocals (95 % interval +0.9"
-    )
+    assert said[0].startswith("C-s0 is 1.00 dB better than Base-s0 in sdr_bsseval of vocals (95 % interval +0.9")
     assert "p = 0.00049; 0.0015 after Holm)" in said[0]
     assert said[1].startswith("G-s0 is 2.00 dB worse than Base-s0")
     assert said[2].startswith("D-s0 against Base-s0: no difference shown in sdr_bsseval of vocals: +0.02 dB")
-    assert any(
-        "63 % of the way from the mixture (-4.98) to the ideal ratio mask (8.65)" in line for line in said
-    )
-    assert any(
-        line.startswith("188.0 of 480 GPU minutes are spent (39 %): 89 % train, 11 % evaluate")
-        for line in said
-    )
+    assert any("63 % of the way from the mixture (-4.98) to the ideal ratio mask (8.65)" in line for line in said)
+    assert any(line.startswith("188.0 of 480 GPU minutes are spent (39 %): 89 % train, 11 % evaluate") for line in said)
     assert "16.0 of these minutes went into what has no row in a table: E-s0." in said
     assert any("one seed" in line for line in said)
     assert any(line.startswith("These are demo scores") and "carries over" in line for line in said)

@@ -56,14 +56,7 @@ def test_medians_and_quartiles_over_songs(by_name, helpers):
 
 
 def test_marks_and_corrected_p(by_name):
-    assert by_name["Sig."].to_dict() == {
-        "Base": "—",
-        "C": "✓",
-        "D": "n.s.",
-        "G": "▼",
-        "mixture": "—",
-        "oracle": "—",
-    }
+    assert by_name["Sig."].to_dict() == {"Base": "—", "C": "✓", "D": "n.s.", "G": "▼", "mixture": "—", "oracle": "—"}
     least = 2 * 2.0**-12  # all twelve songs moved the same way
     assert by_name.loc["C", "p"] == pytest.approx(least)
     assert by_name.loc["C", "p (Holm)"] == pytest.approx(3 * least)
@@ -357,9 +350,7 @@ def test_no_shared_artists_no_second_table(main_section):
 
 
 def test_terminal_text_fits_120_columns(table, root, helpers, capsys):
-    helpers.add(
-        root, "A-s0", helpers.rows("A-s0", helpers.base_db, protocol="4stem"), device="cpu", minutes=1234
-    )
+    helpers.add(root, "A-s0", helpers.rows("A-s0", helpers.base_db, protocol="4stem"), device="cpu", minutes=1234)
     helpers.add(root, "C+D-s0", helpers.rows("C+D-s0", helpers.base_db - 12), device="cpu", minutes=1234)
     print_scoreboard(scoreboard(root))
     out = capsys.readouterr().out

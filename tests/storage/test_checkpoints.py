@@ -30,10 +30,7 @@ def run(tmp_path):
 def checkpoint(epoch=0, **settings):
     torch.manual_seed(epoch)
     model = models.build(**{**SETTINGS, **settings})
-    return {
-        "epoch": epoch,
-        "state_dict": {f"model.{key}": value for key, value in model.state_dict().items()},
-    }
+    return {"epoch": epoch, "state_dict": {f"model.{key}": value for key, value in model.state_dict().items()}}
 
 
 DAMAGES = {
@@ -55,7 +52,9 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before_with_a_line(run, 
     with pytest.raises(SepkitError, match=rf"a whole checkpoint in .*last\.ckpt, found {size} bytes"):
         load_checkpoint(run.last)
     assert newest(run) == run.path / "previous.ckpt"
-    line = f"Base-s0: last.ckpt is damaged ({size} bytes that do not load); going on from previous.ckpt, after epoch 1\n"
+    line = (
+        f"Base-s0: last.ckpt is damaged ({size} bytes that do not load); going on from previous.ckpt, after epoch 1\n"
+    )
     assert capsys.readouterr().out == line
 
 

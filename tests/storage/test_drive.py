@@ -53,9 +53,7 @@ def push(root, drive, pauses):
 
 
 def content(folder):
-    return {
-        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
-    }
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_what_is_pushed_comes_back_on_a_fresh_machine(root, drive, push, tmp_path):

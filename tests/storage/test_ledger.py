@@ -82,9 +82,7 @@ def test_a_full_disk_hides_no_error_and_stops_no_work(root, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("attached", [True, False])
-def test_minutes_are_gpu_minutes_where_a_gpu_is_attached_also_for_work_on_the_cpu(
-    root, monkeypatch, attached
-):
+def test_minutes_are_gpu_minutes_where_a_gpu_is_attached_also_for_work_on_the_cpu(root, monkeypatch, attached):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: attached)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 300 * 2**20)
     with ledger.spending(root, run="A-s0", stage="evaluate", device="cpu"):

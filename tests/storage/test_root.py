@@ -10,16 +10,7 @@ import pytest
 
 from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import PROFILES, get_profile
-from sepkit.storage import (
-    BUDGET_COLUMNS,
-    Root,
-    read_json,
-    remove_leftovers,
-    write_csv,
-    write_json,
-    write_text,
-    writing,
-)
+from sepkit.storage import BUDGET_COLUMNS, Root, read_json, remove_leftovers, write_csv, write_json, write_text, writing
 
 
 def spend(root, run="Base-s0", **values):
@@ -145,10 +136,7 @@ def _spend_often(path, count):
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_runs_side_by_side_share_the_budget(tmp_path):
-    workers = [
-        multiprocessing.get_context("fork").Process(target=_spend_often, args=(tmp_path, 20))
-        for _ in range(4)
-    ]
+    workers = [multiprocessing.get_context("fork").Process(target=_spend_often, args=(tmp_path, 20)) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -188,9 +176,7 @@ def test_status_and_tables_come_back_as_written(tmp_path):
     write_csv(run.path / "history.csv", pd.DataFrame({"epoch": [1, 2], "valid_loss": [0.1 + 0.2, 1e-17]}))
     # pandas before 3 reads a float one unit in the last place beside
     assert list(run.history()["valid_loss"]) == pytest.approx([0.1 + 0.2, 1e-17], rel=1e-15, abs=0)
-    write_csv(
-        run.scores_path, pd.DataFrame({"track": ["007", "NA"], "run": ["1", "1"], "value": [None, 2.0]})
-    )
+    write_csv(run.scores_path, pd.DataFrame({"track": ["007", "NA"], "run": ["1", "1"], "value": [None, 2.0]}))
     assert run.scores()["track"][0] == "007"
     assert run.scores()["value"].isna().tolist() == [True, False]
 

@@ -40,9 +40,7 @@ def test_the_square_root_weighs_10_khz_ten_times_100_hz():
     assert weights[400] / weights[4] == pytest.approx(10)
     inverse = frequency_weights(513, "inverse_sqrt")
     assert inverse[4] / inverse[400] == pytest.approx(10)
-    with pytest.raises(
-        UsageError, match="no frequency weight 'root'; expected one of sqrt, inverse_sqrt, flat"
-    ):
+    with pytest.raises(UsageError, match="no frequency weight 'root'; expected one of sqrt, inverse_sqrt, flat"):
         frequency_weights(513, "root")
 
 

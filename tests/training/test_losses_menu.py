@@ -94,9 +94,7 @@ def test_phase_loss_is_exactly_zero_where_estimate_is_target(stft, consistent):
     assert estimate.grad.abs().max() == 0
 
 
-@pytest.mark.parametrize(
-    ("shift", "expected"), [(0.0, 0.0), (math.pi / 3, 0.5), (math.pi / 2, 1.0), (math.pi, 2.0)]
-)
+@pytest.mark.parametrize(("shift", "expected"), [(0.0, 0.0), (math.pi / 3, 0.5), (math.pi / 2, 1.0), (math.pi, 2.0)])
 def test_phase_loss_of_a_shifted_tone_is_one_minus_the_cosine(stft, shift, expected):
     fixed = torch.Generator().manual_seed(0)
     loss = phase_loss(estimate=stft(tone(1000, shift)), target=stft(tone(1000)), generator=fixed)
@@ -234,9 +232,7 @@ def test_magnitude_losses_and_waveform_loss_of_known_masks(stft):
         * (mixture.abs().mean() + (spectrum.real.abs() + spectrum.imag.abs()).mean() / 32),
     }
     for name, value in expected.items():
-        assert float(make_loss(name)(Estimate(model, mixture), target)) == pytest.approx(
-            float(value), rel=1e-5
-        ), name
+        assert float(make_loss(name)(Estimate(model, mixture), target)) == pytest.approx(float(value), rel=1e-5), name
     weighted = make_loss("magnitude_l1", weights=(1.0, 0.5))(Estimate(model, mixture), target)
     assert float(weighted) == pytest.approx((0.5 + 0.5 * 0.25) * float(magnitude.mean()), rel=1e-5)
     low = make_loss("magnitude_l1", alpha="inverse_sqrt")(Estimate(model, mixture), target)
@@ -295,8 +291,6 @@ def test_both_heads_reach_the_trunk(number):
 
 def test_weights_that_do_not_fit_and_unknown_losses_are_refused(stft):
     with pytest.raises(UsageError, match=r"2 weights.*got 3"):
-        make_loss("magnitude_l1", weights=(1, 1, 1))(
-            Estimate(Fixed(stft, 1, 1), noise(0)), torch.zeros(1, 2, 2, RATE)
-        )
+        make_loss("magnitude_l1", weights=(1, 1, 1))(Estimate(Fixed(stft, 1, 1), noise(0)), torch.zeros(1, 2, 2, RATE))
     with pytest.raises(UsageError, match="magnitude_phase"):
         make_loss("phase")

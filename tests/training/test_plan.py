@@ -68,11 +68,7 @@ def test_the_default_week_of_the_full_profile_takes_at_most_eight_hours(t4, root
 
 
 def test_a_pick_begins_with_base_and_holds_a_row_once(t4, root):
-    assert list(plan(profile="full", pick=["C", "F", "Base", "C"], root=root)["experiment"]) == [
-        "Base",
-        "C",
-        "F",
-    ]
+    assert list(plan(profile="full", pick=["C", "F", "Base", "C"], root=root)["experiment"]) == ["Base", "C", "F"]
     with pytest.raises(UsageError, match="'Z'"):
         plan(profile="full", pick=["Z"], root=root)
 

@@ -53,9 +53,7 @@ def start(mini_songs, tiny):
 
     def call(root, experiment="Base", **options):
         with joblib.parallel_config("threading"):  # processes would import torch to cache three songs
-            return train(
-                experiment, **{"profile": tiny, "data": mini_songs, "device": "cpu", **options}, root=root
-            )
+            return train(experiment, **{"profile": tiny, "data": mini_songs, "device": "cpu", **options}, root=root)
 
     return call
 
@@ -254,9 +252,7 @@ def test_a_finished_run_is_returned_untouched(start, straight, tmp_path, capsys)
     capsys.readouterr()
     again = start(straight.root, data=tmp_path / "the songs may be gone")
     assert again == straight
-    assert {
-        file: file.stat().st_mtime_ns for file in straight.root.path.rglob("*") if file.is_file()
-    } == before
+    assert {file: file.stat().st_mtime_ns for file in straight.root.path.rglob("*") if file.is_file()} == before
     assert capsys.readouterr().out == ""
 
 
@@ -266,9 +262,7 @@ def test_other_settings_under_the_same_name_are_refused(start, straight, root, t
         shutil.copytree(straight.path, root.path / "runs" / "Base-s0")
         root.run("Base-s0").write_status(state="running")
     place = straight.root if finished else root
-    with pytest.raises(
-        SepkitError, match=r"Base-s0 under .* made with model\.hidden_size = 16, but 32 is asked for"
-    ):
+    with pytest.raises(SepkitError, match=r"Base-s0 under .* made with model\.hidden_size = 16, but 32 is asked for"):
         start(place, profile=replace(tiny, models={"openunmix-small": {"hidden_size": 32}}))
 
 
@@ -332,16 +326,12 @@ def test_a_curriculum_goes_on_from_any_epoch(start, make_root, tiny, monkeypatch
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("curriculum", [(), ((0.5, 0.5),)])
-def test_workers_draw_a_resumed_epochs_clips_from_its_first_batch_on(
-    start, make_root, tiny, monkeypatch, curriculum
-):
+def test_workers_draw_a_resumed_epochs_clips_from_its_first_batch_on(start, make_root, tiny, monkeypatch, curriculum):
     """Workers start drawing when the loader is opened, before Lightning tells it the epoch."""
     row = replace(MENU["Base"], curriculum=curriculum)
     whole, root = start(make_root(), row), make_root()
     loader = partial(training_loader, workers=2)
-    monkeypatch.setattr(
-        "sepkit.training.fit.training_loader", lambda clips, workers, **of: loader(clips, **of)
-    )
+    monkeypatch.setattr("sepkit.training.fit.training_loader", lambda clips, workers, **of: loader(clips, **of))
     with monkeypatch.context() as patch:
         end_in_epoch(patch, 4)
         with pytest.raises(Killed):
@@ -478,9 +468,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_songs_and_keeps_the_checkpoint
     run = root.run("Base-s0")
     with monkeypatch.context() as patch:
         patch.setattr(SeparationTask, "_finite", spoilt)
-        with pytest.raises(
-            SepkitError, match=f"The {where} loss became {value} in epoch 3, step 1"
-        ) as caught:
+        with pytest.raises(SepkitError, match=f"The {where} loss became {value} in epoch 3, step 1") as caught:
             start(root)
     assert ("A0 - Train" in str(caught.value) or "A1 - Train" in str(caught.value)) == (where == "training")
     assert ("V0 - Valid" in str(caught.value)) == (where == "validation")
@@ -600,18 +588,12 @@ def test_a_run_starts_from_the_best_weights_of_another_experiment(start, root, t
 
 def test_a_start_from_another_architecture_is_refused_before_anything_is_trained(start, root, tiny):
     small = replace(tiny, models=NARROW_MODELS)
-    for name, says in (
-        ("Base", r"tfc-tdf and Base's openunmix-small differ"),
-        ("umxhq", "no experiment 'umxhq'"),
-    ):
+    for name, says in (("Base", r"tfc-tdf and Base's openunmix-small differ"), ("umxhq", "no experiment 'umxhq'")):
         with pytest.raises(UsageError, match=says):
             start(root, replace(MENU["H"], start_from=name), profile=small)
-    wide = replace(
-        MENU["Base"], name="wide", model={"name": "openunmix-small", "hidden_size": 32}, start_from="Base"
-    )
+    wide = replace(MENU["Base"], name="wide", model={"name": "openunmix-small", "hidden_size": 32}, start_from="Base")
     with pytest.raises(
-        UsageError,
-        match=r"wide can't start from Base: .* is \(32,.* in the configuration and \(16,.* in Base",
+        UsageError, match=r"wide can't start from Base: .* is \(32,.* in the configuration and \(16,.* in Base"
     ):
         start(root, wide, profile=small)
     assert root.runs() == []
@@ -639,9 +621,7 @@ def test_the_lock_outlives_a_replaced_configuration(root, capsys):
     assert f"runs/{run.name}/.lock" not in drive._files(root.path, None)
 
 
-@pytest.mark.parametrize(
-    "fails", [OSError(38, "Function not implemented"), None], ids=["no locks", "no fcntl"]
-)
+@pytest.mark.parametrize("fails", [OSError(38, "Function not implemented"), None], ids=["no locks", "no fcntl"])
 def test_without_locks_training_goes_on(root, capsys, monkeypatch, fails):
     def flock(*_):
         raise fails

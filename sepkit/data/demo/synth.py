@@ -74,9 +74,7 @@ def rms(sound: np.ndarray) -> float:
     return float(np.sqrt(np.mean(sound**2)))
 
 
-def plucked_string(
-    rng: Generator, pitch: float, duration_s: float, decay: float, softness: float
-) -> np.ndarray:
+def plucked_string(rng: Generator, pitch: float, duration_s: float, decay: float, softness: float) -> np.ndarray:
     """Karplus and Strong's string (1983): a noise burst in a delay line that averages neighbours.
 
     decay: the loop's gain, just below 1; softness: 0 to 1, pole of the low-pass filter that stands for
