@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 it failed and says why in one line, 2 the call was wrong.
 """
 
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -48,7 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = import_module(f"sepkit.commands.{args.command}")
     del args.command
     try:
-        return command.run(args) or 0
+        status = command.run(args) or 0
+        sys.stdout.flush()  # a reader that is gone is noticed here, not while Python ends
+        return status
+    except BrokenPipeError:  # `| head` has read enough; what is still in the buffer goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (SepkitError, OSError) as error:  # OSError: a full disk, a folder without leave to write
         print("sepkit:", " ".join(str(error).splitlines()), file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1

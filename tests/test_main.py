@@ -115,6 +115,15 @@ def test_the_module_runs_as_a_program(tmp_path):
     assert re.fullmatch(r"sepkit: No folder of songs at .*\n", answer.stderr)
 
 
+def test_a_reader_that_stops_early_is_no_error_message(tmp_path):
+    call = [sys.executable, "-m", "sepkit", "scoreboard", "--root", str(tmp_path)]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # as `| head` does
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+    assert (tmp_path / "scoreboard.csv").exists()
+
+
 def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sepkit.training.plan.pick_device", lambda device: "cpu")
     root = Root.open(tmp_path, "full")

@@ -23,7 +23,6 @@ from sepkit.reporting.sections import Section
 from sepkit.reporting.tables import Block, Image, page, plain_grid
 from sepkit.storage import WEEK_HOURS, Root, Run, git_revision, write_text
 
-PAGE_DPI = 100
 TITLE = "Milestone 2: what improves the separation of vocals?"
 MEASURES = (
     "Medians over songs, in dB. Every column is another quantity: they do not compare with one another. sdr_onsets is "
@@ -39,6 +38,8 @@ def report(root: Any, profile: Profile | str | None = None) -> Path:
     scoreboard(root, profile)
     board, budget = collect(root, profile), root.budget()
     folder = root.path / "report" / "figures"
+    for old in folder.glob("*.png"):  # those of another name, or of a run that is gone, would stay
+        old.unlink()
     blocks = [
         Block("What was learnt", items=lessons.board_lessons(board, budget)),
         *board.blocks,
@@ -64,9 +65,8 @@ def _images(
     """The figures of this part of the report, drawn from `data` and written under `folder`."""
     images = []
     for draw, own in REPORTED[part].items():
-        figure = draw(*data)
-        save(figure, folder / f"{draw.__name__}{name}.png")
-        source = f"data:image/png;base64,{base64.b64encode(figure.png(PAGE_DPI)).decode('ascii')}"
+        file = save(draw(*data), folder / f"{draw.__name__}{name}.png")
+        source = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
         images.append(Image(source, f"{draw.__name__.replace('_', ' ')}: {alt}", own or caption, details or {}))
     return images
 

@@ -1,5 +1,6 @@
 """The milestone report: one file, computed sentences, nothing promised that is not there."""
 
+import base64
 import re
 from html.parser import HTMLParser
 
@@ -69,6 +70,18 @@ def test_figures_lie_beside_it_whole(week, text):
         "budget_bars.png", "convergence.png", "paired_differences_C.png", "paired_differences_D.png",
         "paired_differences_G.png", "score_bars.png", "training_curves.png",
     ]  # fmt: skip
+
+
+def test_each_figure_is_drawn_once_and_old_names_go(root, monkeypatch):
+    old = root.path / "report" / "figures" / "differences_C.png"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"of an older version")
+    drawn, png = [], canvas.Picture.png
+    monkeypatch.setattr(canvas.Picture, "png", lambda self, *dpi: (drawn.append(self), png(self, *dpi))[1])
+    text = report(root).read_text(encoding="utf-8")
+    files = list(old.parent.iterdir())
+    assert len(drawn) == len(files) == 7 and not old.exists()
+    assert all(base64.b64encode(file.read_bytes()).decode() in text for file in files)
 
 
 def test_lessons_follow_from_the_numbers(week):
