@@ -19,40 +19,27 @@ STEMS = PROTOCOLS["4stem"]
 
 @dataclass(frozen=True)
 class Profile:
-    """Settings that belong to the songs and the machine rather than to an experiment.
-
-    songs: its songs in words; songs_from: made here, downloaded by musdb, or given with --data.
-    reduced: what it changes against the plan, in words.
-    as_planned: the plan's songs and settings: its 8 GPU-hours, default week, T4 estimates and expected gains apply.
-    test_songs: number of test songs.
-    sample_rate: Hz, of the training cache; scores are always measured at the songs' own rate.
-    segment_s, batch_size, steps_per_epoch: clip length in seconds, clips a step, steps an epoch.
-    valid_segments: fixed validation segments a song.
-    epochs: upper limit, patience: epochs without improvement that end a run; None leaves both to the experiment.
-    learning_rate: for experiments without their own; None takes the plan's.
-    remix: share of the training clips whose stems come from two songs.
-    cache_kind: wave or stft, what training reads (day 1 measures both).
-    bfloat16: train in mixed precision on CPUs that have BF16 instructions, too; GPUs always do.
-    models: settings of networks, by name; an experiment's own take precedence.
-    """
+    """Settings that belong to the songs and the machine rather than to an experiment."""
 
     name: str
-    songs: str
-    reduced: str
-    songs_from: Literal["made", "downloaded", "given"] = "given"
+    songs: str  # its songs in words
+    reduced: str  # what it changes against the plan, in words
+    songs_from: Literal["made", "downloaded", "given"] = "given"  # made here, downloaded by musdb, given with --data
+    # the plan's songs and settings: its 8 GPU-hours, default week, T4 estimates and expected gains apply
     as_planned: bool = False
     test_songs: int = 50
-    sample_rate: int = SAMPLE_RATE
-    segment_s: float = 6.0
+    sample_rate: int = SAMPLE_RATE  # of the training cache; scores are always measured at the songs' own rate
+    segment_s: float = 6.0  # length of a clip
     batch_size: int = 8
     steps_per_epoch: int = 300
-    valid_segments: int = 4
-    epochs: int | None = None
-    patience: int | None = None
-    learning_rate: float | None = None
-    remix: float = 0.0
-    cache_kind: str = "wave"
-    bfloat16: bool = False
+    valid_segments: int = 4  # fixed validation segments a song
+    epochs: int | None = None  # upper limit; None leaves it and the patience to the experiment
+    patience: int | None = None  # epochs without improvement that end a run
+    learning_rate: float | None = None  # for experiments without their own; None takes the plan's
+    remix: float = 0.0  # share of the training clips whose stems come from two songs
+    cache_kind: str = "wave"  # wave or stft, what training reads (day 1 measures both)
+    bfloat16: bool = False  # train in mixed precision on CPUs that have BF16 instructions, too; GPUs always do
+    # settings of networks, by name; an experiment's own take precedence
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -72,10 +59,8 @@ DEMO = Profile(
     patience=8,
     learning_rate=3e-3,
     models={
-        "openunmix-small": {"hidden_size": 128},
-        "openunmix-complex": {"hidden_size": 128},
-        "openunmix-multitask": {"hidden_size": 128},
-        "umxhq": {"hidden_size": 128},
+        "openunmix-small": {"hidden_size": 128}, "openunmix-complex": {"hidden_size": 128},
+        "openunmix-multitask": {"hidden_size": 128}, "umxhq": {"hidden_size": 128},
         "demucs-tiny": {"channels": 8, "resample": False},
         "band-split": {
             "n_fft": 2048, "hop_length": 1024, "features": 24, "hidden_size": 24, "layers": 2, "mask_hidden_size": 48,
@@ -109,10 +94,7 @@ PROFILES = {profile.name: profile for profile in (DEMO, PREVIEW, FULL)}
 
 
 def get_profile(name: str | Profile | None = None) -> Profile:
-    """The profile `name`, else the one that SEPKIT_PROFILE names, else demo.
-
-    Raises UsageError for an unknown name.
-    """
+    """The profile `name`, else the one that SEPKIT_PROFILE names, else demo; UsageError for an unknown name."""
     if isinstance(name, Profile):
         return name
     name = name or os.environ.get("SEPKIT_PROFILE") or "demo"

@@ -1,6 +1,4 @@
-"""The menu: menu.py has the week's experiments, ablations.py their variants, settings.py what an entry is and
-what it becomes under a profile.
-"""
+"""The menu (menu.py: the week's experiments, ablations.py: their variants) and what an entry of it is (settings.py)."""
 
 from collections.abc import Iterable
 
@@ -9,6 +7,11 @@ from sepkit.experiments.ablations import ABLATIONS
 from sepkit.experiments.menu import BASE, BASES, REFERENCES, WEEK
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.profiles import Profile
+
+__all__ = [
+    "BASE", "BASES", "MENU", "REFERENCES", "Experiment", "default_week", "get_experiment", "picked", "resolve",
+    "week_experiments",
+]  # fmt: skip
 
 MENU = {experiment.name: experiment for experiment in (*WEEK, *ABLATIONS)}
 
@@ -33,16 +36,7 @@ def default_week() -> list[str]:
 
 
 def picked(pick: Iterable[str] | None, profile: Profile) -> list[str]:
-    """The experiments of a week: those of `pick`, or the default week (full), or all that a week can run.
-
-    Raises UsageError for an unknown name.
-    """
+    """Those of `pick`, or the default week (full), or all that a week can run; UsageError for an unknown name."""
     if pick is not None:
         return [get_experiment(name).name for name in pick]
     return default_week() if profile.as_planned else week_experiments()
-
-
-__all__ = [
-    "BASE", "BASES", "MENU", "REFERENCES", "Experiment", "default_week", "get_experiment", "picked", "resolve",
-    "week_experiments",
-]  # fmt: skip

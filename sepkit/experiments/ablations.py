@@ -1,7 +1,6 @@
 """Ablations: each changes one setting of an experiment of the week; `train NAME` runs them, no week does."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from sepkit.experiments.menu import WEEK
@@ -14,17 +13,16 @@ DEFAULT_ELSEWHERE = "the default in openunmix and Demucs; its gain is not known"
 def variant(of: str, name: str, change: str, hypothesis: str, **settings: Any) -> Experiment:
     """The week's experiment `of` with other `settings`; a mapping without a name of its own adds to the old one."""
     base = next(experiment for experiment in WEEK if experiment.name == of)
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and "name" not in value:
-            settings[key] = _merged(getattr(base, key), value)
-    facts = {"plan": Experiment.plan, "literature": Experiment.literature, "extras": change}
-    own = {**facts, **settings, "default_week": False, "variant_of": of}
-    return replace(base, name=name, change=change, hypothesis=hypothesis, **own)
+    facts = {
+        "name": name, "change": change, "hypothesis": hypothesis, "plan": Experiment.plan, "extras": change,
+        "literature": Experiment.literature, "default_week": False, "variant_of": of,
+    }  # fmt: skip
+    return Experiment(**_merged({**vars(base), **facts}, settings))
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    deeper = {key: _merged(old.get(key, {}), value) for key, value in new.items() if isinstance(value, Mapping)}
-    return {**old, **new, **deeper}
+    added = {key: value for key, value in new.items() if isinstance(value, Mapping) and "name" not in value}
+    return {**old, **new, **{key: _merged(old.get(key, {}), value) for key, value in added.items()}}
 
 
 # fmt: off
@@ -42,8 +40,7 @@ ABLATIONS = (
         literature="removing silence entirely cost 0.5 dB (magronp/bsrnn, arXiv 2603.09187)",
         extras="uniform sampling", sampling="uniform"),
     variant("Base", "Base-flat", "α flat",
-        "Weighting the low bins, where the energy is, gives more than equal weights.",
-        loss={"alpha": "flat"}),
+        "Weighting the low bins, where the energy is, gives more than equal weights.", loss={"alpha": "flat"}),
     variant("Base", "Base-sqrt", "α √f",
         "The plan's √f, which weights 10 kHz ten times 100 Hz, loses where the energy is.",
         plan="more weight on low frequencies, which √f does not give", loss={"alpha": "sqrt"}),
@@ -66,8 +63,7 @@ ABLATIONS = (
         literature=f"random remixing is {DEFAULT_ELSEWHERE}", extras="remixing", remix=1.0),
     variant("Base", "D-gain", "gains ±6 dB on each stem of a training clip",
         "Stems at other levels add mixes that the training songs lack.",
-        literature=f"gains of 0.25 to 1.25 are {DEFAULT_ELSEWHERE}", extras="gains ±6 dB",
-        augment={"gain_db": 6.0}),
+        literature=f"gains of 0.25 to 1.25 are {DEFAULT_ELSEWHERE}", extras="gains ±6 dB", augment={"gain_db": 6.0}),
     variant("Base", "D-swap", "each stem of a training clip has its channels swapped half of the time",
         "An instrument's side says nothing about what it is.",
         literature=DEFAULT_ELSEWHERE, extras="channels swapped", augment={"swap_channels": 0.5}),

@@ -13,55 +13,40 @@ LEARNING_RATE = 3e-4  # the plan's, for AdamW
 
 @dataclass(frozen=True)
 class Experiment:
-    """One entry of the menu: what it tries, and the settings in which it differs from the defaults.
-
-    plan: the gain on vocals that the plan expects; literature: a realistic figure, with its source.
-    backbone, domain, extras: the scoreboard's columns.
-    model, loss: a name, and the settings that differ from that network's or loss's own.
-    augment: settings of `sepkit.data.augment`.
-    start_from: initial weights: None = random; "umxhq" = published; else that experiment's best checkpoint
-        of the same seed and fold.
-    weights_of: the experiment whose weights are used as they are; nothing is trained.
-    learning_rate, remix, sample_rate (Hz): None takes the profile's.
-    remix: share of the training clips whose stems come from several songs.
-    stems: make clips from four stems, each remixed and augmented separately, instead of from two sources.
-    max_segment_s: clips are no longer than this under any profile.
-    curriculum: shorter clips first, as (share of the epochs, share of the clip length); batches grow to match.
-    ema: decay of the average of the weights that is validated and kept; None keeps the last weights.
-    default_week: part of the default week of 8 GPU-hours.
-    t4_step_s: estimated seconds of a training step on a T4, with the plan's settings.
-    variant_of: of an ablation, the experiment that it changes.
-    profiles: its own settings under a profile: {"demo": {"training": {…}, "model": {…}, "start_from": …}, …}.
-    """
+    """One entry of the menu: what it tries, and the settings in which it differs from the defaults."""
 
     name: str
     day: int
     change: str
     hypothesis: str
-    plan: str = "not in the plan"
-    literature: str = "no figure found"
-    backbone: str = "Open-Unmix-small"
+    plan: str = "not in the plan"  # the gain on vocals that the plan expects
+    literature: str = "no figure found"  # a realistic figure, with its source
+    backbone: str = "Open-Unmix-small"  # this and the next two: the scoreboard's columns
     domain: str = "STFT mask"
     extras: str = "—"
+    # model, loss: a name, and the settings that differ from that network's or loss's own
     model: Mapping[str, Any] = field(default_factory=lambda: {"name": "openunmix-small"})
     loss: Mapping[str, Any] = field(default_factory=lambda: MAGNITUDE_L1)
-    augment: Mapping[str, Any] = field(default_factory=dict)
+    augment: Mapping[str, Any] = field(default_factory=dict)  # settings of `sepkit.data.augment`
+    # initial weights: None = random; "umxhq" = published; else that experiment's best checkpoint of the seed and fold
     start_from: str | None = None
-    weights_of: str | None = None
+    weights_of: str | None = None  # the experiment whose weights are used as they are; nothing is trained
     epochs: int = 20
     patience: int = 3
-    learning_rate: float | None = None
+    learning_rate: float | None = None  # None takes the profile's, here and for remix and sample_rate
     weight_decay: float = 0.01
-    max_segment_s: float | None = None
-    remix: float | None = None
-    stems: bool = False
-    sample_rate: int | None = None
+    max_segment_s: float | None = None  # clips are no longer than this under any profile
+    remix: float | None = None  # share of the training clips whose stems come from several songs
+    stems: bool = False  # make clips from four stems, each remixed and augmented separately, not from two sources
+    sample_rate: int | None = None  # Hz
+    # shorter clips first: (share of the epochs, share of the clip length); batches grow to match
     curriculum: tuple[tuple[float, float], ...] = ()
-    ema: float | None = None
+    ema: float | None = None  # decay of the average of the weights that is validated and kept; None: the last weights
     sampling: str = "balanced"
-    default_week: bool = False
-    t4_step_s: float = 0.2
-    variant_of: str | None = None
+    default_week: bool = False  # part of the default week of 8 GPU-hours
+    t4_step_s: float = 0.2  # estimated seconds of a training step on a T4, with the plan's settings
+    variant_of: str | None = None  # of an ablation, the experiment that it changes
+    # its own settings under a profile: {"demo": {"training": {…}, "model": {…}, "start_from": …}, …}
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
