@@ -8,12 +8,14 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from sepkit.dsp import STFT
-from sepkit.errors import UsageError
+from sepkit.errors import SepkitError, UsageError
 from sepkit.models.separation import separate
 
 __all__ = ["Network", "build", "names", "separate"]
@@ -26,8 +28,8 @@ class Network(Protocol):
     """Called with a waveform (batch, channel, time), it gives the sources' (batch, source, channel, time).
 
     stft: of a network on spectra; None of one on waveforms.
-    normalizes_over_time: whether an output depends on all of the input; it then separates best in pieces as
-        long as its training clips, `chunk_s`, which is set when a checkpoint is loaded.
+    normalizes_over_time: whether an output depends on all of the input; it then separates best in pieces as long as
+        its training clips, `chunk_s`, which is set when a checkpoint is loaded.
     """
 
     sources: tuple[str, ...]
@@ -70,7 +72,7 @@ def names() -> list[str]:
     """All networks: the files of this folder that have a class Model."""
     files = [file.name for file in pkgutil.iter_modules(__path__)]
     return [
-        name.replace("_", "-") for name in files if "Model" in vars(importlib.import_module(f"sepkit.models.{name}"))
+        name.replace("_", "-") for name in files if hasattr(importlib.import_module(f"sepkit.models.{name}"), "Model")
     ]
 
 
@@ -93,8 +95,25 @@ def build(name: str, **settings: Any) -> Any:
     if name not in names():
         raise UsageError(f"There is no model {name!r}; expected one of {', '.join(names())}.")
     model = importlib.import_module(f"sepkit.models.{name.replace('-', '_')}").Model
-    accepted = inspect.signature(model).parameters
-    unknown = sorted(settings.keys() - accepted.keys())
-    if unknown:
+    accepted = _settings(model)
+    if unknown := sorted(settings.keys() - set(accepted)):
         raise UsageError(f"{name} has no setting {', '.join(unknown)}; it takes {', '.join(accepted)}.")
     return model(**settings)
+
+
+def _settings(model: type) -> list[str]:
+    """What the constructor takes, and before it that of its base, where it passes on what it does not know."""
+    parameters = inspect.signature(model).parameters.values()
+    own = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    return own if len(own) == len(parameters) else list(dict.fromkeys(_settings(model.__mro__[1]) + own))
+
+
+@contextmanager
+def importing(library: str, fix: str) -> Iterator[None]:
+    """SepkitError where `library` can't be imported, as where its torchaudio does not fit torch."""
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        raise SepkitError(
+            f"{library} can't be imported ({error}); it needs a torchaudio that fits torch {torch.__version__}: {fix}"
+        ) from error

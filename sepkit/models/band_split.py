@@ -1,21 +1,20 @@
 """Band-split: a recurrent network over time and over frequency bands, with a complex mask.
 
-After the band-split RNN of Luo & Yu (IEEE/ACM TASLP 2023, arXiv 2209.15174): the spectrum is cut
-into bands, narrow ones where voices have their harmonics; each is normalised and mapped to the same
-number of features.  Blocks alternate between the frames of each band and the bands of each frame, each
-with normalisation, BiLSTM, linear layer and a residual connection.  An MLP a band gives the mask, real
-and imaginary part, not bounded.  Different from the paper: both channels are processed together, the
-blocks are few and narrow enough for a CPU (3,597,896 parameters), and all bands share one call of each
-BiLSTM, whose batch is clips times bands, or clips times frames.
+After the band-split RNN of Luo & Yu (IEEE/ACM TASLP 2023, arXiv 2209.15174): the spectrum is cut into bands, narrow
+ones where voices have their harmonics; each is normalised and mapped to the same number of features.  Blocks alternate
+between the frames of each band and the bands of each frame, each with normalisation, BiLSTM, linear layer and a
+residual connection.  An MLP a band gives the mask, real and imaginary part, not bounded.  Different from the paper:
+both channels are processed together, the blocks are few and narrow enough for a CPU (3,597,896 parameters), and all
+bands share one call of each BiLSTM, whose batch is clips times bands, or clips times frames.
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sepkit.models.mask import MaskModel
-from sepkit.profiles import SAMPLE_RATE
 
 # (up to this frequency in Hz, bands of this width in Hz); the last band takes the rest
 BANDS = ((1000, 100), (4000, 300), (8000, 1000), (16000, 2000))
@@ -63,18 +62,10 @@ class Model(MaskModel):
     """
 
     def __init__(
-        self,
-        sources: tuple[str, ...] = ("vocals",),
-        sample_rate: int = SAMPLE_RATE,
-        n_fft: int = 4096,
-        hop_length: int = 1024,
-        features: int = 64,
-        hidden_size: int = 64,
-        layers: int = 3,
-        mask_hidden_size: int = 128,
+        self, features: int = 64, hidden_size: int = 64, layers: int = 3, mask_hidden_size: int = 128, **spectral: Any
     ) -> None:
-        super().__init__(sources, sample_rate, n_fft, hop_length)
-        self.edges = band_edges(self.stft.n_bins, sample_rate / n_fft)
+        super().__init__(**{"n_fft": 4096, "hop_length": 1024, **spectral})
+        self.edges = band_edges(self.stft.n_bins, self.sample_rate / self.stft.n_fft)
         widths = [stop - start for start, stop in pairwise(self.edges)]
         outputs = len(self.sources) * self.channels * 2 * 2  # real and imaginary, each with its gate
         self.split = nn.ModuleList(nn.Linear(width * self.channels * PARTS, features) for width in widths)
@@ -92,8 +83,7 @@ class Model(MaskModel):
 
     def complex_mask(self, spectrum: Tensor) -> Tensor:
         batch, channels, _, frames = spectrum.shape
-        parts = [spectrum.real, spectrum.imag, spectrum.abs()]
-        x = torch.stack(parts, dim=-1).permute(3, 0, 2, 1, 4)
+        x = torch.stack([spectrum.real, spectrum.imag, spectrum.abs()], dim=-1).permute(3, 0, 2, 1, 4)
         x = x.flatten(3)  # (frame, batch, freq, channel · part)
         features = []
         for layer, (start, stop) in zip(self.split, pairwise(self.edges), strict=True):

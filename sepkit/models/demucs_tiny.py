@@ -1,36 +1,23 @@
 """Demucs-tiny: the waveform network of Demucs v2, three layers deep.
 
-`demucs.demucs.Demucs` (Défossez et al., arXiv 1911.13254, with the residual branches of demucs 3
-and 4), depth 3, 64 channels and the paper's BiLSTM between encoder and decoder: 4,331,940
-parameters for two sources.  demucs leaves the BiLSTM out unless it is asked for; without it
-(1,570,980 parameters) the network hears 12 ms at once (`context`).
+`demucs.demucs.Demucs` (Défossez et al., arXiv 1911.13254, with the residual branches of demucs 3 and 4), depth 3,
+64 channels and the paper's BiLSTM between encoder and decoder: 4,331,940 parameters for two sources.  demucs leaves
+the BiLSTM out unless it is asked for; without it (1,570,980 parameters) the network hears 12 ms at once (day 4).
 """
 
 import torch
 from torch import Tensor, nn
 
-from sepkit.errors import SepkitError, UsageError
-from sepkit.models import Network
+from sepkit.errors import UsageError
+from sepkit.models import Network, importing
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
-
-
-def import_demucs():
-    """demucs' waveform network; SepkitError where it can't be imported."""
-    try:
-        from demucs.demucs import Demucs
-    except (ImportError, OSError) as error:
-        raise SepkitError(
-            f"demucs can't be imported ({error}), of which demucs-tiny is made: pip install 'demucs>=4.0.1' "
-            "and a torchaudio that fits torch."
-        ) from error
-    return Demucs
 
 
 class Model(nn.Module, Network):
     """A waveform (batch, channel, time) of any length -> (batch, source, channel, time).
 
-    demucs' network scales its input to mean 0 and deviation 1 and its output back, pads the input to a
-    length that its strides divide, and cuts the output to the input's length.
+    demucs' network scales its input to mean 0 and deviation 1 and its output back, pads the input to a length that
+    its strides divide, and cuts the output to the input's length.
 
     channels: feature channels of the first layer (the sound's are always two); each deeper layer doubles them.
     lstm_layers: of the BiLSTM; 0 leaves it out (an ablation).
@@ -53,15 +40,12 @@ class Model(nn.Module, Network):
                 f"got {channels}, {depth} and {lstm_layers}."
             )
         self.sources, self.sample_rate, self.stft = tuple(sources), sample_rate, None
-        self.core = import_demucs()(
-            list(self.sources),
-            audio_channels=self.channels,
-            channels=channels,
-            depth=depth,
-            lstm_layers=lstm_layers,
-            resample=resample,
-            samplerate=sample_rate,
-        )
+        with importing("demucs", "pip install 'demucs>=4.0.1' torch torchaudio, the last two from the same index."):
+            from demucs.demucs import Demucs
+        self.core = Demucs(
+            list(self.sources), audio_channels=self.channels, samplerate=sample_rate,
+            channels=channels, depth=depth, lstm_layers=lstm_layers, resample=resample,
+        )  # fmt: skip
 
     def forward(self, mixture: Tensor) -> Tensor:
         length = mixture.shape[-1]

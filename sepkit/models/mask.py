@@ -7,27 +7,34 @@ from torch import Tensor, nn
 
 from sepkit.dsp import STFT
 from sepkit.models import Network
+from sepkit.profiles import SAMPLE_RATE
 
 
 def masked(mask: Tensor, spectrum: Tensor) -> Tensor:
     """Mask × spectrum, the only place where a mask is applied.
 
-    mask: (batch, source, channel, freq, frame), real or complex; spectrum: the mixture's (batch, channel,
-    freq, frame), complex or magnitudes.  Gives the sources', of the mask's shape.
+    mask: (batch, source, channel, freq, frame), real or complex; spectrum: the mixture's (batch, channel, freq,
+    frame), complex or magnitudes.  Gives the sources', of the mask's shape.
     """
     return (mask if mask.is_complex() else mask.float()) * spectrum.unsqueeze(1)
 
 
 class MaskModel(nn.Module, Network):
-    """A network that estimates one mask a source.
+    """A network that estimates one mask a source; its subclasses take these settings, too.
 
-    Subclasses give `mask` where it is real, `complex_mask` where it is complex, or `spectra` where the
-    network makes the sources' spectra without a mask.
+    Subclasses give `mask` where it is real, `complex_mask` where it is complex, or `spectra` where the network makes
+    the sources' spectra without a mask.
     """
 
     stft: STFT
 
-    def __init__(self, sources: tuple[str, ...], sample_rate: int, n_fft: int, hop_length: int) -> None:
+    def __init__(
+        self,
+        sources: Iterable[str] = ("vocals",),
+        sample_rate: int = SAMPLE_RATE,
+        n_fft: int = 1024,
+        hop_length: int = 256,
+    ) -> None:
         super().__init__()
         self.sources, self.sample_rate = tuple(sources), sample_rate
         self.stft = STFT(n_fft, hop_length)
@@ -47,8 +54,8 @@ class MaskModel(nn.Module, Network):
 def magnitude_statistics(magnitudes: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the channel-averaged |X| a bin over all frames, each (freq,).
 
-    `magnitudes` yields mixtures' |X| (channel, freq, frame).  As openunmix does, deviations below
-    1e-4 of the largest are raised to it, so that empty bins do not blow up.
+    `magnitudes` yields mixtures' |X| (channel, freq, frame).  As openunmix does, deviations below 1e-4 of the largest
+    are raised to it, so that empty bins do not blow up.
     """
     count, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for magnitude in magnitudes:

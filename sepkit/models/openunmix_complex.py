@@ -1,17 +1,18 @@
 """Open-Unmix-small with a complex mask: it sees phases and turns them.
 
-The mask's real and imaginary part are not bounded: 22 % of bins ask for more than 1 (Kong et al.,
-arXiv 2109.05418).  It begins near a half, as the sigmoid's.  The first layer sees a bin's real and
-imaginary part beside its magnitude: magnitudes alone do not tell which way to turn a phase.  At 513
-bins, stereo and 384 hidden units it has 4,271,118 parameters.
+The mask's real and imaginary part are not bounded: 22 % of bins ask for more than 1 (Kong et al., arXiv 2109.05418).
+It begins near a half, as the sigmoid's.  The first layer sees a bin's real and imaginary part beside its magnitude:
+magnitudes alone do not tell which way to turn a phase.  At 513 bins, stereo and 384 hidden units it has 4,271,118
+parameters.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sepkit.models import Network
 from sepkit.models.trunk_and_heads import Head, Trunk, TrunkAndHeads, gru
-from sepkit.profiles import SAMPLE_RATE
 
 PARTS = 3  # inputs a bin: |X|, Re X, Im X
 
@@ -28,17 +29,8 @@ class ComplexTrunk(Trunk):
 class Model(TrunkAndHeads):
     """One complex mask; the settings are those of openunmix-small, without the bound."""
 
-    def __init__(
-        self,
-        sources: tuple[str, ...] = ("vocals",),
-        sample_rate: int = SAMPLE_RATE,
-        n_fft: int = 1024,
-        hop_length: int = 256,
-        hidden_size: int = 384,
-        layers: int = 3,
-        dropout: float = 0.4,
-    ) -> None:
-        super().__init__(sources, sample_rate, n_fft, hop_length)
+    def __init__(self, hidden_size: int = 384, layers: int = 3, dropout: float = 0.4, **spectral: Any) -> None:
+        super().__init__(**spectral)
         openunmix, recurrent = self.layers(hidden_size, layers), gru(hidden_size, layers, dropout)
         bins, outputs = self.stft.n_bins, self.channels * self.stft.n_bins
         self.core = ComplexTrunk(openunmix, recurrent, nn.Linear(PARTS * outputs, hidden_size, bias=False))

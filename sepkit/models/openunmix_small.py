@@ -4,10 +4,11 @@ Its LSTM is replaced by a GRU of the same sizes, and the mask is a sigmoid inste
 At 513 bins, stereo and 384 hidden units it has 3,086,088 parameters.
 """
 
+from typing import Any
+
 from torch import nn
 
-from sepkit.models.trunk_and_heads import Trunk, TrunkAndHeads, gru
-from sepkit.profiles import SAMPLE_RATE
+from sepkit.models.trunk_and_heads import Head, Trunk, TrunkAndHeads, gru
 
 
 class Model(TrunkAndHeads):
@@ -18,16 +19,18 @@ class Model(TrunkAndHeads):
 
     def __init__(
         self,
-        sources: tuple[str, ...] = ("vocals",),
-        sample_rate: int = SAMPLE_RATE,
-        n_fft: int = 1024,
-        hop_length: int = 256,
         hidden_size: int = 384,
         layers: int = 3,
         dropout: float = 0.4,
         mask_bound: str = "sigmoid",
+        **spectral: Any,
     ) -> None:
-        super().__init__(sources, sample_rate, n_fft, hop_length, mask_bound)
+        super().__init__(**spectral)
+        self.set_bound(mask_bound)
         openunmix = self.layers(hidden_size, layers)
         self.core = Trunk(openunmix, gru(hidden_size, layers, dropout))
-        self.heads = nn.ModuleList([self.head(openunmix.fc3)])
+        self.heads = nn.ModuleList(self.make_heads(openunmix.fc3))
+
+    def make_heads(self, fc3: nn.Linear) -> list[Head]:
+        """One, of openunmix's own last layer."""
+        return [self.head(fc3)]

@@ -1,15 +1,16 @@
 """TFC-TDF U-Net: convolutions over time and frequency, and layers over all frequencies of a frame.
 
-After Choi et al. (ISMIR 2020, arXiv 1912.02591) and its third version by Kim et al. (arXiv 2306.09382).
-The lowest bins of the spectrum are cut into bands that become channels, so that a convolution sees
-the same few neighbours in every band at once.  A block is two 3×3 convolutions (TFC) with a narrow pair
-of linear layers over the frequencies of each frame between them (TDF), which tell harmonics from their
-neighbours.  Three scales each halve time and frequency.  The network gives the sources' spectra, not a
-mask; above its bins they are zero.
+After Choi et al. (ISMIR 2020, arXiv 1912.02591) and its third version by Kim et al. (arXiv 2306.09382).  The lowest
+bins of the spectrum are cut into bands that become channels, so that a convolution sees the same few neighbours in
+every band at once.  A block is two 3×3 convolutions (TFC) with a narrow pair of linear layers over the frequencies of
+each frame between them (TDF), which tell harmonics from their neighbours.  Three scales each halve time and frequency.
+The network gives the sources' spectra, not a mask; above its bins they are zero.
 
-Different from the papers: one block a scale and few channels, for a CPU (605,504 parameters for one
-source), and the input is scaled to deviation 1, so that levels do not matter.
+Different from the papers: one block a scale and few channels, for a CPU (605,504 parameters for one source), and the
+input is scaled to deviation 1, so that levels do not matter.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,6 @@ from torch.nn import functional as F
 
 from sepkit.errors import UsageError
 from sepkit.models.mask import MaskModel
-from sepkit.profiles import SAMPLE_RATE
 
 TINY = 1e-6  # keeps a silent clip silent; 50 dB below the spectrum of a 16-bit step
 
@@ -63,19 +63,10 @@ class Model(MaskModel):
     normalizes_over_time = True
 
     def __init__(
-        self,
-        sources: tuple[str, ...] = ("vocals",),
-        sample_rate: int = SAMPLE_RATE,
-        n_fft: int = 4096,
-        hop_length: int = 1024,
-        bins: int = 1024,
-        bands: int = 4,
-        features: int = 32,
-        growth: int = 16,
-        scales: int = 3,
-        bottleneck: int = 8,
-    ) -> None:
-        super().__init__(sources, sample_rate, n_fft, hop_length)
+        self, bins: int = 1024, bands: int = 4, features: int = 32, growth: int = 16, scales: int = 3,
+        bottleneck: int = 8, **spectral: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**{"n_fft": 4096, "hop_length": 1024, **spectral})
         self.bins, self.bands, self.stride = bins, bands, 2**scales
         smallest = bands * self.stride * bottleneck
         if bins > self.stft.n_bins or bins % smallest or min(features, growth, scales) < 1:

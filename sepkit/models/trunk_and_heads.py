@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sepkit.errors import SepkitError, UsageError
+from sepkit.errors import UsageError
+from sepkit.models import importing
 from sepkit.models.mask import MaskModel
 
 BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -19,18 +20,6 @@ BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "clamp": partial(torch.clamp, min=0, max=1),
 }
-
-
-def import_openunmix():
-    """openunmix's model module; SepkitError where torch and torchaudio do not fit each other."""
-    try:
-        from openunmix import model
-    except (ImportError, OSError) as error:
-        raise SepkitError(
-            f"openunmix can't be imported ({error}); it needs a torchaudio that fits torch {torch.__version__}: "
-            "pip install torch torchaudio, both from the same index."
-        ) from error
-    return model
 
 
 def gru(hidden_size: int, layers: int, dropout: float) -> nn.GRU:
@@ -89,23 +78,23 @@ class TrunkAndHeads(MaskModel):
     core: Trunk
     heads: nn.ModuleList
 
-    def __init__(
-        self, sources: tuple[str, ...], sample_rate: int, n_fft: int, hop_length: int, mask_bound: str = "sigmoid"
-    ) -> None:
-        super().__init__(sources, sample_rate, n_fft, hop_length)
-        if mask_bound not in BOUNDS:
-            raise UsageError(f"There is no mask bound {mask_bound!r}; expected one of {', '.join(BOUNDS)}.")
+    def __init__(self, **spectral: Any) -> None:
+        super().__init__(**spectral)
         if not self.sources or len(set(self.sources)) < len(self.sources):
             raise UsageError(f"Expected one or more different sources, got {self.sources}.")
         if len(self.sources) > 1 and not self.several:
             raise UsageError(f"{self.name} estimates one source, got {self.sources}; use openunmix-multitask.")
-        self.bound = BOUNDS[mask_bound]
+
+    def set_bound(self, name: str) -> None:
+        if name not in BOUNDS:
+            raise UsageError(f"There is no mask bound {name!r}; expected one of {', '.join(BOUNDS)}.")
+        self.bound = BOUNDS[name]
 
     def layers(self, hidden_size: int, layers: int, bins: int | None = None) -> Any:
         """openunmix's own network, which sees the lowest `bins`; None for all."""
-        return import_openunmix().OpenUnmix(
-            nb_bins=self.stft.n_bins, nb_channels=self.channels, hidden_size=hidden_size, nb_layers=layers, max_bin=bins
-        )  # fmt: skip
+        with importing("openunmix", "pip install torch torchaudio, both from the same index."):
+            from openunmix.model import OpenUnmix
+        return OpenUnmix(self.stft.n_bins, self.channels, hidden_size, layers, max_bin=bins)
 
     def head(self, fc3: nn.Linear) -> Head:
         return Head(fc3, torch.ones(self.stft.n_bins), torch.ones(self.stft.n_bins))

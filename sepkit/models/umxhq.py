@@ -1,11 +1,12 @@
 """umxhq: Open-Unmix as published, with its BiLSTM, its ReLU mask and, on request, its weights.
 
-STFT 4096/1024, 512 hidden units, input up to 16 kHz.  The STFT is openunmix's: Hann, centred, reflected,
-not normalised.  The weights (Zenodo record 3370489, trained on MUSDB18-HQ's training songs) are read once,
-when training starts from them; a run's checkpoint holds all that it needs later.
+STFT 4096/1024, 512 hidden units, input up to 16 kHz.  The STFT is openunmix's: Hann, centred, reflected, not normalised.
+The weights (Zenodo record 3370489, trained on MUSDB18-HQ's training songs) are read once, when training starts from
+them; a run's checkpoint holds all that it needs later.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from sepkit.errors import SepkitError, UsageError
 from sepkit.models.trunk_and_heads import Trunk, TrunkAndHeads
 from sepkit.models.weights import load_weights, renamed
-from sepkit.profiles import SAMPLE_RATE
 
 # of openunmix.umxhq_spec, which keeps its addresses to itself; the file's name ends in its SHA-256
 URL = "https://zenodo.org/records/3370489/files/{}.pth"
@@ -26,43 +26,32 @@ class Model(TrunkAndHeads):
 
     bandwidth_hz: the network does not see what lies above, but masks it.
     trainable: all parameters, or last_layer: those of the last BiLSTM layer, both directions.
-    frozen_statistics: whether batch normalisation keeps its means and variances in training: True for
-        fine-tuning, False for training from random weights.
-    pretrained: load the published weights.
+    frozen_statistics: whether batch normalisation keeps its means and variances in training: True for fine-tuning,
+        False for training from random weights.
     """
 
     def __init__(
-        self,
-        sources: tuple[str, ...] = ("vocals",),
-        sample_rate: int = SAMPLE_RATE,
-        n_fft: int = 4096,
-        hop_length: int = 1024,
-        hidden_size: int = 512,
-        layers: int = 3,
-        bandwidth_hz: float = 16000.0,
-        trainable: str = "last_layer",
-        frozen_statistics: bool = True,
-        pretrained: bool = False,
-    ) -> None:
+        self, hidden_size: int = 512, layers: int = 3, bandwidth_hz: float = 16000.0, trainable: str = "last_layer",
+        frozen_statistics: bool = True, **spectral: Any,
+    ) -> None:  # fmt: skip
         if trainable not in TRAINABLE:
             raise UsageError(f"Expected trainable to be one of {', '.join(TRAINABLE)}, got {trainable!r}.")
-        super().__init__(sources, sample_rate, n_fft, hop_length, mask_bound="relu")
-        bins = int(bandwidth_hz * n_fft / sample_rate) + 1  # as openunmix.utils.bandwidth_to_max_bin counts
+        super().__init__(**{"n_fft": 4096, "hop_length": 1024, **spectral})
+        self.set_bound("relu")
+        # as openunmix.utils.bandwidth_to_max_bin counts
+        bins = int(bandwidth_hz * self.stft.n_fft / self.sample_rate) + 1
         openunmix = self.layers(hidden_size, layers, min(bins, self.stft.n_bins))
         self.core, self.heads = Trunk(openunmix), nn.ModuleList([self.head(openunmix.fc3)])
         self.frozen_statistics = frozen_statistics
         if trainable == "last_layer":
             for name, parameter in self.named_parameters():
                 parameter.requires_grad_(name.startswith("core.lstm.") and f"_l{layers - 1}" in name)
-        if pretrained:
-            self.load_pretrained()
 
     def train(self, mode: bool = True) -> "Model":
         super().train(mode)
-        if self.frozen_statistics:
-            for layer in self.modules():
-                if isinstance(layer, nn.BatchNorm1d):
-                    layer.eval()
+        for layer in self.modules():
+            if self.frozen_statistics and isinstance(layer, nn.BatchNorm1d):
+                layer.eval()
         return self
 
     def load_pretrained(self) -> None:
@@ -75,7 +64,8 @@ class Model(TrunkAndHeads):
 def fetch(source: str) -> tuple[dict[str, Tensor], str]:
     """(weights, file) of the published umxhq for `source`, from torch's folder of downloads or the net.
 
-    TORCH_HOME says where torch's folder is.  Raises SepkitError with the address, the folder, and how to put the file there by hand.
+    TORCH_HOME says where torch's folder is.  Raises SepkitError with the address, the folder, and how to put the file
+    there by hand.
     """
     if source not in FILES:
         raise UsageError(f"umxhq has no weights for {source!r}; expected one of {', '.join(FILES)}.")

@@ -201,7 +201,8 @@ def weights_folder(published, tmp_path, monkeypatch):
 
 
 def test_umxhq_with_published_weights_computes_what_openunmix_computes(published, weights_folder):
-    model = models.build("umxhq", pretrained=True).eval()
+    model = models.build("umxhq").eval()
+    model.load_pretrained()
     core, _ = published
     mixture = noise(1, 2, 3 * 44100 + 17)
     with torch.inference_mode():
@@ -215,7 +216,8 @@ def test_umxhq_with_published_weights_computes_what_openunmix_computes(published
 
 def test_only_the_last_recurrent_layer_learns_and_the_statistics_stay(published, weights_folder):
     torch.manual_seed(0)
-    model = models.build("umxhq", pretrained=True).train()
+    model = models.build("umxhq").train()
+    model.load_pretrained()
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
     target = noise(1, 1, 2, 30000)
@@ -251,7 +253,7 @@ def no_network(tmp_path, monkeypatch):
 def test_without_network_only_the_published_weights_are_missing_and_the_error_says_where_they_go(no_network):
     models.build("umxhq", **NARROW["umxhq"])
     with pytest.raises(SepkitError) as caught:
-        models.build("umxhq", pretrained=True)
+        models.build("umxhq").load_pretrained()
     message = str(caught.value)
     assert "https://zenodo.org/records/3370489/files/vocals-b62c91ce.pth" in message
     assert str(no_network / "checkpoints" / "vocals-b62c91ce.pth") in message
@@ -264,7 +266,7 @@ def test_without_network_only_the_published_weights_are_missing_and_the_error_sa
 def test_a_file_that_is_not_the_weights_is_named(weights_folder, content):
     weights_folder.write_bytes(weights_folder.read_bytes()[:5000] if content is None else content)
     with pytest.raises(SepkitError, match=r"vocals-b62c91ce.pth can't be read.*by hand"):
-        models.build("umxhq", pretrained=True)
+        models.build("umxhq").load_pretrained()
 
 
 def test_weights_of_a_gru_or_of_other_sizes_are_refused():
@@ -307,7 +309,9 @@ def test_weights_are_found_where_openunmix_finds_them(published, tmp_path, monke
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     torch.save(state, folder / "vocals-b62c91ce.pth")
-    own = models.build("umxhq", pretrained=True).state_dict()
+    model = models.build("umxhq")
+    model.load_pretrained()
+    own = model.state_dict()
     theirs = openunmix.umxhq_spec(targets=["vocals"], device="cpu")["vocals"].state_dict()
     theirs = renamed({f"core.{key}": value for key, value in theirs.items()})
     assert own.keys() == theirs.keys()

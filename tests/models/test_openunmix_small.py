@@ -4,13 +4,14 @@ import pickle
 
 import pytest
 import torch
+from openunmix.model import OpenUnmix
 
 from sepkit import models
 from sepkit.dsp import STFT
 from sepkit.errors import UsageError
 from sepkit.models.mask import magnitude_statistics
 from sepkit.models.openunmix_small import Model
-from sepkit.models.trunk_and_heads import BOUNDS, import_openunmix
+from sepkit.models.trunk_and_heads import BOUNDS
 from sepkit.models.weights import load_weights
 
 
@@ -35,7 +36,7 @@ def test_the_plans_size():
 @pytest.mark.parametrize("training", [True, False])
 def test_with_the_lstm_and_relu_put_back_it_is_openunmix(training):
     torch.manual_seed(1)
-    theirs = import_openunmix().OpenUnmix(nb_bins=513, nb_channels=2, hidden_size=16)
+    theirs = OpenUnmix(nb_bins=513, nb_channels=2, hidden_size=16)
     ours = small(mask_bound="relu")
     ours.core.lstm = theirs.lstm
     mean, scale = torch.linspace(0.1, 1, 513), torch.linspace(1, 2, 513)
@@ -53,9 +54,7 @@ def test_with_the_lstm_and_relu_put_back_it_is_openunmix(training):
 
 def test_statistics_are_set_as_openunmix_sets_them():
     mean, scale = torch.rand(513) + 0.1, torch.rand(513) + 0.1
-    theirs = import_openunmix().OpenUnmix(
-        nb_bins=513, nb_channels=2, hidden_size=16, input_mean=mean.numpy(), input_scale=scale.numpy()
-    )
+    theirs = OpenUnmix(nb_bins=513, nb_channels=2, hidden_size=16, input_mean=mean.numpy(), input_scale=scale.numpy())
     ours = small()
     ours.set_statistics(mean, scale)
     torch.testing.assert_close(ours.core.input_mean, theirs.input_mean)
