@@ -9,6 +9,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from importlib import import_module
 
+import sepkit
+from sepkit.commands import WHERE
 from sepkit.errors import SepkitError, UsageError
 
 COMMANDS = {
@@ -35,23 +37,21 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose)
         if name == chosen:
-            add_arguments = getattr(import_module(f"sepkit.commands.{name}"), "arguments", None)
-            if add_arguments:
-                add_arguments(command)
-            command.add_argument("--profile", help="demo, preview or full (default: SEPKIT_PROFILE, else demo)")
-            command.add_argument("--root", help="folder for caches, runs and results (default: SEPKIT_ROOT)")
+            own = getattr(import_module(f"sepkit.commands.{name}"), "ARGUMENTS", {})
+            for argument, settings in {**own, **WHERE}.items():
+                command.add_argument(argument, **settings)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    args = build_parser(arguments[0] if arguments else None).parse_args(arguments)
-    command = import_module(f"sepkit.commands.{args.command}")
-    del args.command
+    options = vars(build_parser(arguments[0] if arguments else None).parse_args(arguments))
+    name = options.pop("command")
+    command = import_module(f"sepkit.commands.{name}")
     try:
-        status = command.run(args) or 0
+        status = command.run(**options) if hasattr(command, "run") else command.show(getattr(sepkit, name)(**options))
         sys.stdout.flush()  # a reader that is gone is noticed here, not while Python ends
-        return status
+        return status or 0
     except BrokenPipeError:  # `| head` has read enough; what is still in the buffer goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

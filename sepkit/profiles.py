@@ -93,7 +93,10 @@ FULL = Profile(
 PROFILES = {profile.name: profile for profile in (DEMO, PREVIEW, FULL)}
 
 
-def get_profile(name: str | Profile | None = None) -> Profile:
+ProfileLike = str | Profile | None  # of calls: a profile, its name, or None for the default
+
+
+def get_profile(name: ProfileLike = None) -> Profile:
     """The profile `name`, else the one that SEPKIT_PROFILE names, else demo; UsageError for an unknown name."""
     if isinstance(name, Profile):
         return name

@@ -1,31 +1,12 @@
-"""One file a command, named as it: its `arguments`, its `run`, and the Python call where it lives nowhere else.
+"""One file a command, named as it.
 
-Arguments are named as the call's parameters. Here: the options that commands share, and how a table is printed.
+`ARGUMENTS` has its arguments as argparse takes them, named as the parameters of the Python call of the same name.
+`show` prints what that call returned; a command that does more than one call has a `run` instead.
+Here: the arguments that commands share, and how a table is printed.
 """
 
 import re
-from argparse import ArgumentParser
 from typing import Any
-
-
-def data_option(parser: ArgumentParser) -> None:
-    parser.add_argument("--data", help="folder of songs with train/ and test/ (default: SEPKIT_DATA)")
-
-
-def device_option(parser: ArgumentParser) -> None:
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-
-
-def run_options(parser: ArgumentParser) -> None:
-    data_option(parser)
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights, clips and dropout (default: 0)")
-    parser.add_argument("--fold", type=int, help="fold of the cross-validation by artist: 0, 1 or 2")
-    device_option(parser)
-
-
-def pick_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--pick", type=names, help="experiments, as F,C+D,A")
-    parser.add_argument("--hours", type=float, help="GPU hours that they may take together")
 
 
 def names(text: str) -> list[str]:
@@ -41,6 +22,28 @@ def folds(text: str) -> list[int | None]:
 
 
 numbers.__name__ = folds.__name__ = "list of numbers"  # for argparse's messages
+
+WHERE: dict[str, Any] = {
+    "--profile": {"help": "demo, preview or full (default: SEPKIT_PROFILE, else demo)"},
+    "--root": {"help": "folder for caches, runs and results (default: SEPKIT_ROOT)"},
+}
+DATA: dict[str, Any] = {"--data": {"help": "folder of songs with train/ and test/ (default: SEPKIT_DATA)"}}
+DEVICE: dict[str, Any] = {"--device": {"help": "cpu or cuda (default: cuda where there is one)"}}
+SEED: dict[str, Any] = {"--seed": {"type": int, "default": 0, "help": "seed of all that is random (default: 0)"}}
+RUN: dict[str, Any] = {
+    **DATA, **SEED, **DEVICE,
+    "--fold": {"type": int, "help": "fold of the cross-validation by artist: 0, 1 or 2"},
+}  # fmt: skip
+PICK: dict[str, Any] = {
+    "--pick": {"type": names, "help": "experiments, as F,C+D,A"},
+    "--hours": {"type": float, "help": "GPU hours that they may take together"},
+}
+
+
+def jobs(of: str) -> dict[str, Any]:
+    return {
+        "--jobs": {"dest": "n_jobs", "metavar": "JOBS", "type": int, "help": f"{of} at a time (default: one a core)"}
+    }
 
 
 def print_table(table: Any) -> None:

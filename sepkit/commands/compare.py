@@ -1,6 +1,5 @@
 """`compare`: is the difference of two runs, or of two experiments with all their seeds, real?"""
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import pandas as pd
@@ -8,19 +7,16 @@ import pandas as pd
 from sepkit.errors import SepkitError
 from sepkit.evaluation.statistics import Comparison, compare_scores
 from sepkit.experiments import MENU
-from sepkit.profiles import Profile
-from sepkit.storage import Root, Run
+from sepkit.profiles import ProfileLike
+from sepkit.storage import Root, RootLike, Run
 
-
-def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", help="an experiment, a run, as C-s1, or a folder of museval's JSON files")
-    parser.add_argument("base", help="what to compare it with, as Base, or Base-s1, or oracle")
-    parser.add_argument("--metric", default="sdr_bsseval", help="a metric of scores.csv (default: sdr_bsseval)")
-    parser.add_argument("--source", default="vocals", help="a source of scores.csv (default: vocals)")
-
-
-def run(args: Namespace) -> None:
-    print(compare(**vars(args)))
+ARGUMENTS = {
+    "run": {"help": "an experiment, a run, as C-s1, or a folder of museval's JSON files"},
+    "base": {"help": "what to compare it with, as Base, or Base-s1, or oracle"},
+    "--metric": {"default": "sdr_bsseval", "help": "a metric of scores.csv (default: sdr_bsseval)"},
+    "--source": {"default": "vocals", "help": "a source of scores.csv (default: vocals)"},
+}
+show = print
 
 
 def compare(
@@ -29,8 +25,8 @@ def compare(
     *,
     metric: str = "sdr_bsseval",
     source: str = "vocals",
-    root: Path | str | Root | None = None,
-    profile: str | Profile | None = None,
+    root: RootLike = None,
+    profile: ProfileLike = None,
 ) -> Comparison:
     """`run` against `base` over their test songs; see `compare_scores`.
 
@@ -41,7 +37,7 @@ def compare(
     return compare_scores(*sides, metric=metric, source=source)
 
 
-def _scores(item: Run | Path | str, root: Path | str | Root | None, profile: str | Profile | None) -> pd.DataFrame:
+def _scores(item: Run | Path | str, root: RootLike, profile: ProfileLike) -> pd.DataFrame:
     if isinstance(item, Run):
         return item.scores()
     if isinstance(item, Path) or Path(item).is_dir():

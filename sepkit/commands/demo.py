@@ -1,16 +1,15 @@
 """`demo`: procedural songs in the layout of MUSDB18-HQ."""
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
+
+from sepkit.commands import SEED
+
+ARGUMENTS = {"folder": {"help": "where the songs go"}, **SEED}
 
 
-def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("folder", help="where the songs go")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the songs (default: 0)")
-
-
-def run(args: Namespace) -> None:
-    print(demo(args.folder, seed=args.seed))
+def run(folder: str, seed: int, **_: Any) -> None:
+    print(demo(folder, seed=seed))
 
 
 def demo(folder: Path | str, *, seed: int = 0) -> Path:

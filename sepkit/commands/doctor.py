@@ -1,37 +1,33 @@
 """`doctor`: are this machine and these songs fit for work?"""
 
-import json
 import os
 import platform
 import shutil
-from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from json import dumps
 from pathlib import Path
 from typing import Any
 
-from sepkit.commands import data_option
+from sepkit.commands import DATA
 from sepkit.data.check import SHORT_S, Problem, check_folder
 from sepkit.data.songs import find_songs
 from sepkit.devices import device_name, pick_device, precision
 from sepkit.errors import SepkitError
-from sepkit.profiles import Profile, get_profile
-from sepkit.storage import VERSIONED, Root, default_root, versions
-from sepkit.storage.ledger import spending
+from sepkit.profiles import Profile, ProfileLike, get_profile
+from sepkit.storage import Root, RootLike, spending, versions
+from sepkit.storage.root import VERSIONED
 
 NEEDED = ("torch", "lightning", "openunmix", "h5py", "soundfile")
 PRECISIONS = {"16-mixed": "float16 mixed, STFT in float32", "bf16-mixed": "bfloat16 mixed, STFT in float32"}
 
 
-def arguments(parser: ArgumentParser) -> None:
-    data_option(parser)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+ARGUMENTS = {**DATA, "--json": {"action": "store_true", "help": "print the report as JSON"}}
 
 
-def run(args: Namespace) -> int:
-    report = doctor(args.data, root=args.root, profile=args.profile)
-    as_json = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) if args.json else ""
-    print(as_json or report)
+def run(*, json: bool, **where: Any) -> int:
+    report = doctor(**where)
+    print(dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) if json else report)
     return 0 if report.ok else 1
 
 
@@ -65,11 +61,7 @@ class Report:
 
 
 def doctor(
-    data: Path | str | None = None,
-    *,
-    root: Path | str | Root | None = None,
-    profile: str | Profile | None = None,
-    n_jobs: int = -1,
+    data: Path | str | None = None, *, root: RootLike = None, profile: ProfileLike = None, n_jobs: int = -1
 ) -> Report:
     """Checks the environment and, where `data` (or SEPKIT_DATA) names a folder, all its songs.
 
@@ -77,10 +69,14 @@ def doctor(
     """
     data = data or os.environ.get("SEPKIT_DATA") or None
     profile, device = get_profile(profile), device_name(pick_device(None))
-    place = root if isinstance(root, Root) else Root(Path(root or default_root(profile)).expanduser())
+    place = Root.at(root, profile)
     with spending(place, stage="doctor", device=device) if place.path.is_dir() else nullcontext():
         facts = environment(place.path, profile)
-        problems = [_missing(name) for name in NEEDED if facts["versions"][name] == "absent"]
+        missing = [name for name in NEEDED if facts["versions"][name] == "absent"]
+        fix = "pip install -r requirements.txt"
+        problems = [
+            Problem("", "requirements.txt", "missing package", name, "not installed", fix, True) for name in missing
+        ]
         splits, layout, hours = {"train": 0, "valid": 0, "test": 0}, None, 0.0
         try:
             folder = find_songs(data, place.excluded()) if data is not None else None
@@ -94,11 +90,6 @@ def doctor(
             layout = "preview" if folder.layout == "stem.mp4" and median_s < SHORT_S else folder.layout
     ok = not any(problem.blocking for problem in problems)
     return Report(ok, layout, splits, hours, problems, facts)
-
-
-def _missing(package: str) -> Problem:
-    fix = "pip install -r requirements.txt"
-    return Problem("", "requirements.txt", "missing package", package, "not installed", fix, True)
 
 
 def environment(root: Path, profile: Profile) -> dict[str, Any]:

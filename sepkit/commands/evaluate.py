@@ -1,38 +1,36 @@
 """`evaluate`: the scores of a run, or of a reference, on its test songs."""
 
-from argparse import ArgumentParser, Namespace
+from typing import Any
 
 import sepkit
-from sepkit.commands import run_options
+from sepkit.commands import RUN, jobs
 from sepkit.experiments import REFERENCES, get_experiment
 from sepkit.storage import Root, run_name
 
+ARGUMENTS = {
+    "experiment": {"help": "an entry of the menu, or mixture, or oracle"},
+    **RUN,
+    "--split": {"default": "test", "help": "test (once, choices frozen) or valid"},
+    **jobs("songs"),
+    "--museval": {"action": "store_true", "help": "also write the windows as museval does"},
+}
 
-def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("experiment", help="an entry of the menu, or mixture, or oracle")
-    run_options(parser)
-    parser.add_argument("--split", default="test", help="test (once, choices frozen) or valid")
-    parser.add_argument("--jobs", dest="n_jobs", metavar="JOBS", type=int, help="songs at a time (default: one a core)")
-    parser.add_argument("--museval", action="store_true", help="also write the windows as museval does")
 
-
-def run(args: Namespace) -> None:
+def run(*, experiment: str, seed: int, fold: int | None, split: str, museval: bool, **where: Any) -> None:
     from sepkit.evaluation.score_files import scores_path
     from sepkit.evaluation.statistics import summary
 
-    reference = args.experiment in REFERENCES
-    scored = Root.open(args.root, args.profile).run(
-        args.experiment if reference else run_name(args.experiment, args.seed, args.fold)
-    )
+    reference = experiment in REFERENCES
+    name = experiment if reference else run_name(experiment, seed, fold)
+    scored = Root.open(where["root"], where["profile"]).run(name)
     if not (reference or scored.path.exists()):
-        get_experiment(args.experiment)  # an unknown experiment is a wrong call, not a missing run
-    options = {key: getattr(args, key) for key in ("profile", "data", "root", "split", "device", "n_jobs")}
-    scores = sepkit.evaluate(scored.name, **options)
-    if args.museval:
+        get_experiment(experiment)  # an unknown experiment is a wrong call, not a missing run
+    scores = sepkit.evaluate(name, split=split, **where)
+    if museval:
         from sepkit.evaluation.museval_json import write_museval
 
-        print(f"museval's JSON files: {write_museval(scored, args.split)}")
-    print(f"{scored.name}: medians over songs, dB ({scores_path(scored, args.split)})")
+        print(f"museval's JSON files: {write_museval(scored, split)}")
+    print(f"{name}: medians over songs, dB ({scores_path(scored, split)})")
     for source in scores["source"].unique():
         for metric in scores["metric"].unique():
             of = summary(scores, metric, source)

@@ -1,13 +1,11 @@
 """`grid`: experiments × seeds × folds in one call, trained, scored, in one table; the same call resumes it."""
 
-from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sepkit.commands import data_option, device_option, folds, names, numbers, print_table
+from sepkit.commands import DATA, DEVICE, folds, jobs, names, numbers, print_table
 from sepkit.data.folds import FOLDS
 from sepkit.errors import UsageError
 from sepkit.evaluation.scoring import evaluate_many
@@ -19,19 +17,15 @@ from sepkit.training.train import train_many
 METRICS = ("sdr_bsseval", "sdr_global", "si_sdr")
 
 
-def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--experiments", type=names, required=True, help="entries of the menu, as Base,C,UMX")
-    parser.add_argument("--seeds", type=numbers, default=[0], help="as 0,1,2 (default: 0)")
-    parser.add_argument("--folds", type=folds, default=[None], help="as 0,1,2; none is the usual split (default: none)")
-    data_option(parser)
-    device_option(parser)
-    parser.add_argument(
-        "--jobs", dest="n_jobs", metavar="JOBS", type=int, help="runs, then songs, at a time (default: one a core)"
-    )
-
-
-def run(args: Namespace) -> None:
-    print_table(grid(**vars(args)))
+ARGUMENTS = {
+    "--experiments": {"type": names, "required": True, "help": "entries of the menu, as Base,C,UMX"},
+    "--seeds": {"type": numbers, "default": [0], "help": "as 0,1,2 (default: 0)"},
+    "--folds": {"type": folds, "default": [None], "help": "as 0,1,2; none is the usual split (default: none)"},
+    **DATA,
+    **DEVICE,
+    **jobs("runs, then songs,"),
+}
+show = print_table
 
 
 def grid(
@@ -39,14 +33,13 @@ def grid(
     *,
     seeds: Iterable[int] = (0,),
     folds: Iterable[int | None] = (None,),
-    n_jobs: int | None = None,
     **where: Any,
 ) -> pd.DataFrame:
     """Trains and scores every experiment with every seed and fold; the table has a row a run.
 
     folds: None is the usual split, scored on the test songs; 0, 1, 2 are the cross-validation by artist, each
     scored on the songs that it did not train on. With all three, a last row `<experiment>-s<seed> folds` has
-    all their songs. n_jobs: runs, then songs, at a time; `where` as for `train`.
+    all their songs. `where` as for `train`, and n_jobs: runs, then songs, at a time.
 
     Columns: run, epochs, best_epoch, best_sdr (the criterion, dB), minutes, cpu_min, songs, then the
     medians over songs of the vocals, dB. `Root.run(name).scores()` has every score.
@@ -54,7 +47,7 @@ def grid(
     menu, seeds, folds = [get_experiment(of) for of in experiments], list(dict.fromkeys(seeds)), list(folds)
     if not (menu and seeds and folds):
         raise UsageError(f"Expected experiments, seeds and folds, got {len(menu)}, {len(seeds)} and {len(folds)}.")
-    done = _trained_and_scored(menu, seeds, folds, n_jobs=n_jobs, **where)
+    done = _trained_and_scored(menu, seeds, folds, **where)
     rows = [_row(run.name, [(run, scores)]) for run, scores in done]
     for experiment in menu if set(range(FOLDS)) <= set(folds) else ():
         for seed in seeds:
@@ -64,31 +57,22 @@ def grid(
     return pd.DataFrame(rows)
 
 
-def out_of_fold(
-    experiment: str | Experiment, *, seeds: Iterable[int] = (0,), n_jobs: int | None = None, **where: Any
-) -> pd.DataFrame:
+def out_of_fold(experiment: str | Experiment, *, seeds: Iterable[int] = (0,), **where: Any) -> pd.DataFrame:
     """Scores of all songs of train/, each by the run that did not train on its artist; as scores.csv.
 
     Trains and scores what is missing, three folds a seed; resumable at any point. Two experiments' tables
-    compare like two runs' (`sepkit.evaluation.statistics.compare_scores`).
+    compare like two runs' (`sepkit.evaluation.statistics.compare_scores`). `where` as for `train`, and n_jobs.
     """
-    done = _trained_and_scored([get_experiment(experiment)], seeds, range(FOLDS), n_jobs=n_jobs, **where)
+    done = _trained_and_scored([get_experiment(experiment)], seeds, range(FOLDS), **where)
     return pd.concat([scores for _, scores in done], ignore_index=True)
 
 
 def _trained_and_scored(
-    menu: list[Experiment],
-    seeds: Iterable[int],
-    folds: Iterable[int | None],
-    *,
-    n_jobs: int | None = None,
-    data: Path | str | None = None,
-    device: str | None = None,
-    **where: Any,
+    menu: list[Experiment], seeds: Iterable[int], folds: Iterable[int | None], **where: Any
 ) -> list[tuple[Run, pd.DataFrame]]:
     """(run, its scores) of experiments × seeds × folds; a line marks runs from umxhq on its own songs."""
-    runs = train_many(menu, seeds=seeds, folds=folds, n_jobs=n_jobs, data=data, device=device, **where)
-    scores = evaluate_many(runs, data=data, device=device, n_jobs=n_jobs)
+    runs = train_many(menu, seeds=seeds, folds=folds, **where)
+    scores = evaluate_many(runs, **where)
     for run in runs:
         if run.config["fold"] is not None and run.config["start_from"] == "umxhq":
             print(f"{run.name}: umxhq's weights come from training on these songs", flush=True)

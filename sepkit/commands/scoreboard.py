@@ -1,11 +1,5 @@
 """`scoreboard`: all scored runs beside each other."""
 
-from argparse import Namespace
+from sepkit.reporting.scoreboard import print_scoreboard
 
-import sepkit
-
-
-def run(args: Namespace) -> None:
-    from sepkit.reporting.scoreboard import print_scoreboard
-
-    print_scoreboard(sepkit.scoreboard(args.root, args.profile))
+show = print_scoreboard

@@ -1,6 +1,5 @@
 """`separate`: the sources of audio files, as WAV files beside them."""
 
-from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -9,37 +8,38 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from sepkit.commands import device_option
+from sepkit.commands import DEVICE
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError
 from sepkit.experiments import MENU
 from sepkit.models import separation
-from sepkit.profiles import Profile
-from sepkit.storage import Root, Run, writing
+from sepkit.profiles import ProfileLike
+from sepkit.storage import Root, RootLike, Run, writing
 from sepkit.storage.checkpoints import load_model
 from sepkit.storage.ledger import spending
 
 MADE_BY = "made by sepkit with "  # a result's comment, with its run's name
 
 
-def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", help="WAV or FLAC files")
-    parser.add_argument("--run", default="Base-s0", help="a trained run, or an experiment (default: Base-s0)")
-    parser.add_argument("--out", help="folder for the results (default: beside each file)")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that sepkit did not make")
-    device_option(parser)
+ARGUMENTS = {
+    "files": {"nargs": "+", "help": "WAV or FLAC files"},
+    "--run": {"default": "Base-s0", "help": "a trained run, or an experiment (default: Base-s0)"},
+    "--out": {"help": "folder for the results (default: beside each file)"},
+    "--overwrite": {"action": "store_true", "help": "replace files that sepkit did not make"},
+    **DEVICE,
+}
 
 
-def run(args: Namespace) -> None:
-    separate(**vars(args))
+def run(**options: Any) -> None:
+    separate(**options)
 
 
 def separate(
     files: Iterable[Path | str],
     *,
     run: Run | str = "Base-s0",
-    root: Path | str | Root | None = None,
-    profile: str | Profile | None = None,
+    root: RootLike = None,
+    profile: ProfileLike = None,
     out: Path | str | None = None,
     overwrite: bool = False,
     device: str | None = None,

@@ -1,16 +1,10 @@
 """`train`: one experiment, one seed."""
 
-from argparse import ArgumentParser, Namespace
+from sepkit.commands import RUN
+from sepkit.storage import Run
 
-import sepkit
-from sepkit.commands import run_options
-
-
-def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("experiment", help="an entry of the menu: Base, …")
-    run_options(parser)
+ARGUMENTS = {"experiment": {"help": "an entry of the menu: Base, …"}, **RUN}
 
 
-def run(args: Namespace) -> None:
-    done = sepkit.train(**vars(args))
+def show(done: Run) -> None:
     print(f"{done.name} is finished: {done.path}")

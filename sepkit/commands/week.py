@@ -7,44 +7,39 @@ An executed notebook gets its own name only when all its cells have run; until t
 import ast
 import os
 import time
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import nbformat
 
-from sepkit.commands import data_option, numbers, pick_options
+import sepkit
+from sepkit.commands import DATA, PICK, SEED, numbers
 from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import BASE, picked
-from sepkit.profiles import Profile, get_profile
-from sepkit.storage import Root
+from sepkit.profiles import Profile, ProfileLike, get_profile
+from sepkit.storage import Root, RootLike
 
 DAYS = (
     "day1_baseline", "day2_finetune", "day3_phase_augment", "day4_demucs_tiny", "day5_multitask_cv", "day6_evaluate",
     "day7_milestone",
 )  # fmt: skip
-BAR_S = "60"  # seconds between two states of a progress bar, since a notebook stores each of them
 PROJECT = Path(__file__).parents[2]
 
 
-def arguments(parser: ArgumentParser) -> None:
-    pick_options(parser)
-    data_option(parser)
-    parser.add_argument("--days", type=numbers, help="some days only, as 1,6,7")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all runs (default: 0)")
+ARGUMENTS = {**PICK, **DATA, "--days": {"type": numbers, "help": "some days only, as 1,6,7"}, **SEED}
 
 
-def run(args: Namespace) -> None:
-    week(**vars(args))
+def run(**options: Any) -> None:
+    week(**options)
 
 
 def week(
     *,
-    profile: str | Profile | None = None,
+    profile: ProfileLike = None,
     data: Path | str | None = None,
-    root: Path | str | Root | None = None,
+    root: RootLike = None,
     seed: int = 0,
     days: Iterable[int] | None = None,
     pick: Iterable[str] | None = None,
@@ -59,8 +54,7 @@ def week(
     Raises SepkitError with day, cell and reason where a notebook fails. The same call resumes the week:
     finished runs are kept.
     """
-    profile = get_profile(profile)
-    root = Root.open(root, profile)
+    profile, root = get_profile(profile), Root.open(root, profile)
     folder, kernel = find_notebooks(notebooks), check_kernel()
     every = range(1, len(DAYS) + 1)
     chosen = sorted(set(every if days is None else days))
@@ -83,17 +77,15 @@ def week(
 
 
 def choose(
-    profile: Profile, pick: Iterable[str] | None, hours: float | None, root: Root | None = None
+    profile: Profile, pick: Iterable[str] | None, hours: float | None, root: RootLike = None
 ) -> list[str] | None:
     """The experiments to run, Base first, within `hours`; prints those left out. None leaves the choice to the days."""
-    from sepkit.training.plan import plan
-
     if pick is None and hours is None:
         return None
     names = list(dict.fromkeys([BASE, *picked(pick, profile)]))
     if hours is None:
         return names
-    within = plan(profile=profile, pick=names, hours=hours, root=root).set_index("experiment")["within"]
+    within = sepkit.plan(profile=profile, pick=names, hours=hours, root=root).set_index("experiment")["within"]
     if not within.all():
         print(f"left out, beyond {hours:g} hours: {', '.join(within.index[~within])}")
     return list(within.index[within])
@@ -146,17 +138,17 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], kernel: str = 
     done, running, failed = (folder / f"{path.stem}{end}.ipynb" for end in ("", ".running", ".failed"))
     for old in (done, running, failed):
         old.unlink(missing_ok=True)
+    # the kernel imports this sepkit, and redraws any tqdm bar once a minute: the notebook stores each of its states
+    path_of_kernel = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    environment = {"PYTHONPATH": path_of_kernel, "TQDM_MININTERVAL": "60", "TQDM_MAXINTERVAL": "60"}
     try:
-        with kernel_environment():
+        with patch.dict(os.environ, environment):
             papermill.execute_notebook(
                 str(path), str(running), parameters=parameters, kernel_name=kernel, language="python",
                 cwd=str(path.parent), progress_bar=False, log_output=False, execution_timeout=None,  # training takes hours
             )  # fmt: skip
     except (PapermillExecutionError, RuntimeError) as error:
-        where = "its start"
-        if running.exists():
-            running.replace(failed)
-            where = _place(failed)
+        where = _place(running.replace(failed)) if running.exists() else "its start"
         if isinstance(error, PapermillExecutionError):
             reason = f"{error.ename}: {error.evalue}"
         else:
@@ -164,33 +156,17 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], kernel: str = 
             reason = "the kernel died (out of memory, or killed)" if dead else str(error)
             reason += f"; {_saved(Root(folder.parent))}, and the same call continues from there"
         raise SepkitError(f"{path.stem} stopped in {where}: {reason} (see {failed}).") from error
-    running.replace(done)
-    return done
-
-
-@contextmanager
-def kernel_environment() -> Iterator[None]:
-    """Kernels started inside import this sepkit, and redraw any tqdm bar once a minute."""
-    before = os.environ.copy()
-    path = os.pathsep.join(filter(None, [str(PROJECT), before.get("PYTHONPATH")]))
-    os.environ |= {"PYTHONPATH": path, "TQDM_MININTERVAL": BAR_S, "TQDM_MAXINTERVAL": BAR_S}
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ |= before
+    return running.replace(done)
 
 
 def _place(path: Path) -> str:
     """The code cell that started last, numbered from 1 as in the original notebook, without papermill's own cells."""
-    number, place = 0, "its start"
-    for cell in nbformat.read(path, as_version=4).cells:
-        if {"injected-parameters", "papermill-error-cell-tag"} & set(cell.metadata.get("tags", [])):
-            continue
-        number += 1
+    own, place = {"injected-parameters", "papermill-error-cell-tag"}, "its start"
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if not own & set(cell.metadata.get("tags", []))]
+    for number, cell in enumerate(cells, 1):
         if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("status") != "pending":
-            first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
-            place = f"cell {number} ({first})"
+            first = (cell.source.strip().splitlines() or [""])[0]
+            place = f"cell {number} ({first.rstrip()})"
     return place
 
 

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
-from pathlib import Path
 from threading import Event, Thread
 
 import pandas as pd
 
-from sepkit.profiles import Profile
-from sepkit.storage.root import Root
+from sepkit.profiles import ProfileLike
+from sepkit.storage.root import Root, RootLike
 
 WEEK_HOURS = 8.0  # of a T4, the plan's
 BOOK_EVERY_S = 20.0  # what a SIGKILL loses at most
@@ -78,17 +77,12 @@ def spending(root: Root, *, run: str = "shared", stage: str, device: str, epoch:
             outer.start()
 
 
-def budget(root: Path | str | Root | None = None, profile: str | Profile | None = None) -> pd.DataFrame:
-    """Minutes by run and stage, those of runs that died included: run, stage, minutes, gpu_min, vram_mib."""
-    spent = Root.open(root, profile).budget()
-    if spent.empty:
-        return pd.DataFrame(columns=["run", "stage", "minutes", "gpu_min", "vram_mib", "device"])
-    grouped = spent.groupby(["run", "stage"], sort=False)
-    return grouped.agg(
-        minutes=("minutes", "sum"), gpu_min=("gpu_min", "sum"), vram_mib=("vram_mib", "max"), device=("device", "last")
-    ).reset_index()
+def budget(root: RootLike = None, profile: ProfileLike = None) -> pd.DataFrame:
+    """Minutes by run and stage, those of runs that died included: run, stage, minutes, gpu_min, vram_mib, device."""
+    grouped = Root.open(root, profile).budget().groupby(["run", "stage"], sort=False, as_index=False)
+    return grouped.agg({"minutes": "sum", "gpu_min": "sum", "vram_mib": "max", "device": "last"})
 
 
-def hours_left(root: Path | str | Root | None = None, profile: str | Profile | None = None) -> float:
+def hours_left(root: RootLike = None, profile: ProfileLike = None) -> float:
     """GPU hours of the week that are not spent yet."""
     return WEEK_HOURS - float(budget(root, profile)["gpu_min"].sum()) / 60

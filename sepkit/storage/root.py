@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -19,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from sepkit.errors import SepkitError
-from sepkit.profiles import Profile, get_profile
+from sepkit.profiles import ProfileLike, get_profile
 from sepkit.storage.files import read_json, read_names, write_json
 
 # what Drive keeps of a root: all but the songs
@@ -27,7 +28,7 @@ SYNCED = (
     "runs/*/*", "budget.csv", "exclude.txt", "scoreboard.*", "results/*", "results/*/*/*", "report/*",
     "report/figures/*", "cache/*/*",
 )  # fmt: skip
-BUDGET_COLUMNS = ("time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib")
+BUDGET_COLUMNS = ["time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib"]
 SCORE_DECIMALS = 6  # of a dB in scores.csv; beyond them a sum's order decides
 # packages whose versions `doctor` shows and a run's status.json keeps
 VERSIONED = (
@@ -44,10 +45,6 @@ def read_scores(path: Path) -> pd.DataFrame:
     return table.round({"value": SCORE_DECIMALS})  # pandas before 3 changes some last digits
 
 
-def default_root(profile: Profile) -> Path:
-    return Path(os.environ.get("SEPKIT_ROOT") or Path.home() / "sepkit-root" / profile.name)
-
-
 def run_name(experiment: str, seed: int, fold: int | None = None) -> str:
     return f"{experiment}-s{seed}" + (f"-f{fold}" if fold is not None else "")
 
@@ -59,26 +56,30 @@ class Root:
     path: Path
 
     @classmethod
-    def open(cls, root: "Path | str | Root | None", profile: Profile | str | None = None) -> "Root":
-        """The root at `root` (or SEPKIT_ROOT, or ~/sepkit-root/<profile>), made where it is absent."""
+    def at(cls, root: "RootLike" = None, profile: ProfileLike = None) -> "Root":
+        """The root at `root` (or SEPKIT_ROOT, or ~/sepkit-root/<profile>), which need not exist."""
         if isinstance(root, Root):
             return root
-        path = (Path(root).expanduser() if root else default_root(get_profile(profile))).resolve()
-        if path.exists() and not path.is_dir():
-            raise SepkitError(f"Expected a folder for results at {path}, found a file; give another --root.")
+        path = root or os.environ.get("SEPKIT_ROOT") or Path.home() / "sepkit-root" / get_profile(profile).name
+        return cls(Path(path).expanduser().resolve())
+
+    @classmethod
+    def open(cls, root: "RootLike" = None, profile: ProfileLike = None) -> "Root":
+        """The root as in `at`, made where it is absent."""
+        opened = cls.at(root, profile)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            opened.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SepkitError(
-                f"The folder for results {path} can't be made ({error.strerror}); give another --root."
-            ) from error
-        return cls(path)
+            reason = f"The folder for results {opened.path} can't be made ({error.strerror})"
+            if opened.path.is_file():
+                reason = f"Expected a folder for results at {opened.path}, found a file"
+            raise SepkitError(f"{reason}; give another --root.") from error
+        return opened
 
     def run(self, name: str) -> "Run":
         return Run(self, name)
 
     def run_of(self, experiment: str, seed: int = 0, fold: int | None = None) -> "Run":
-        """The run of an experiment's seed and fold."""
         return self.run(run_name(experiment, seed, fold))
 
     def runs(self) -> list["Run"]:
@@ -87,13 +88,8 @@ class Root:
 
     def scored_runs(self, experiment: str | None = None, *, folds: bool = False) -> list["Run"]:
         """The runs that count: finished and scored, of `experiment` or of all; of the usual split, or of folds."""
-        return [
-            run
-            for run in self.runs()
-            if run.scored
-            and experiment in (None, run.config.get("experiment"))
-            and folds == (run.config.get("fold") is not None)
-        ]
+        scored = [run for run in self.runs() if run.scored and folds == (run.config.get("fold") is not None)]
+        return [run for run in scored if experiment in (None, run.config.get("experiment"))]
 
     def excluded(self) -> tuple[str, ...]:
         """Names in exclude.txt: songs that no stage uses (one a line, # comments)."""
@@ -112,27 +108,24 @@ class Root:
     ) -> None:
         """Appends one row to budget.csv; the minutes are GPU minutes wherever a GPU is attached."""
         row = (
-            time.strftime("%Y-%m-%dT%H:%M:%S"), run, stage, "" if epoch is None else epoch, f"{minutes:.4f}",
+            time.strftime("%Y-%m-%dT%H:%M:%S"), run, stage, epoch, f"{minutes:.4f}",
             f"{minutes if gpu_attached else 0:.4f}", device, f"{vram_mib:.0f}",
         )  # fmt: skip
         self.path.mkdir(parents=True, exist_ok=True)
         text = io.StringIO(newline="")
         with (self.path / "budget.csv").open("a+b") as file:
-            if not file.seek(0, os.SEEK_END):
-                csv.writer(text).writerow(BUDGET_COLUMNS)
-            else:
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # a kill in the middle of a row
-                    text.write("\n")
-            csv.writer(text).writerow(row)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            if size and file.read(1) != b"\n":  # a kill in the middle of a row
+                text.write("\n")
+            csv.writer(text).writerows([row] if size else [BUDGET_COLUMNS, row])
             file.write(text.getvalue().encode())  # one write: processes append side by side
 
     def budget(self) -> pd.DataFrame:
         """Every minute spent so far, in rows of at most a minute: those of a run and stage add up."""
-        file = self.path / "budget.csv"
-        if not file.exists():
-            return pd.DataFrame(columns=list(BUDGET_COLUMNS))
-        table = pd.read_csv(file, names=list(BUDGET_COLUMNS), header=None, dtype=str, on_bad_lines="skip")
+        table, file = pd.DataFrame(columns=BUDGET_COLUMNS), self.path / "budget.csv"
+        if file.exists():
+            table = pd.read_csv(file, names=BUDGET_COLUMNS, header=None, dtype=str, on_bad_lines="skip")
         numbers = ["epoch", "minutes", "gpu_min", "vram_mib"]
         table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
         # drops headers (two runs that began together write two) and rows that a kill cut short
@@ -164,9 +157,10 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        if not (self.path / "config.json").exists():
+        file = self.path / "config.json"
+        if not file.exists():
             raise SepkitError(f"There is no run {self.name!r} under {self.root.path}; train it first.")
-        return read_json(self.path / "config.json", "the configuration of a run")
+        return read_json(file, "the configuration of a run")
 
     @property
     def status(self) -> dict[str, Any]:
@@ -174,8 +168,7 @@ class Run:
         return read_json(file, "the status of a run") if file.exists() else {"state": "absent"}
 
     def write_status(self, **values: Any) -> None:
-        facts = {"versions": versions(), "git_revision": git_revision()}
-        write_json(self.path / "status.json", {**values, **facts})
+        write_json(self.path / "status.json", {**values, "versions": versions(), "git_revision": git_revision()})
 
     @property
     def finished(self) -> bool:
@@ -188,26 +181,27 @@ class Run:
 
     def history(self) -> pd.DataFrame:
         """One row an epoch: losses, learning rate, seconds, peak GPU memory."""
-        file = self.path / "history.csv"
-        if not file.exists():
-            raise SepkitError(f"{self.name} has no finished epoch yet ({file} is absent); train it first.")
-        return pd.read_csv(file)
+        return pd.read_csv(self._made("history.csv", "has no finished epoch", "train"))
 
     def scores(self) -> pd.DataFrame:
         """scores.csv as a table; see `read_scores`."""
-        if not self.scores_path.exists():
-            raise SepkitError(f"{self.name} is not scored yet ({self.scores_path} is absent); evaluate it first.")
-        return read_scores(self.scores_path)
+        return read_scores(self._made("scores.csv", "is not scored", "evaluate"))
+
+    def _made(self, file: str, lack: str, verb: str) -> Path:
+        if not (self.path / file).exists():
+            raise SepkitError(f"{self.name} {lack} yet ({self.path / file} is absent); {verb} it first.")
+        return self.path / file
+
+
+RootLike = Path | str | Root | None  # of calls: a root, its folder, or None for the default
 
 
 def versions() -> dict[str, str]:
     """Python's version and those of the packages of VERSIONED that are installed."""
     found = {"python": platform.python_version()}
     for name in VERSIONED:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -215,8 +209,6 @@ def versions() -> dict[str, str]:
 def git_revision() -> str | None:
     """The revision of the code in use; None outside a git checkout."""
     call = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-    try:
-        answer = subprocess.run(call, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(call, capture_output=True, text=True, timeout=10, check=False).stdout.strip() or None
+    return None

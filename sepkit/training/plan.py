@@ -11,7 +11,7 @@ from sepkit.errors import UsageError
 from sepkit.experiments import BASE, default_week, get_experiment
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.profiles import Profile, get_profile
-from sepkit.storage import WEEK_HOURS, Root, default_root
+from sepkit.storage import WEEK_HOURS, Root
 from sepkit.storage.ledger import spending
 from sepkit.training.timing import step_seconds
 
@@ -57,7 +57,7 @@ def _step_cost(
 ) -> tuple[float, str]:
     """(seconds a step, where the figure comes from)."""
     # a root that does not exist yet is made only where something is measured, and booked
-    where = Root(default_root(profile)) if root is None else Root.open(root, profile)
+    where = Root.at(root, profile)
     run = where.run_of(experiment.name)
     if (run.path / "history.csv").exists():
         steps = resolve(experiment, profile)["training"]["steps_per_epoch"]

@@ -9,7 +9,7 @@ import soundfile as sf
 import sepkit
 from sepkit.__main__ import main
 from sepkit.commands.doctor import doctor
-from sepkit.storage import VERSIONED
+from sepkit.storage.root import VERSIONED
 
 PROBLEM = {"track", "file", "kind", "expected", "found", "fix", "blocking"}
 ENVIRONMENT = {"python", "device", "precision", "cores", "root", "free_disk_gb", "drive", "ffmpeg", "versions"}

@@ -10,7 +10,8 @@ import pytest
 
 from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import PROFILES, get_profile
-from sepkit.storage import BUDGET_COLUMNS, Root, read_json, remove_leftovers, write_csv, write_json, write_text, writing
+from sepkit.storage import Root, read_json, remove_leftovers, write_csv, write_json, write_text, writing
+from sepkit.storage.root import BUDGET_COLUMNS
 
 
 def spend(root, run="Base-s0", **values):
