@@ -16,7 +16,7 @@ import numpy as np
 from sepkit.data.augment import change
 from sepkit.experiments import get_experiment
 from sepkit.profiles import get_profile
-from sepkit.training.timing import step_seconds
+from sepkit.training.plan import step_seconds
 
 SECONDS, RATE = 6.0, 44100
 SEMITONES, TEMPO = 1.9, 1.07  # near the ends of what D draws, where most is computed

@@ -11,8 +11,7 @@ from typing import Any
 _HOMES = {
     "storage.ledger": ("budget",),
     "training.train": ("train", "train_many"),
-    "training.equal": ("equal_epochs",),
-    "training.plan": ("plan",),
+    "training.plan": ("plan", "equal_epochs"),
     "evaluation.scoring": ("evaluate", "evaluate_many", "reference", "estimates"),
     "reporting.scoreboard": ("scoreboard",),
     "reporting.report": ("report",),

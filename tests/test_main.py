@@ -161,7 +161,7 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
         ),
         (
             "plan --pick Base,E --minutes 0.1 --data d --device cpu",
-            "sepkit.training.equal.equal_epochs",
+            "sepkit.training.plan.equal_epochs",
             (["Base", "E"],),
             {"minutes": 0.1, "data": "d", "device": "cpu"},
         ),

@@ -37,55 +37,38 @@ def computing(device: str) -> Iterator[None]:
         yield
 
 
-def build_model(config: dict[str, Any], cache: Cache) -> Any:
-    """The network with weights drawn from the seed and the statistics of the training songs."""
-    torch.manual_seed(config["seed"])
-    model = models.build(**config["model"])
-    if model.stft:
-        clips = FixedClips(cache, seconds=config["training"]["segment_s"], count=2, names=config["data"]["train"])
-        mixtures = (clips[index]["mixture"] for index in range(len(clips)))
-        model.set_statistics(
-            *magnitude_statistics(  # a stft cache holds magnitudes (channel, freq, frame)
-                mixture if mixture.ndim == 3 else model.stft(mixture).abs() for mixture in mixtures
-            )
-        )
-    return model
-
-
 def prepare(
     config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None
 ) -> tuple[SeparationTask, DataLoader, DataLoader]:
-    """(the task, batches of training clips, batches of validation clips) of a run's configuration."""
+    """(the task, batches of training clips, batches of validation clips) of a run's configuration.
+
+    The network's weights are `start`, or drawn from the seed; its statistics are those of the training songs.
+    """
     training, seed, held = config["training"], config["seed"], cache.settings.sources
-    model = build_model(config, cache)
+    train_songs, valid_songs = config["data"]["train"], config["data"]["valid"]
+    torch.manual_seed(seed)
+    model = models.build(**config["model"])
     if missing := sorted(set(model.sources) - set(held)):
         raise UsageError(
             f"{config['experiment']} estimates {', '.join(missing)}, but its clips are made of {', '.join(held)}; "
             "change its sources, or its setting stems."
         )
+    if model.stft:
+        fixed = FixedClips(cache, seconds=training["segment_s"], count=2, names=train_songs)
+        mixtures = (fixed[index]["mixture"] for index in range(len(fixed)))  # a stft cache holds magnitudes
+        magnitudes = (mixture if mixture.ndim == 3 else model.stft(mixture).abs() for mixture in mixtures)
+        model.set_statistics(*magnitude_statistics(magnitudes))
     if start is not None:
         load_weights(model, start, f"the weights of {config['start_from']}")
-    clips = TrainingClips(
-        cache,
-        seconds=training["segment_s"],
-        seed=seed,
-        sampling=training["sampling"],
-        remix=training["remix"],
-        augment=make_augment(training["augment"]),
-        curriculum=training["curriculum"],
-        names=config["data"]["train"],
-    )
-    loader = training_loader(
-        clips,
-        batch_size=training["batch_size"],
-        steps=training["steps_per_epoch"],
-        workers=2 if device == "cuda" else 0,
-    )
-    seconds, count = training["valid_segment_s"], training["valid_segments"]
-    fixed = FixedClips(cache, seconds=seconds, count=count, names=config["data"]["valid"])
+    drawn = {key: training[key] for key in ("sampling", "remix", "curriculum")}
+    augment = make_augment(training["augment"])
+    clips = TrainingClips(cache, seconds=training["segment_s"], seed=seed, names=train_songs, augment=augment, **drawn)
+    size, steps, workers = training["batch_size"], training["steps_per_epoch"], 2 if device == "cuda" else 0
+    loader = training_loader(clips, batch_size=size, steps=steps, workers=workers)
+    fixed = FixedClips(cache, seconds=training["valid_segment_s"], count=training["valid_segments"], names=valid_songs)
     picks = [held.index(source) for source in model.sources]
     task = SeparationTask(model, make_loss(**config["loss"]), picks, training, seed)
-    return task, loader, DataLoader(fixed, batch_size=training["batch_size"])
+    return task, loader, DataLoader(fixed, batch_size=size)
 
 
 def fit(run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None) -> None:
@@ -106,7 +89,7 @@ def fit(run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict
             batches: Any = loader.batch_sampler
             batches.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
         trainer = L.Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
+            accelerator=device,
             devices=1,
             precision=mixed,
             max_epochs=training["epochs"],
@@ -116,7 +99,6 @@ def fit(run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            use_distributed_sampler=False,
             default_root_dir=run.path,
         )
         run.write_status(state="running", **where, started=time.strftime("%Y-%m-%dT%H:%M:%S"))
@@ -128,32 +110,23 @@ def fit(run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict
         except Exception as error:
             run.write_status(state="failed", **where, reason=str(error))
             raise
-    early = stopping.stopped_epoch > 0 and len(run.history()) < training["epochs"]
-    reason = f"early, after {training['patience']} epochs without improvement" if early else "all epochs done"
-    parameters = sum(parameter.numel() for parameter in task.parameters())
-    _finish(run, keeper, **where, stopped=reason, parameters=parameters)
+    _finish(run, keeper, stopping, **where, parameters=sum(parameter.numel() for parameter in task.parameters()))
 
 
-def _finish(run: Run, best: BestAndLast, *, stopped: str, **facts: Any) -> None:
+def _finish(run: Run, best: BestAndLast, stopping: EarlyStopping, **facts: Any) -> None:
     """Writes the status of a finished run and prints its line."""
-    history = run.history()
+    history, stopped = run.history(), "all epochs done"
+    if stopping.stopped_epoch > 0 and len(history) < run.config["training"]["epochs"]:
+        stopped = f"early, after {stopping.patience} epochs without improvement"
     minutes, cpu_min = (round(float(history[key].sum()) / 60, 3) for key in ("seconds", "cpu_seconds"))
-    rate = float(history["learning_rate"].iloc[-1])
+    rate, best_epoch = float(history["learning_rate"].iloc[-1]), best.best_epoch + 1
     run.write_status(
-        state="finished",
-        epochs=len(history),
-        best_epoch=best.best_epoch + 1,
-        stopped=stopped,
-        last_learning_rate=rate,
-        best_sdr=round(best.best_sdr, 3),
-        minutes=minutes,
-        cpu_min=cpu_min,
-        gpu_min=minutes if torch.cuda.is_available() else 0.0,
-        vram_mib=int(history["vram_mib"].max()),
-        **facts,
-    )
+        state="finished", stopped=stopped, epochs=len(history), last_learning_rate=rate,
+        best_epoch=best_epoch, best_sdr=round(best.best_sdr, 3), vram_mib=int(history["vram_mib"].max()),
+        minutes=minutes, cpu_min=cpu_min, gpu_min=minutes if torch.cuda.is_available() else 0.0, **facts,
+    )  # fmt: skip
     print(
-        f"{run.name} {stopped}: {len(history)} epochs, best {best.best_epoch + 1} ({best.best_sdr:.2f} dB), "
+        f"{run.name} {stopped}: {len(history)} epochs, best {best_epoch} ({best.best_sdr:.2f} dB), "
         f"last learning rate {rate:.2e}, {minutes:.1f} min",
         flush=True,
     )

@@ -1,7 +1,7 @@
 """Losses, one function each; a new one is one more function with the decorator `loss`.
 
-A loss takes an `Estimate` and `target` (batch, source, channel, time), in the order of the network's
-sources, and gives a scalar in float32.  Its keyword arguments are its settings.
+A loss takes an `Estimate` and `target` (batch, source, channel, time), in the order of the network's sources, and gives
+a scalar in float32.  Its keyword arguments are its settings.
 """
 
 from collections.abc import Callable, Sequence
@@ -90,8 +90,7 @@ def magnitude_phase(
 ) -> Tensor:
     """`magnitude_l1` + phase_weight · `phase_loss`.
 
-    Training draws another half of the bins at each step; validation uses always the same half, so that
-    its epochs compare.
+    Training draws another half of the bins at each step; validation always uses the same half, so its epochs compare.
     """
     spectra = estimate.stft(target)
     magnitude = _weighted_l1(estimate.magnitudes, spectra.abs(), alpha, weights)
@@ -111,8 +110,8 @@ def waveform_l1(estimate: "Estimate", target: Tensor) -> Tensor:
 def spectrum_waveform_l1(estimate: "Estimate", target: Tensor) -> Tensor:
     """Mean of |Re Ŝ − Re S| + |Im Ŝ − Im S| over the bins, over √n_fft, + mean of |ŝ − s|.
 
-    The terms of Luo & Yu (IEEE/ACM TASLP 2023), as means.  Dividing by √n_fft balances them; otherwise
-    the spectral term is about 50 times larger.
+    The terms of Luo & Yu (IEEE/ACM TASLP 2023), as means.  Dividing by √n_fft balances them; otherwise the spectral
+    term is about 50 times larger.
     """
     stft = estimate.stft
     error = torch.view_as_real(estimate.spectra - stft(target)).abs().sum(dim=-1).mean()
@@ -129,26 +128,20 @@ def phase_loss(
 ) -> Tensor:
     """Weighted mean of 1 − cos Δφ over a random half of the bins, Δφ between Ŝ and S after a round trip.
 
-    A real mask keeps the mixture's phase, so the phase of mask · X has no gradient.  After iSTFT and STFT,
-    which mix neighbouring bins, the phase depends on the mask; so both spectra make this round trip.
+    A real mask keeps the mixture's phase, so the phase of mask · X has no gradient.  After iSTFT and STFT, which mix
+    neighbouring bins, the phase depends on the mask; so both spectra make this round trip.
 
-    A bin's weight is |Ŝ| · |S|, without gradient, over the sum of these weights in the batch.  So empty
-    bins and silent clips, whose phases are noise, have no weight; a bin's gradient is |S| · sin Δφ over
-    that sum, however small Ŝ is; and the loss depends on phases only.  1 − cos Δφ is computed as
-    ½ |Ŝ/|Ŝ| − S/|S||², which is exactly 0 where they agree.
+    A bin's weight is |Ŝ| · |S|, without gradient, over the sum of these weights in the batch.  So empty bins and silent
+    clips, whose phases are noise, have no weight; a bin's gradient is |S| · sin Δφ over that sum, however small Ŝ is;
+    and the loss depends on phases only.  1 − cos Δφ is computed as ½ |Ŝ/|Ŝ| − S/|S||², which is exactly 0 where they
+    agree.
 
-    Args:
-        estimate, target: complex spectra (batch, channel, freq, frame), Hann, centred.
-        n_fft, hop_length: of these spectra.
-        generator: draws the half, the same for all clips and channels; None uses torch's own, which
-            training seeds with (seed, epoch, step).
+    estimate, target: complex spectra (batch, channel, freq, frame), Hann, centred, of `n_fft` and `hop_length`.
+    generator: draws the half, the same for all clips and channels; None uses torch's own, which training seeds with
+        (seed, epoch, step).
 
-    Returns:
-        A float32 scalar from 0 to 2: 0 where estimate == target or one of them is silent; independent
-        of the positive scale of either.
-
-    Raises:
-        UsageError: the shapes differ, or do not belong to n_fft.
+    Gives a float32 scalar from 0 to 2: 0 where estimate == target or one of them is silent; independent of the
+    positive scale of either.  Raises UsageError where the shapes differ, or do not belong to n_fft.
 
     >>> waveform = torch.sin(torch.arange(4096) / 10).expand(1, 2, -1)
     >>> spectrum = STFT(1024, 256)(waveform)
@@ -182,8 +175,7 @@ def _phase_distance(estimate: Tensor, target: Tensor, generator: torch.Generator
 def _unit_and_weight(spectrum: Tensor) -> tuple[Tensor, Tensor]:
     """S/|S|, and |S| over its largest without gradient; both 0 where there is nothing."""
     magnitude = spectrum.abs()
-    weight = magnitude.detach()
-    return spectrum / magnitude.clamp_min(TINY), weight / weight.max().clamp_min(TINY)
+    return spectrum / magnitude.clamp_min(TINY), magnitude.detach() / magnitude.detach().max().clamp_min(TINY)
 
 
 def _weighted_l1(estimate: Tensor, target: Tensor, alpha: str, weights: Sequence[float]) -> Tensor:

@@ -68,8 +68,8 @@ class BestAndLast(Checkpoint):
 class Recorder(Callback):
     """After each epoch: a row in history.csv and a line on the screen; the minutes go to budget.csv meanwhile.
 
-    It runs before the checkpoint is written; a resumed run cuts the rows of history.csv that came after
-    its checkpoint.  The budget keeps all rows.  `spent` is to be closed by the caller.
+    It runs before the checkpoint is written; a resumed run cuts the rows of history.csv that came after its checkpoint.
+    The budget keeps all rows.  `spent` is to be closed by the caller.
     """
 
     def __init__(self, run: Run, device: str) -> None:
@@ -89,10 +89,8 @@ class Recorder(Callback):
         self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        epoch = trainer.current_epoch + 1
-        self.spent.enter_context(
-            spending(self.run.root, run=self.run.name, stage="train", device=self.device, epoch=epoch)
-        )
+        of = {"run": self.run.name, "stage": "train", "device": self.device, "epoch": trainer.current_epoch + 1}
+        self.spent.enter_context(spending(self.run.root, **of))
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         self.spent.close()
@@ -100,8 +98,7 @@ class Recorder(Callback):
         row = {
             "epoch": trainer.current_epoch + 1,
             "train_loss": float(torch.stack(pl_module.train_losses).mean()),
-            "valid_loss": float(trainer.callback_metrics["valid_loss"]),
-            "valid_sdr": float(trainer.callback_metrics["valid_sdr"]),
+            **{name: float(trainer.callback_metrics[name]) for name in ("valid_loss", "valid_sdr")},
             "learning_rate": self.learning_rate,
             "seconds": round(seconds, 3),
             "cpu_seconds": round(time.process_time() - self.cpu_start, 3),
@@ -119,8 +116,8 @@ class Recorder(Callback):
 def averaged(decay: float) -> WeightAveraging:
     """An exponential average of the weights, updated at each step; the average is validated and kept.
 
-    After n steps the average moves by 1 − min(decay, (1 + n) / (10 + n)) towards the weights, so that
-    short runs forget their first weights (the warm-up of TensorFlow's ExponentialMovingAverage).
+    After n steps the average moves by 1 − min(decay, (1 + n) / (10 + n)) towards the weights, so that short runs forget
+    their first weights (the warm-up of TensorFlow's ExponentialMovingAverage).
     """
 
     def average(kept: Tensor, new: Tensor, steps: Any) -> Tensor:

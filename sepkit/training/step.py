@@ -25,8 +25,8 @@ from sepkit.training.losses import Loss
 class Estimate:
     """What `network` makes of a mixture; each form is computed once, so one pass serves loss and criterion.
 
-    mixture: a waveform (batch, channel, time), or from a stft cache its magnitudes (batch, channel, freq,
-    frame), which have neither spectrum nor waveform.
+    mixture: a waveform (batch, channel, time), or from a stft cache its magnitudes (batch, channel, freq, frame), which
+        have neither spectrum nor waveform.
     """
 
     def __init__(self, network: Network, mixture: Tensor) -> None:
@@ -80,8 +80,8 @@ class Estimate:
 class SeparationTask(L.LightningModule):
     """A network, its loss and its optimiser; batches are those of `sepkit.data.batches`.
 
-    picks: the positions of the network's sources among those of a batch.  A validation logs `valid_loss`
-    and `valid_sdr`, the mean `clip_sdr` of the vocals, or of all sources where vocals are not estimated.
+    picks: the positions of the network's sources among those of a batch.  A validation logs `valid_loss` and
+    `valid_sdr`, the mean `clip_sdr` of the vocals, or of all sources where vocals are not estimated.
     """
 
     def __init__(self, model: Any, loss: Loss, picks: list[int], settings: dict[str, Any], seed: int = 0) -> None:
@@ -157,12 +157,11 @@ class SeparationTask(L.LightningModule):
 def clip_sdr(*, estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
     """The criterion of all experiments: sdr_global of every clip and source that can be heard, (n,), dB.
 
-    10·log10(Σs² / Σ(s − ŝ)²) over channels and time, bounded to −10 … 100 dB, since a clip with hardly
-    any vocals would dominate the mean.  Targets that are silent or 60 dB below their mixture are left out.
+    10·log10(Σs² / Σ(s − ŝ)²) over channels and time, bounded to −10 … 100 dB, since a clip with hardly any vocals would
+    dominate the mean.  Targets that are silent or 60 dB below their mixture are left out.
 
-    estimate, target: (batch, source, channel, time); mixture: (batch, channel, time).  From a stft cache,
-    which holds no phase, all are magnitudes (…, freq, frame): their SDR reads higher, and compares only
-    with that of other runs on such a cache.
+    estimate, target: (batch, source, channel, time); mixture: (batch, channel, time).  From a stft cache, which holds no
+    phase, all are magnitudes (…, freq, frame): their SDR reads higher, and compares only with other runs on such a cache.
 
     >>> target = torch.ones(2, 1, 2, 100) * torch.tensor([1.0, 0.0])[:, None, None, None]
     >>> clip_sdr(estimate=0.5 * target, target=target, mixture=torch.ones(2, 2, 100))

@@ -1,16 +1,18 @@
 """Train one experiment: songs -> cache -> network -> checkpoints.
 
-A run is resumed where it stopped, and a finished one is returned as it is.  All randomness comes from
-(seed, epoch); the caller's random state is put back.
+A run is resumed where it stopped, and a finished one is returned as it is.  All randomness comes from (seed, epoch);
+the caller's random state is put back.
 """
 
 import contextlib
 import io
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from joblib import delayed
 
@@ -49,14 +51,13 @@ def train(
 ) -> Run:
     """Trains `experiment`, or resumes it, and returns its run.
 
-    profile: demo, preview or full (SEPKIT_PROFILE, else demo); data: the folder of songs; root:
-    where everything is written; seed: of weights, clips and dropout; fold: 0, 1 or 2 of the
-    cross-validation by artist, None for the usual split; device: cpu or cuda, None for the best.
+    profile: demo, preview or full (SEPKIT_PROFILE, else demo); data: the folder of songs; root: where everything is
+    written; seed: of weights, clips and dropout; fold: 0, 1 or 2 of the cross-validation by artist, None for the usual
+    split; device: cpu or cuda, None for the best.
 
     Raises SepkitError, in one sentence, where songs, settings or checkpoints do not allow it.
     """
-    experiment, profile = get_experiment(experiment), get_profile(profile)
-    device = pick_device(device)
+    experiment, profile, device = get_experiment(experiment), get_profile(profile), pick_device(device)
     root = Root.open(root, profile)
     settings = resolve(experiment, profile)
     run = root.run_of(experiment.name, seed, fold)
@@ -158,26 +159,22 @@ def train_many(
     jobs = n_jobs or (1 if pick_device(where.get("device")) == "cuda" else os.cpu_count() or 1)
     jobs = min(jobs, max(1, len(todo)))
     if jobs > 1:
-        _prepare_together(experiments, seeds=seeds, folds=folds, n_jobs=n_jobs, **where)
+        _prepare(experiments, seeds=seeds, folds=folds, n_jobs=n_jobs, **where)
     work = delayed(train if jobs == 1 else _train_quietly)
     runs = spread((work(experiment, seed=s, fold=f, **where) for experiment, s, f in todo), n_jobs=jobs)
     name = lambda run: f"{run.name} {run.status['stopped']}, {run.status['minutes']:.1f} min"  # noqa: E731
     return list(progress(runs, doing="train", total=len(todo), name=name))
 
 
-def _prepare_together(experiments: list[str | Experiment], **where: Any) -> None:
+def _prepare(experiments: list[str | Experiment], **where: Any) -> None:
     """Makes what runs side by side share: their caches, and the weights that they start from."""
-    profile = get_profile(where.get("profile"))
-    root, data = Root.open(where.get("root"), profile), where.get("data")
-    before: dict[str, None] = {}
+    profile, starts = get_profile(where.get("profile")), []
     for settings in (resolve(get_experiment(experiment), profile) for experiment in experiments):
-        training_cache(settings, profile, data, root)
-        start = settings["start_from"] or settings["weights_of"]
-        if start in MENU:
-            before[start] = None
-        elif start:
+        training_cache(settings, profile, where.get("data"), Root.open(where.get("root"), profile))
+        starts.append(settings["start_from"] or settings["weights_of"])
+        if starts[-1] == settings["model"]["name"]:  # published ones
             starting_weights(settings, profile)
-    if before:
+    if before := [start for start in dict.fromkeys(starts) if start in MENU]:
         train_many(before, **where)
 
 
@@ -189,7 +186,7 @@ def _train_quietly(experiment: str | Experiment, **where: Any) -> Run:
 
 def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
     """SepkitError where a run of this name was made with other settings."""
-    have, want = _flatten(run.config), _flatten(wanted)
+    have, want = _flat(run.config), _flat(wanted)
     settings = (key for key in have if key.startswith(("model.", "loss.", "training.")))
     different = [key for key in dict.fromkeys([*want, *settings]) if have.get(key) != want.get(key)]
     if different:
@@ -200,8 +197,7 @@ def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
         )
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix.rstrip("."): list(value) if isinstance(value, tuple) else value}
-    parts = (_flatten(child, f"{prefix}{name}.") for name, child in value.items())
-    return {key: leaf for part in parts for key, leaf in part.items()}
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """{"model.hidden_size": 128, …}, values as JSON keeps them."""
+    (flat,) = pd.json_normalize(json.loads(json.dumps(config))).to_dict("records")
+    return {str(key): value for key, value in flat.items()}

@@ -20,7 +20,7 @@ from sepkit.evaluation.statistics import compare_scores
 from sepkit.experiments import MENU
 from sepkit.storage import write_json
 from sepkit.storage.checkpoints import load_checkpoint
-from sepkit.training.equal import equal_epochs
+from sepkit.training.plan import equal_epochs
 from sepkit.training.train import alone, train, train_many
 
 FOLDS = (0, 1, 2)

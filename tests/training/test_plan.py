@@ -12,8 +12,7 @@ from sepkit.experiments import MENU, default_week
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, budget, hours_left, write_csv
 from sepkit.training import plan as module
-from sepkit.training.plan import plan
-from sepkit.training.timing import step_seconds
+from sepkit.training.plan import plan, step_seconds
 
 
 @pytest.fixture
