@@ -1,11 +1,10 @@
 """Augmentations of a clip's sources; the mixture is the sum of the augmented sources.
 
-Pitch and tempo change by waveform-similarity overlap-add (WSOLA: Verhelst & Roelands, ICASSP 1993;
-the method of SoundTouch, which augmented Demucs v2) and, for the pitch, resampling.  All stems are cut
-at the same places, chosen on the mixture: they stay aligned to the sample, and the change of a sum is
-the sum of the changes.  Two stereo stems of 6 s take 20 ms of one core; a phase vocoder (librosa's,
-2048/512) takes 100 to 130 ms, smears attacks and cuts each stem at other places.  A training step takes
-460 ms a clip on such a core.
+Pitch and tempo change by waveform-similarity overlap-add (WSOLA: Verhelst & Roelands, ICASSP 1993; the method of
+SoundTouch, which augmented Demucs v2) and, for the pitch, resampling.  All stems are cut at the same places, chosen on
+the mixture: they stay aligned to the sample, and the change of a sum is the sum of the changes.  Two stereo stems of
+6 s take 20 ms of one core, and a training step 460 ms a clip; a phase vocoder (librosa's, 2048/512) takes 100 to
+130 ms, smears attacks and cuts each stem at other places.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,8 +29,8 @@ LIMITS = {"pitch_semitones": 12.0, "tempo": 0.5, "gain_db": 24.0, "swap_channels
 def make_augment(settings: Mapping[str, Any]) -> Augment | None:
     """The augmentation of `settings`; None where they are empty.
 
-    It takes (sources, rng, sample_rate), sources float32 (source, channel, time), and gives sources of
-    the same shape.  All stems of a clip get the same pitch and tempo.
+    It takes (sources, rng, sample_rate), sources float32 (source, channel, time), and gives sources of the same shape.
+    All stems of a clip get the same pitch and tempo.
 
     pitch_semitones: pitch moves by up to this, up or down, uniformly in semitones.
     tempo: speed is drawn from 1 − tempo to 1 + tempo.
@@ -41,17 +40,15 @@ def make_augment(settings: Mapping[str, Any]) -> Augment | None:
 
     Raises UsageError for an unknown name or a value out of range.
     """
-    unknown = sorted(settings.keys() - LIMITS.keys())
-    if unknown:
+    if unknown := sorted(settings.keys() - LIMITS.keys()):
         raise UsageError(f"There is no augmentation {', '.join(unknown)}; expected one of {', '.join(LIMITS)}.")
     for name, value in settings.items():
         if not 0 <= value <= LIMITS[name]:
             raise UsageError(f"Expected {name} from 0 to {LIMITS[name]:g}, got {value}.")
     if not settings:
         return None
-    pitch, tempo = float(settings.get("pitch_semitones", 0)), float(settings.get("tempo", 0))
-    gain_db, swap = float(settings.get("gain_db", 0)), float(settings.get("swap_channels", 0))
-    probability = float(settings.get("probability", 1))
+    values = {**dict.fromkeys(LIMITS, 0), "probability": 1, **settings}
+    pitch, tempo, gain_db, swap, probability = (float(values[name]) for name in LIMITS)
 
     def augment(sources: np.ndarray, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
         # everything is drawn, used or not, so that later draws of a clip do not depend on the settings
@@ -72,8 +69,8 @@ def make_augment(settings: Mapping[str, Any]) -> Augment | None:
 def change(sources: np.ndarray, sample_rate: int, *, semitones: float = 0.0, tempo: float = 1.0) -> np.ndarray:
     """`sources` (source, channel, time) with another pitch and tempo, of the same shape; float32.
 
-    A slower clip is cut off at its end; a faster one continues with its own start, crossfaded, so that
-    no clip ends in silence.  At 0 semitones and tempo 1 the same array is returned.
+    A slower clip is cut off at its end; a faster one continues with its own start, crossfaded, so that no clip ends in
+    silence.  At 0 semitones and tempo 1 the same array is returned.
 
     >>> change(np.zeros((2, 2, 44100), np.float32), 44100, semitones=2, tempo=0.9).shape
     (2, 2, 44100)
@@ -95,10 +92,10 @@ def change(sources: np.ndarray, sample_rate: int, *, semitones: float = 0.0, tem
 def stretch(sources: np.ndarray, sample_rate: int, *, rate: float, length: int) -> np.ndarray:
     """`length` samples of `sources` (…, time) played at `rate` times its speed, the pitch kept; float32.
 
-    The output is made of pieces of 80 ms.  The next piece starts near the place given by the speed, where
-    the input is most like the continuation of the piece before (largest normalised cross-correlation in
-    the mixture, channels summed; in silence, exactly at that place).  Neighbours are crossfaded over 12 ms
-    with raised cosines, whose sum is 1.  The input counts as a loop, its end crossfaded into its start.
+    The output is made of pieces of 80 ms.  The next piece starts near the place given by the speed, where the input is
+    most like the continuation of the piece before (largest normalised cross-correlation in the mixture, channels
+    summed; in silence, exactly at that place).  Neighbours are crossfaded over 12 ms with raised cosines, whose sum
+    is 1.  The input counts as a loop, its end crossfaded into its start.
     """
     fade, search = round(FADE_S * sample_rate), round(SEARCH_S * sample_rate)
     hop = round(PIECE_S * sample_rate) - fade

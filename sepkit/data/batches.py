@@ -1,10 +1,10 @@
 """Caches -> training clips.
 
-Every draw is a function of (seed, epoch, index), so clips do not depend on the number of workers, on
-earlier draws, or on a restart.  Data sets are indexed by (epoch, index), so workers keep no state.
+Every draw is a function of (seed, epoch, index), so clips do not depend on the number of workers, on earlier draws, or
+on a restart.  Data sets are indexed by (epoch, index), so workers keep no state.
 
-A clip is {"mixture", "sources", "track"}: float32 waveforms (channel, time) and (source, channel, time),
-the mixture being the sum of the sources; from a stft cache both are magnitudes ([source,] channel, freq, frame).
+A clip is {"mixture", "sources", "track"}: float32 waveforms (channel, time) and (source, channel, time), the mixture
+being the sum of the sources; from a stft cache both are magnitudes ([source,] channel, freq, frame).
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,51 +20,31 @@ from sepkit.errors import SepkitError, UsageError
 SILENCE_DBFS = -60.0  # a clip without vocals has them below this in every 0.1 s
 
 
-def clip_seeds(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random generator of one clip.
-
-    >>> a, b = clip_seeds(0, 1, 2).random(2), clip_seeds(0, 1, 2).random(2)
-    >>> bool((a == b).all())
-    True
-    """
-    return np.random.default_rng([seed, epoch, index])
-
-
 class Starts:
-    """Where clips of `length` samples may start in each song, with vocals and without.
+    """Where clips of `length` samples may start: `tables` {True with vocals, False without, None anywhere: {song: starts}}.
 
-    Positions lie on the 0.1 s grid of the stored loudness.  A song shorter than a clip gives one
-    position; the clip is padded with zeros at its end.
+    Positions lie on the 0.1 s grid of the stored loudness.  A song shorter than a clip gives one position, 0.
     """
 
     def __init__(self, cache: Cache, names: Sequence[str], length: int) -> None:
         hop = round(ACTIVITY_S * cache.sample_rate)
-        self.with_vocals: dict[str, np.ndarray] = {}
-        self.without_vocals: dict[str, np.ndarray] = {}
+        self.tables: dict[bool | None, dict[str, np.ndarray]] = {True: {}, False: {}, None: {}}
         for name in names:
             starts = np.arange(0, max(1, cache.n_samples(name) - length + 1), hop)
             loud = np.concatenate([[0], np.cumsum(cache.activity_db(name) > SILENCE_DBFS)])
-            first = starts // hop
             last = np.minimum(-(-(starts + length) // hop), len(loud) - 1)
-            active = loud[last] - loud[first] > 0
-            for found, kept in ((active, self.with_vocals), (~active, self.without_vocals)):
+            active = loud[last] > loud[starts // hop]
+            for vocals, found in ((True, active), (False, ~active)):
                 if found.any():
-                    kept[name] = starts[found]
+                    self.tables[vocals][name] = starts[found]
+            self.tables[None][name] = np.concatenate([starts[active], starts[~active]])
+        self.tables[None] = dict(sorted(self.tables[None].items()))
 
     def draw(self, rng: np.random.Generator, vocals: bool | None) -> tuple[str, int]:
         """(song, start): songs equally likely, then positions; None takes any position."""
-        if vocals is None:
-            names = sorted(self.with_vocals.keys() | self.without_vocals.keys())
-            name = names[rng.integers(len(names))]
-            kept = [table[name] for table in (self.with_vocals, self.without_vocals) if name in table]
-            starts = np.concatenate(kept)
-        else:
-            table = self.with_vocals if vocals else self.without_vocals
-            table = table or self.with_vocals or self.without_vocals  # songs without such clips
-            names = list(table)
-            name = names[rng.integers(len(names))]
-            starts = table[name]
-        return name, int(starts[rng.integers(len(starts))])
+        table = self.tables[vocals] or self.tables[True] or self.tables[False]  # songs without such clips
+        name = list(table)[rng.integers(len(table))]
+        return name, int(table[name][rng.integers(len(table[name]))])
 
 
 class TrainingClips(Dataset):
@@ -94,11 +74,10 @@ class TrainingClips(Dataset):
         if not self.names:
             raise SepkitError(f"No training songs in {cache.path} (0 found); give a folder whose train/ has songs.")
         if cache.settings.kind == "stft" and (remix or augment):
-            raise UsageError(
-                "A stft cache holds magnitudes, which can be neither remixed nor augmented; use cache_kind wave."
-            )
-        lengths = [(epochs, clip_length(shorter, cache.sample_rate)) for epochs, shorter in curriculum or ()]
-        self.lengths = [length for epochs, length in lengths for _ in range(int(epochs))]
+            raise UsageError("A stft cache's magnitudes can be neither remixed nor augmented; use cache_kind wave.")
+        self.lengths: list[int] = []
+        for epochs, shorter in curriculum or ():
+            self.lengths += [clip_length(shorter, cache.sample_rate)] * int(epochs)
         self.starts = {length: Starts(cache, self.names, length) for length in {self.length, *self.lengths}}
 
     def length_in(self, epoch: int) -> int:
@@ -107,11 +86,10 @@ class TrainingClips(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
-        rng = clip_seeds(self.seed, epoch, index)
-        vocals = index % 2 == 0 if self.sampling == "balanced" else None
+        rng = np.random.default_rng([self.seed, epoch, index])
         length = self.length_in(epoch)
         starts = self.starts[length]
-        name, start = starts.draw(rng, vocals)
+        name, start = starts.draw(rng, index % 2 == 0 if self.sampling == "balanced" else None)
         sources = read_clip(self.cache, name, start, length)
         if rng.random() < self.remix:
             for number in range(1, len(sources)):  # sources[0] is the vocals
@@ -158,12 +136,10 @@ def read_clip(cache: Cache, name: str, start: int, length: int) -> np.ndarray:
     """
     if cache.settings.kind == "stft":
         hop = cache.settings.hop_length
-        first, wanted = start // hop, 1 + length // hop
-        clip = cache.magnitudes(name, first, first + wanted)
-    else:
-        wanted = length
-        clip = cache.sources(name, start, start + length)
-    missing = wanted - clip.shape[-1]
+        start, length = start // hop, 1 + length // hop
+    read = cache.magnitudes if cache.settings.kind == "stft" else cache.sources
+    clip = read(name, start, start + length)
+    missing = length - clip.shape[-1]
     return np.pad(clip, [(0, 0)] * (clip.ndim - 1) + [(0, missing)]) if missing else clip
 
 
@@ -182,20 +158,15 @@ class EpochBatches(Sampler):
 
     def __init__(self, clips: TrainingClips, batch_size: int, steps: int) -> None:
         self.clips, self.batch_size, self.steps, self.epoch = clips, batch_size, steps, 0
-
-    @property
-    def sampler(self) -> "EpochBatches":
-        """Where Lightning looks for `set_epoch`."""
-        return self
+        self.sampler = self  # where Lightning looks for `set_epoch`
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch = self.epoch
-        size = max(1, round(self.batch_size * self.clips.length / self.clips.length_in(epoch)))
-        for step in range(self.steps):
-            yield [(epoch, index) for index in range(step * size, (step + 1) * size)]
+        size = max(1, round(self.batch_size * self.clips.length / self.clips.length_in(self.epoch)))
+        for first in range(0, self.steps * size, size):
+            yield [(self.epoch, index) for index in range(first, first + size)]
 
     def __len__(self) -> int:
         return self.steps
@@ -203,10 +174,7 @@ class EpochBatches(Sampler):
 
 def training_loader(clips: TrainingClips, *, batch_size: int, steps: int, workers: int = 0) -> DataLoader:
     """`steps` batches an epoch; the clips are the same for any number of workers."""
+    batches, pinned = EpochBatches(clips, batch_size, steps), torch.cuda.is_available()
     return DataLoader(
-        clips,
-        batch_sampler=EpochBatches(clips, batch_size, steps),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        clips, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0, pin_memory=pinned
     )

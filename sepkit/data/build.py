@@ -1,8 +1,8 @@
 """Songs -> cache: each song read, checked, resampled and written, once.
 
-A folder `cache/<kind>-<fingerprint>` belongs to one set of settings and one set of source files.
-Each song's file is renamed into place when it is whole, and then listed in `manifest.json` with its
-size: a file that is not listed, or that was cut short, is built again when the cache is opened.
+A folder `cache/<kind>-<fingerprint>` belongs to one set of settings and one set of source files.  Each song's file is
+renamed into place when it is whole, and then listed in `manifest.json` with its size: a file that is not listed, or
+that was cut short, is built again when the cache is opened.
 """
 
 import hashlib
@@ -36,9 +36,8 @@ def build_cache(
 ) -> Cache:
     """Opens the cache of `folder` for `splits`; builds what is missing or damaged, saying its size first.
 
-    Raises SepkitError where the cache does not fit on the disk and, by song and file, where songs
-    can't be used: at once for what headers show, and at the end for what only the audio shows; the
-    other songs are then cached, and excluding these is enough to go on.
+    Raises SepkitError where the cache does not fit on the disk and, by song and file, where songs can't be used: at
+    once for what headers show; at the end, with all other songs cached, for what only the audio shows.
     """
     tracks = [track for track in folder.tracks if track.split in set(splits)]
     if not tracks:
@@ -59,8 +58,7 @@ def _is_whole(cache: Cache, name: str) -> bool:
     file = track_file(cache.path, name)
     if name not in cache.songs or not file.exists():
         return False
-    size, written = file.stat().st_size, cache.songs[name]["bytes"]
-    if size != written:
+    if (size := file.stat().st_size) != (written := cache.songs[name]["bytes"]):
         print(f"cache: {file.name} has {size} bytes where {written} were written; it is built again")
     return size == written
 
@@ -72,14 +70,19 @@ def _build(folder: SongFolder, cache: Cache, todo: list[Track], n_jobs: int) -> 
     require([problem for track in todo for problem in check_headers(track)], "The cache")
     cache.path.mkdir(parents=True, exist_ok=True)
     remove_leftovers(cache.path)
-    _require_space(cache, todo)
+    hours, free = sum(map(duration_s, todo)) / 3600, shutil.disk_usage(cache.path).free / 1e9
+    needed = cache_gigabytes(hours, cache.settings)
+    print(f"cache: {len(todo)} songs, {hours:.2f} hours: {needed:.2f} GB of {free:.1f} GB free in {cache.path}")
+    if needed > free:
+        raise SepkitError(
+            f"The cache of {len(todo)} songs needs {needed:.2f} GB, but {cache.path} has {free:.2f} GB free; "
+            "free some space, or give a --root on another disk."
+        )
     order = {track.name: number for number, track in enumerate((*folder.tracks, *folder.excluded))}
     results = spread((delayed(_cache_track)(track, cache.path, cache.settings) for track in todo), n_jobs=n_jobs)
-    problems: list[Problem] = []
-    for track, (song, found) in progress(
-        zip(todo, results, strict=True), doing="cache", total=len(todo), name=lambda pair: pair[0].name
-    ):
-        problems.extend(found)
+    pairs, problems = zip(todo, results, strict=True), []
+    for track, (song, found) in progress(pairs, doing="cache", total=len(todo), name=lambda pair: pair[0].name):
+        problems += found
         if song:
             songs = {**cache.songs, track.name: song}
             cache.songs = dict(sorted(songs.items(), key=lambda item: order[item[0]]))
@@ -88,37 +91,19 @@ def _build(folder: SongFolder, cache: Cache, todo: list[Track], n_jobs: int) -> 
     require(problems, "The cache")
 
 
-def _require_space(cache: Cache, todo: list[Track]) -> None:
-    """Says how large the songs of `todo` will be; SepkitError where the disk has no room for them."""
-    hours, path = sum(map(duration_s, todo)) / 3600, cache.path
-    needed, free = cache_gigabytes(hours, cache.settings), shutil.disk_usage(path).free / 1e9
-    print(f"cache: {len(todo)} songs, {hours:.2f} hours: {needed:.2f} GB of {free:.1f} GB free in {path}")
-    if needed > free:
-        raise SepkitError(
-            f"The cache of {len(todo)} songs needs {needed:.2f} GB, but {path} has {free:.2f} GB free; "
-            "free some space, or give a --root on another disk."
-        )
-
-
 def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
-    """Twelve hexadecimal digits over the settings and the content of every source file.
-
-    Files above 2 MiB are read in blocks: enough to notice another file.  The songs' folder and the
-    files' times do not count.
-    """
+    """Twelve hexadecimal digits over the settings and the content of every source file, not their place or times."""
     digest = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict()]).encode())
     tracks = sorted((*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name))
     for track in tracks:
         for file in filter(Path.exists, track.files):  # the header check names those that are absent
             size = file.stat().st_size
             digest.update(f"{track.name}/{file.name}:{size}".encode())
+            blocks, length = (range(HASH_BLOCKS), BLOCK) if size > HASH_WHOLE_BYTES else ([0], size)
             with file.open("rb") as content:
-                if size <= HASH_WHOLE_BYTES:
-                    digest.update(content.read())
-                    continue
-                for block in range(HASH_BLOCKS):
-                    content.seek((size - BLOCK) * block // (HASH_BLOCKS - 1))
-                    digest.update(content.read(BLOCK))
+                for block in blocks:
+                    content.seek((size - length) * block // (HASH_BLOCKS - 1))
+                    digest.update(content.read(length))
     return digest.hexdigest()[:12]
 
 
@@ -131,22 +116,20 @@ def _cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dic
     problems = check_audio(track, audio, sample_rate)
     if any(problem.blocking for problem in problems):
         return None, problems
-    residual = residual_db(audio)
+    residual, rate = residual_db(audio), settings.sample_rate
     audio["accompaniment"] = accompaniment(audio)
-    audio = {
-        name: resample(audio[name], sample_rate, settings.sample_rate)
-        for name in {"mixture", "vocals", *settings.sources}
-    }
+    used = {"mixture", "vocals", *settings.sources}
+    audio = {name: resample(audio[name], sample_rate, rate) for name in used}
     sources = np.stack([audio[name] for name in settings.sources])  # (source, channel, time)
     file = track_file(path, track.name)
     with writing(file) as part, h5py.File(part, "w") as out:
         if settings.kind == "stft":
             _write_magnitudes(out, sources, settings)
         else:
-            _write_int16(out, "audio", sources, settings.sample_rate)
+            _write_int16(out, "audio", sources, rate)
             if stores_mixture(settings, residual):
-                _write_int16(out, "mixture", audio["mixture"], settings.sample_rate)
-        out["activity_db"] = activity_db(audio["vocals"], settings.sample_rate)
+                _write_int16(out, "mixture", audio["mixture"], rate)
+        out["activity_db"] = activity_db(audio["vocals"], rate)
     song = {
         "split": track.split,
         "artist": track.artist,
@@ -159,18 +142,17 @@ def _cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dic
 
 def _write_int16(out: h5py.File, name: str, audio: np.ndarray, sample_rate: int) -> None:
     """int16 with one scale for the whole array: sums of stems may exceed full scale."""
-    peak = float(np.abs(audio).max(initial=0.0))
-    scale = max(1.0, peak * 32768 / 32767) / 32768
+    scale = max(1.0, float(np.abs(audio).max(initial=0.0)) * 32768 / 32767) / 32768
     chunks = (*audio.shape[:-1], min(sample_rate, audio.shape[-1]))
-    data = out.create_dataset(name, data=np.rint(audio / scale).astype(np.int16), chunks=chunks)
-    data.attrs["scale"] = scale
+    out.create_dataset(name, data=np.rint(audio / scale).astype(np.int16), chunks=chunks).attrs["scale"] = scale
 
 
 def _write_magnitudes(out: h5py.File, sources: np.ndarray, settings: CacheSettings) -> None:
     """|STFT| of the summed sources and of each, a few seconds a chunk; |X| stays below n_fft / 2 · peak."""
-    stft = STFT(settings.n_fft, settings.hop_length)
     stack = torch.from_numpy(np.concatenate([mixture_of(sources)[None], sources]))
-    magnitudes = stft(stack).abs()[..., : settings.n_bins, :].numpy().astype(np.float16)
+    magnitudes = (
+        STFT(settings.n_fft, settings.hop_length)(stack).abs()[..., : settings.n_bins, :].numpy().astype(np.float16)
+    )
     chunks = (*magnitudes.shape[:-1], min(STFT_CHUNK_FRAMES, magnitudes.shape[-1]))
     out.create_dataset("magnitudes", data=magnitudes, chunks=chunks)
 

@@ -1,14 +1,12 @@
 """The cache: one HDF5 file a song, read in slices.  `sepkit.data.build` writes it.
 
-`wave`: int16 (source, channel, time), one second of all sources a chunk: a 6-second clip is seven
-neighbouring chunks.
-`stft`: float16 magnitudes (1 + source, channel, freq, frame), the mixture first, bins above the
-bandwidth left out.  At hop 256 they take twice the bytes of the waveform.
+`wave`: int16 (source, channel, time), one second of all sources a chunk: a 6-second clip is seven neighbouring chunks.
+`stft`: float16 magnitudes (1 + source, channel, freq, frame), the mixture first, bins above the bandwidth left out.
+At hop 256 they take twice the bytes of the waveform.
 
-What a mixture is, `mixture_of` and `stores_mixture` decide for all: a clip that networks train on
-is the sum of its sources, which augmentation may have changed; a song that is scored has its own
-mixture.  Where the two differ (AAC coding, mastering, sources that are not all), a wave cache
-stores the song's own beside the sources.
+`mixture_of` and `stores_mixture` alone decide what a mixture is: a clip that networks train on is the sum of its
+sources, which augmentation may have changed; a song that is scored has its own mixture.  Where the two differ (AAC
+coding, mastering, sources that are not all), a wave cache stores the song's own beside the sources.
 """
 
 import os
@@ -49,23 +47,17 @@ class CacheSettings:
     @property
     def n_bins(self) -> int:
         """Bins of a stft cache, up to the bandwidth."""
-        bins = self.n_fft // 2 + 1
-        if self.bandwidth_hz is None:
-            return bins
-        return min(bins, int(self.bandwidth_hz * self.n_fft / self.sample_rate) + 1)
+        highest_hz = self.sample_rate / 2 if self.bandwidth_hz is None else self.bandwidth_hz
+        return min(self.n_fft // 2, int(highest_hz * self.n_fft / self.sample_rate)) + 1
 
     def to_dict(self) -> dict[str, Any]:
         """The settings that decide what the files hold."""
         left_out = () if self.kind == "stft" else ("n_fft", "hop_length", "bandwidth_hz")
-        settings = {**asdict(self), "sources": list(self.sources)}
-        return {name: value for name, value in settings.items() if name not in left_out}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 def mixture_of(sources: Any, own: Any = None) -> Any:
-    """The mixture (…, channel, time) of sources (…, source, channel, time): `own` if given, else their sum.
-
-    Arrays and tensors alike.
-    """
+    """The mixture (…, channel, time) of sources (…, source, channel, time), arrays or tensors: `own`, else their sum."""
     return sources.sum(-3) if own is None else own
 
 
@@ -79,8 +71,8 @@ def stores_mixture(settings: CacheSettings, residual_db: float) -> bool:
 class Cache:
     """An opened cache; a file is opened at its first use, once a process.
 
-    songs: {name: its entry in the manifest, and "split"}; excluded: {name: "split" and "artist"} of
-    the songs that exclude.txt leaves out: folds are dealt as if they were there.
+    songs: {name: its entry in the manifest, and "split"}; excluded: {name: "split" and "artist"} of the songs that
+    exclude.txt leaves out: folds are dealt as if they were there.
     """
 
     path: Path
@@ -97,10 +89,6 @@ class Cache:
     def sample_rate(self) -> int:
         return self.settings.sample_rate
 
-    @property
-    def fingerprint(self) -> str:
-        return self.path.name
-
     def names(self, split: str) -> list[str]:
         return [name for name, song in self.songs.items() if song["split"] == split]
 
@@ -109,15 +97,14 @@ class Cache:
         return int(self.songs[name]["frames"])
 
     def file(self, name: str) -> h5py.File:
-        key = (os.getpid(), name)
-        if key not in self._handles:
-            file = track_file(self.path, name)
-            try:
+        key, file = (os.getpid(), name), track_file(self.path, name)
+        try:
+            if key not in self._handles:
                 self._handles[key] = h5py.File(file, "r")
-            except OSError as error:
-                raise SepkitError(
-                    f"The cache file {file} can't be read ({error}); delete it and run cache again."
-                ) from error
+        except OSError as error:
+            raise SepkitError(
+                f"The cache file {file} can't be read ({error}); delete it and run cache again."
+            ) from error
         return self._handles[key]
 
     def sources(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -149,9 +136,7 @@ def _float32(data: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
 
 
 def cache_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The sources that a run with this config.json is scored on, by what its network estimates.
-
-    Vocals and accompaniment; the four stems where it estimates drums, bass or other.
+    """What a run is scored on: vocals and accompaniment; four stems if its network estimates drums, bass or other.
 
     >>> cache_sources({"model": {"name": "demucs-tiny", "sources": ["drums", "bass"]}})
     ('vocals', 'drums', 'bass', 'other')
@@ -161,7 +146,7 @@ def cache_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def training_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The sources that its clips are made of: the same, or the four stems where its training asks for them."""
+    """The sources of its training clips: the same, or the four stems where its training asks for them."""
     return STEMS if config["training"]["stems"] else cache_sources(config)
 
 

@@ -1,9 +1,9 @@
 """Which songs train, which stop the training, which are scored; also in cross-validation.
 
-The usual split is the data set's own.  With a fold, the songs of train/ (training and validation
-together) are dealt into three folds by artist: one fold is scored, and of the other two about a
-seventh of the songs, again whole artists, stops the training.  Songs of exclude.txt are dealt with
-the others and then dropped, so excluding one moves no other song to another fold.
+The usual split is the data set's own.  With a fold, the songs of train/ (training and validation together) are dealt
+into three folds by artist: one fold is scored, and of the other two about a seventh of the songs, again whole artists,
+stops the training.  Songs of exclude.txt are dealt with the others and then dropped, so excluding one moves no other
+song to another fold.
 """
 
 from collections import Counter
@@ -23,8 +23,7 @@ def deal(artists: dict[str, str], folds: int) -> dict[str, int]:
     >>> deal({"A - 1": "A", "A - 2": "A", "B - 1": "B", "C - 1": "C"}, 2)
     {'A - 1': 0, 'A - 2': 0, 'B - 1': 1, 'C - 1': 1}
     """
-    sizes = [0] * folds
-    where = {}
+    sizes, where = [0] * folds, {}
     for artist, count in sorted(Counter(artists.values()).items(), key=lambda item: (-item[1], item[0])):
         where[artist] = sizes.index(min(sizes))
         sizes[where[artist]] += count
@@ -37,11 +36,8 @@ def split_songs(cache: Cache, fold: int | None) -> dict[str, list[str]]:
         return {"train": cache.names("train"), "valid": cache.names("valid"), "test": []}
     if fold not in range(FOLDS):
         raise UsageError(f"There is no fold {fold}; expected 0 to {FOLDS - 1}.")
-    artists: dict[str, Any] = {
-        name: song["artist"]
-        for name, song in {**cache.songs, **cache.excluded}.items()
-        if song["split"] in ("train", "valid")
-    }
+    songs = {**cache.songs, **cache.excluded}
+    artists = {name: song["artist"] for name, song in songs.items() if song["split"] != "test"}
     folds = deal(artists, FOLDS)
     artists = {name: artist for name, artist in artists.items() if name in cache.songs}
     rest = {name: artist for name, artist in artists.items() if folds[name] != fold}

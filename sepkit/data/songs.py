@@ -1,11 +1,9 @@
 """Songs on disk: found, split into train, valid and test, read.
 
-Two layouts.  `wav`: `{train,test}/<song>/{mixture,vocals,drums,bass,other}.wav`, as in MUSDB18-HQ,
-read by soundfile.  `stem.mp4`: `{train,test}/<song>.stem.mp4`, as in MUSDB18 and its 7-second
-preview, read by musdb, which needs ffmpeg.  Audio is float32 (channel, time) at the file's rate.
-
-Validation songs are those of train/ that `validation.txt` beside it names, one a line; without that
-file, musdb's 14.
+Two layouts.  `wav`: `{train,test}/<song>/{mixture,vocals,drums,bass,other}.wav`, as in MUSDB18-HQ, read by soundfile.
+`stem.mp4`: `{train,test}/<song>.stem.mp4`, as in MUSDB18 and its 7-second preview, read by musdb, which needs ffmpeg.
+Audio is float32 (channel, time) at the file's rate.  Validation songs are those of train/ that `validation.txt` beside
+it names, one a line; without that file, musdb's 14.
 """
 
 import importlib.util
@@ -59,10 +57,7 @@ class Track:
 
 @dataclass(frozen=True)
 class SongFolder:
-    """A folder of songs in one layout; `excluded` are those that exclude.txt names.
-
-    unknown: names in exclude.txt or validation.txt that are no song's.
-    """
+    """A folder of songs in one layout: those of exclude.txt are `excluded`; `unknown` are listed names of no song."""
 
     path: Path
     layout: str
@@ -98,46 +93,33 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
     if not root.is_dir():
         what = "is a file; unpack it first" if root.exists() else "does not exist"
         raise SepkitError(f"No folder of songs at {root}: it {what}. Give the folder that holds train/ and test/.")
-    found = _list_songs(root)
-    if len(found) > 1:
-        counts = f"{len(found['wav'])} WAV folders and {len(found['stem.mp4'])} .stem.mp4 files"
+    entries = [entry for subset in ("train", "test") for entry in sorted((root / subset).glob("[!.]*"))]
+    mp4s = [entry for entry in entries if entry.name.endswith(MP4)]
+    wavs = [entry for entry in entries if entry.is_dir() and not entry.name.endswith(MP4)]
+    if not any(any(song.glob("*.[wW][aA][vV]")) for song in wavs):
+        wavs = []  # where one folder holds a WAV file, all are songs, and the check says what the others lack
+    if wavs and mp4s:
+        counts = f"{len(wavs)} WAV folders and {len(mp4s)} .stem.mp4 files"
         raise SepkitError(f"{root} holds both {counts}; keep one layout in it.")
-    if not found:
+    if not wavs and not mp4s:
         raise SepkitError(_why_none(root))
-    ((layout, songs),) = found.items()
     own = (root / "validation.txt").exists()
     validation = frozenset(read_names(root / "validation.txt")) if own else musdb_validation_names()
-    everything = [
-        Track(name, "valid" if subset == "train" and name in validation else subset, where, layout)
-        for subset, name, where in songs
-    ]
+    everything = []
+    for entry in wavs or mp4s:
+        name, subset = entry.name.removesuffix(MP4), entry.parent.name
+        split = "valid" if subset == "train" and name in validation else subset
+        everything.append(Track(name, split, entry, "wav" if wavs else "stem.mp4"))
     everything.sort(key=lambda track: (SPLITS.index(track.split), track.name))
     names, excluded = {track.name for track in everything}, frozenset(exclude)
     if names <= excluded:
         raise SepkitError(f"All {len(names)} songs under {root} are on the exclusion list; take some off it.")
-    tracks = tuple(track for track in everything if track.name not in excluded)
-    left_out = tuple(track for track in everything if track.name in excluded)
     unknown = excluded - names
     if own:
         unknown |= validation - {track.name for track in everything if track.split == "valid"}
-    return SongFolder(root, layout, tracks, left_out, own, tuple(sorted(unknown)))
-
-
-def _list_songs(root: Path) -> dict[str, list[tuple[str, str, Path]]]:
-    """{layout: (train or test, name, path) of each song}, for the layouts found; hidden names are skipped.
-
-    Folders are songs where any of them holds a WAV file; what one of them lacks, the check says.
-    """
-    wavs, mp4s = [], []
-    for subset in ("train", "test"):
-        for entry in sorted((root / subset).glob("[!.]*")):
-            if entry.name.endswith(MP4):
-                mp4s.append((subset, entry.name.removesuffix(MP4), entry))
-            elif entry.is_dir():
-                wavs.append((subset, entry.name, entry))
-    if not any(any(song.glob("*.[wW][aA][vV]")) for _, _, song in wavs):
-        wavs = []
-    return {layout: songs for layout, songs in (("wav", wavs), ("stem.mp4", mp4s)) if songs}
+    tracks = tuple(track for track in everything if track.name not in excluded)
+    left_out = tuple(track for track in everything if track.name in excluded)
+    return SongFolder(root, everything[0].layout, tracks, left_out, own, tuple(sorted(unknown)))
 
 
 def _why_none(root: Path) -> str:
@@ -170,17 +152,15 @@ def read_song(track: Track, start: int = 0, stop: int | None = None) -> tuple[di
     audio, rates = {}, {}
     for file in track.files:
         if not file.exists():
-            fix = "restore the file or exclude the song"
-            raise SepkitError(f"{track.name}: {file.name} is missing in {track.path}; {fix}.")
+            what = f"{file.name} is missing in {track.path}; restore the file or exclude the song"
+            raise SepkitError(f"{track.name}: {what}.")
         try:
             samples, rates[file.stem] = sf.read(file, start=start, stop=stop, dtype="float32", always_2d=True)
         except (sf.LibsndfileError, RuntimeError) as error:
-            what = f"{file} is not a readable WAV file ({error})"
-            raise SepkitError(f"{track.name}: {what}; copy it again.") from error
+            raise SepkitError(f"{track.name}: {file} is not a readable WAV file ({error}); copy it again.") from error
         audio[file.stem] = np.ascontiguousarray(samples.T)
     if len(set(rates.values())) > 1:
-        what = f"its stems have different sample rates {rates}"
-        raise SepkitError(f"{track.name}: {what}; resample them to one rate.")
+        raise SepkitError(f"{track.name}: its stems have different sample rates {rates}; resample them to one rate.")
     return audio, rates["mixture"]
 
 
@@ -200,16 +180,14 @@ def import_musdb():
 
 def _open_mp4(track: Track):
     """musdb's view of the file, of which only the header is read yet."""
-    where = {"path": str(track.path), "name": track.name, "subset": track.split}
-    return import_musdb().MultiTrack(**where, stem_id=0, is_wav=False)
+    return import_musdb().MultiTrack(path=str(track.path), name=track.name, subset=track.split, stem_id=0, is_wav=False)
 
 
 def _read_mp4(track: Track, start: int, stop: int | None) -> tuple[dict[str, np.ndarray], int]:
+    import_musdb()  # where ffmpeg is absent, its sentence is the error
     try:
         song = _open_mp4(track)
         stems, rate = song.stems, int(song.rate)  # (stem, time, channel)
-    except SepkitError:  # ffmpeg is absent
-        raise
     except Exception as error:  # stempeg and ffmpeg raise whatever they like
         what = f"{track.path} is not a readable .stem.mp4 file ({type(error).__name__})"
         raise SepkitError(f"{track.name}: {what}; copy it again.") from error

@@ -68,7 +68,7 @@ def train(
     where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, "device": device}
     start = starting_weights(settings, profile, **where)
     cache, layout = training_cache(settings, profile, data, root)
-    names = {"cache": cache.fingerprint, "layout": layout, **split_songs(cache, fold)}
+    names = {"cache": cache.path.name, "layout": layout, **split_songs(cache, fold)}
     config = {"run": run.name, **settings, "seed": seed, "fold": fold, "data": names}
     run.path.mkdir(parents=True, exist_ok=True)
     with alone(run):

@@ -182,9 +182,9 @@ def test_starts_divide_into_singing_and_resting_by_the_samples(cache):
     length = RATE // 2
     starts = Starts(cache, ["A0 - Train"], length)
     vocals = cache.sources("A0 - Train")[0]
-    assert all(sings(vocals[:, start : start + length]) for start in starts.with_vocals["A0 - Train"])
-    assert not any(sings(vocals[:, start : start + length]) for start in starts.without_vocals["A0 - Train"])
-    every = np.concatenate([starts.with_vocals["A0 - Train"], starts.without_vocals["A0 - Train"]])
+    assert all(sings(vocals[:, start : start + length]) for start in starts.tables[True]["A0 - Train"])
+    assert not any(sings(vocals[:, start : start + length]) for start in starts.tables[False]["A0 - Train"])
+    every = np.concatenate([starts.tables[True]["A0 - Train"], starts.tables[False]["A0 - Train"]])
     assert sorted(every) == list(range(0, 3 * RATE - length + 1, RATE // 10))
 
 

@@ -36,7 +36,7 @@ def test_base_32k_trains_on_songs_at_32_khz(where, root, mini_songs):
     assert load_model(run).sample_rate == 32000
     cache, _ = training_cache(resolve(MENU["Base-32k"], where["profile"]), where["profile"], mini_songs, root)
     assert cache.sample_rate == 32000
-    assert run.config["data"]["cache"] == cache.fingerprint
+    assert run.config["data"]["cache"] == cache.path.name
 
 
 @pytest.mark.parametrize("name", ["A-4", "Base-4"])
@@ -50,7 +50,7 @@ def test_an_experiment_with_stems_learns_from_clips_of_four_and_is_scored_on_two
     run = train(experiment, **where)
     cache, _ = training_cache(resolve(experiment, where["profile"]), where["profile"], mini_songs, root)
     assert cache.settings.sources == STEMS
-    assert run.config["data"]["cache"] == cache.fingerprint
+    assert run.config["data"]["cache"] == cache.path.name
     assert cache_sources(run.config) == ("vocals", "accompaniment")
     assert load_model(run).sources == ("vocals",)
     assert run.history()["valid_loss"].notna().all()
