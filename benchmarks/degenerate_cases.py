@@ -31,13 +31,16 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "degenerate.md"
 Signals = NDArray[np.generic]  # (source, channel, time)
 HEAD = """# What has no score
 
-One source's estimate can be silent, perfect or broken. This table says what each tool answers for the SDR
-of vocals; `benchmarks/degenerate_cases.py` makes it. The other source is always the usual: 1.125 times
-its target, 18.06 dB. museval is `museval.evaluate` with one-second windows and the median over windows;
-torchmetrics is `signal_distortion_ratio`, mean over channels, in float64 where it accepts the input, which
-allows any filter and so reads a gain as perfect. "Refused" is one sentence that names track and source; in
-an evaluation it becomes that song's status, undefined, and the other songs go on. The tests hold sepkit to
-the column "right".
+One source's estimate can be silent, perfect or broken. The table shows each tool's SDR of the vocals;
+`benchmarks/degenerate_cases.py` makes it. The other source is the same in every case: 1.125 times its target,
+18.06 dB.
+
+| column | what |
+|---|---|
+| museval | `museval.evaluate`, one-second windows, median over windows |
+| torchmetrics | `signal_distortion_ratio`, mean over channels, float64 where it accepts that; it allows any filter, so a wrong level scores as perfect |
+| sepkit | `sdr_bsseval`. "refused": a sentence that names track and source; in an evaluation that song becomes undefined, and the others are scored |
+| right | the correct value; the tests compare sepkit with it |
 
 """
 
