@@ -39,10 +39,6 @@ class Comparison:
     p_holm: float | None = None  # corrected by Holm; None for a single test
 
     @property
-    def n_dropped(self) -> int:
-        return len(self.dropped)
-
-    @property
     def fewest(self) -> int:
         """How many songs must differ for p < alpha: the least two-sided p is 2 · 2⁻ⁿ."""
         return 2 + math.floor(-math.log2(self.alpha))
@@ -89,28 +85,28 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """Difference, interval and verdict in one sentence."""
-        what, about = f"{self.metric} of {self.source}", f"{self.run} against {self.base}"
+        what, gap = f"{self.metric} of {self.source}", self.median_difference
         if self.p_value is None:
             if self.n:
                 return f"{self.run} has the same {what} as {self.base} on all {self.n} songs: nothing to test."
             return f"{self.run} and {self.base} share no song with a defined {what}: nothing to test."
-        numbers = f"95 % interval {_span(self.interval)} dB, {self._p}"
+        numbers = f"95 % interval {_span(self.interval)}, {self._p}"
         if not math.isfinite(self.interval[0]):
             numbers = f"no 95 % interval: fewer than {FEWEST_ARTISTS} artists; {self._p}"
         if not self.enough:
             return (
-                f"{about}: {self.median_difference:+.2f} dB in {what} ({numbers}); {self.n - self.n_zero} songs are too "
+                f"{self.run} against {self.base}: {gap:+.2f} dB in {what} ({numbers}); {self.n - self.n_zero} songs are too "
                 f"few for p < {self.alpha:g}, which needs {self.fewest} that differ."
             )
         if self.significant:
             word = self.verdict
             if self.metric in LOWER_IS_BETTER:
-                word = f"{'higher' if self.median_difference > 0 else 'lower'} ({word})"
+                word = f"{'higher' if gap > 0 else 'lower'} ({word})"
         elif self.direction:
             word, numbers = self.direction, f"{numbers}: not significant at {self.alpha:g}"
         else:
-            return f"{about}: no difference shown in {what}: {self.median_difference:+.2f} dB ({numbers})."
-        return f"{self.run} is {abs(self.median_difference):.2f} dB {word} than {self.base} in {what} ({numbers})."
+            return f"{self.run} against {self.base}: no difference shown in {what}: {gap:+.2f} dB ({numbers})."
+        return f"{self.run} is {abs(gap):.2f} dB {word} than {self.base} in {what} ({numbers})."
 
     @property
     def method_interval(self) -> tuple[float, float] | None:
@@ -120,9 +116,9 @@ class Comparison:
     @property
     def method_verdict(self) -> str:
         """better, worse or no difference shown, by `method_interval`; "" without one."""
-        if self.method_interval is None:
+        if self.components is None:
             return ""
-        low, high = self.method_interval
+        low, high = self.components.interval
         if low <= 0 <= high:
             return "no difference shown"
         return "better" if (low > 0) != (self.metric in LOWER_IS_BETTER) else "worse"
@@ -130,18 +126,17 @@ class Comparison:
     @property
     def method_sentence(self) -> str:
         """What the scores say of the methods, seeds counted."""
-        sides = zip(self.seeds, (self.run, self.base), strict=True)
-        seeds = ", ".join(f"{count or 'none'} of {name}" for count, name in sides)
         if self.components:
             found = f"{self.method_verdict}: {self.components.estimate:+.2f} dB"
-            found += f", 95 % interval {_span(self.components.interval)} dB over songs and seeds"
+            found += f", 95 % interval {_span(self.components.interval)} over songs and seeds"
         elif self.p_value is None:
             found = "nothing to test"
-        elif 1 in self.seeds:
-            found = "one seed: no claim, since this compares two checkpoints"
         else:
-            found = "one artist only: no claim"
-        return f"{self.run} against {self.base} as methods: {found} (seeds: {seeds})."
+            one_seed = "one seed: no claim, since this compares two checkpoints"
+            found = one_seed if 1 in self.seeds else "one artist only: no claim"
+        of_run, of_base = (count or "none" for count in self.seeds)
+        seeds = f"(seeds: {of_run} of {self.run}, {of_base} of {self.base})"
+        return f"{self.run} against {self.base} as methods: {found} {seeds}."
 
     @property
     def details(self) -> dict[str, str]:
@@ -152,7 +147,7 @@ class Comparison:
             "test": "none" if self.p_value is None else test,
             "p": show_p(self.p_value),
             "p after Holm": show_p(self.p_holm) if self.p_holm is not None else "one test: not corrected",
-            "songs": f"{self.n} compared, {self.n_zero} without change, {self.n_dropped} undefined",
+            "songs": f"{self.n} compared, {self.n_zero} without change, {len(self.dropped)} undefined",
             "songs better": f"{self.n_better} of {self.n}",
             "medians over unlike numbers of windows": f"{self.n_uneven} songs",
             "rank-biserial correlation": f"{self.rank_biserial:+.2f}",
@@ -179,4 +174,4 @@ def show_p(p: float | None) -> str:
 
 
 def _span(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:+.2f} to {interval[1]:+.2f}"
+    return f"{interval[0]:+.2f} to {interval[1]:+.2f} dB"

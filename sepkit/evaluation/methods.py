@@ -1,20 +1,18 @@
-"""Would another training say the same?  An interval for the difference between two methods.
+"""Would another training say the same? An interval for the difference between two methods.
 
-A test over songs holds the trained checkpoints fixed.  A claim about methods has to count the seeds as
-well: each side was trained k times, and another k trainings would score otherwise.  Songs and seeds are
+A test over songs holds the trained checkpoints fixed. A claim about methods counts the seeds as well:
+each side was trained k times, and another k trainings would score otherwise. Songs and seeds are
 crossed, so their variances add:
 
     V = V_songs + S²_run / k_run + S²_base / k_base
 
-V_songs: variance of the pseudo-median when artists are resampled (seed-averaged differences).
-S²: variance over one side's seeds of the pseudo-median against the other side's average.  The interval is
-the pseudo-median ± t·√V, t with Satterthwaite's degrees of freedom (Welch 1947), since 2 to 5 seeds
-estimate a variance poorly.
+V_songs: variance of the pseudo-median when artists are resampled (seed-averaged differences). S²: variance
+over one side's seeds of the pseudo-median against the other side's average. The interval is the
+pseudo-median ± t·√V, t with Satterthwaite's degrees of freedom (Welch 1947), since 2 to 5 seeds estimate a
+variance poorly. The noise of single songs is counted in V_songs and in S² too, which errs to the wide side.
 
-Percentiles of a bootstrap over songs and seeds are not used: with 3 seeds a side such a bootstrap knows
-two thirds of the variance between seeds and no degrees of freedom, and excludes zero far too often
-(docs/statistics.md shows both).  The noise of single songs is counted in V_songs and in S² too, which
-errs to the wide side.
+Percentiles of a bootstrap over songs and seeds are not used: with k seeds a side it captures only (k − 1)/k
+of the variance between seeds, and excludes zero far too often (docs/statistics.md shows both).
 """
 
 from dataclasses import dataclass
@@ -24,8 +22,6 @@ import scipy.stats
 
 from sepkit.evaluation.paired import pseudo_median
 from sepkit.evaluation.signals import Array
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -39,18 +35,17 @@ class Components:
     degrees: float  # Satterthwaite's, of the sum
 
     @property
-    def interval(self) -> Interval:
+    def interval(self) -> tuple[float, float]:
         """95 %."""
         half = scipy.stats.t.ppf(0.975, self.degrees) * np.sqrt(self.songs + self.run + self.base)
         return self.estimate - float(half), self.estimate + float(half)
 
 
 def components(run: Array, base: Array, draws: Array, artists: int) -> Components | None:
-    """Variance components of run − base, each `(seed, song)` in dB, all defined.
+    """Variance components of run − base, each `(seed, song)` in dB, all defined; None where nothing varies.
 
-    draws: `artist_bootstrap` of the seed-averaged differences; artists: how many there are.  A side with
-    one row counts as fixed: it is for the caller to allow that (a reference) or not (one seed).
-    None where nothing varies: no differences, or a single artist.
+    draws: `artist_bootstrap` of the seed-averaged differences; artists: how many there are. A side with
+    one row counts as fixed: the caller allows that (a reference) or not (one seed).
 
     >>> from sepkit.evaluation.paired import artist_bootstrap
     >>> rng, songs = np.random.default_rng(0), [f"artist {i}" for i in range(30)]
@@ -62,16 +57,16 @@ def components(run: Array, base: Array, draws: Array, artists: int) -> Component
     """
     if artists < 2:
         return None
-    differences = run.mean(axis=0) - base.mean(axis=0)
+    run_mean, base_mean = run.mean(axis=0), base.mean(axis=0)
     songs = float(draws.var()) * artists / (artists - 1)
-    of_run = _between([pseudo_median(seed - base.mean(axis=0)) for seed in run])
-    of_base = _between([pseudo_median(run.mean(axis=0) - seed) for seed in base])
+    of_run = _between([pseudo_median(seed - base_mean) for seed in run])
+    of_base = _between([pseudo_median(run_mean - seed) for seed in base])
     total = songs + of_run + of_base
     if total == 0:
         return None
     parts = ((songs, artists - 1), (of_run, len(run) - 1), (of_base, len(base) - 1))
     degrees = total**2 / sum(part**2 / free for part, free in parts if part)
-    return Components(pseudo_median(differences), songs, of_run, of_base, degrees)
+    return Components(pseudo_median(run_mean - base_mean), songs, of_run, of_base, degrees)
 
 
 def _between(estimates: list[float]) -> float:

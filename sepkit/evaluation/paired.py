@@ -1,6 +1,6 @@
 """Paired differences over songs: the test, the estimate, and intervals.
 
-Conventions: `differences` is run − base in dB, one a song, `(song,)`.  The estimate everywhere is the
+Conventions: `differences` is run − base in dB, one a song, `(song,)`. The estimate everywhere is the
 Hodges–Lehmann pseudo-median, the median of all pairwise means (a song with itself included).
 """
 
@@ -16,20 +16,14 @@ from sepkit.evaluation.signals import Array
 
 EXACT_UP_TO = 50  # pairs
 FEWEST_ARTISTS = 6  # with fewer, percentiles of a bootstrap say nothing at 95 %
-RESAMPLES = 2000
 
 
 def wilcoxon(moved: Array) -> tuple[float, str]:
     """Two-sided p of non-zero differences, and how it was found: exact up to 50 pairs without ties."""
-    if len(moved) <= EXACT_UP_TO and len(np.unique(np.abs(moved))) == len(moved):
-        return float(scipy.stats.wilcoxon(moved, zero_method="wilcox", method="exact").pvalue), "exact"
-    method: Any = "asymptotic"
-    try:
-        result = scipy.stats.wilcoxon(moved, zero_method="wilcox", method=method)
-    except ValueError:
-        method = "approx"  # what older scipy calls it
-        result = scipy.stats.wilcoxon(moved, zero_method="wilcox", method=method)
-    return float(result.pvalue), "normal approximation"
+    exact = len(moved) <= EXACT_UP_TO and len(np.unique(np.abs(moved))) == len(moved)
+    method: Any = "exact" if exact else "asymptotic"
+    p_value = float(scipy.stats.wilcoxon(moved, zero_method="wilcox", method=method).pvalue)
+    return p_value, "exact" if exact else "normal approximation"
 
 
 def rank_biserial(moved: Array) -> float:
@@ -48,7 +42,7 @@ def pseudo_median(differences: Array) -> float:
     return float(np.median((differences[i] + differences[j]) / 2)) if len(i) else math.nan
 
 
-def artist_bootstrap(differences: Array, songs: Sequence[str], resamples: int = RESAMPLES) -> Array:
+def artist_bootstrap(differences: Array, songs: Sequence[str], resamples: int = 2000) -> Array:
     """Pseudo-medians `(resample,)` of songs whose artists are drawn with replacement, all songs of each.
 
     A cluster bootstrap: songs of one artist are not independent. The draws are the same at every call.
@@ -56,8 +50,7 @@ def artist_bootstrap(differences: Array, songs: Sequence[str], resamples: int = 
     with itself, so all pseudo-medians come from one sorted list of pairwise means.
     """
     names, number = np.unique([artist_of(song) for song in songs], return_inverse=True)
-    rng = np.random.default_rng(0)
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     i, j = np.triu_indices(len(differences))
     means = (differences[i] + differences[j]) / 2
     order = np.argsort(means)
@@ -76,9 +69,9 @@ def artist_bootstrap(differences: Array, songs: Sequence[str], resamples: int = 
     return np.concatenate(medians)
 
 
-def artist_interval(draws: Array, artists: int, level: float = 0.95) -> tuple[float, float]:
-    """Percentiles of `artist_bootstrap`; infinite with fewer than 6 artists."""
-    if artists < FEWEST_ARTISTS:
-        return (-math.inf, math.inf)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+def artist_interval(draws: Array, artists: int) -> tuple[float, float]:
+    """95 %: percentiles of `artist_bootstrap`; infinite with fewer than 6 artists."""
+    low, high = (
+        np.quantile(draws, [(1 - 0.95) / 2, (1 + 0.95) / 2]) if artists >= FEWEST_ARTISTS else (-math.inf, math.inf)
+    )
     return float(low), float(high)

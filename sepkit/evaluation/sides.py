@@ -1,7 +1,7 @@
 """One side of a comparison: the scores of one experiment on one metric of one source, checked.
 
-A side holds one definition: one metric, one protocol, and for the accompaniment one origin.  Every
-seed must have scored the same songs.
+A side holds one definition: one metric, one protocol, and for the accompaniment one origin. Every seed must have
+scored the same songs.
 """
 
 import numpy as np
@@ -26,29 +26,25 @@ class Side:
     """
 
     def __init__(self, scores: pd.DataFrame, metric: str, source: str, side: str) -> None:
-        self.metric, self.source = metric, source
+        self.metric, self.source, self.origin = metric, source, ""
         self.rows = rows = _chosen(scores, metric, source, side)
-        self.protocol = _only(rows, "protocol", side)
-        experiment = _only(rows, "experiment", side)
+        self.protocol, experiment = _only(rows["protocol"], side), _only(rows["experiment"], side)
         runs = rows["run"].unique()
         self.name = str(runs[0]) if len(runs) == 1 else experiment
-        self.origin = ""
         if source == "accompaniment" and "accompaniment" in rows:
-            known = rows.assign(accompaniment=rows["accompaniment"].astype(object).fillna(""))
-            self.origin = _only(known, "accompaniment", side, "origin of the accompaniment")
-        twice = rows[rows.duplicated(["seed", "track"])]
+            known = rows["accompaniment"].astype(object).fillna("")
+            self.origin = _only(known.rename("origin of the accompaniment"), side)
+        twice = rows.loc[rows.duplicated(["seed", "track"]), "track"]
         if len(twice):
-            raise SepkitError(f"the {side} holds two {metric} scores of {twice['track'].iloc[0]!r} for one seed.")
+            raise SepkitError(f"the {side} holds two {metric} scores of {twice.iloc[0]!r} for one seed.")
         self.table = rows.pivot(index="seed", columns="track", values="value")
-        seeds = len(self.table)
+        seeds, counts = len(self.table), rows["track"].value_counts()
         self.seeds = 0 if experiment in REFERENCES else seeds
         self.songs = set(map(str, self.table.columns))
-        counts = rows["track"].value_counts()
-        partial = sorted(counts.index[counts < seeds])
+        partial = ", ".join(sorted(counts.index[counts < seeds]))
         if partial:
             raise SepkitError(
-                f"the {side} has {seeds} seeds of {experiment}, but not all of them scored "
-                f"{', '.join(partial)}: score what is missing."
+                f"the {side} has {seeds} seeds of {experiment}, but not all of them scored {partial}: score what is missing."
             )
         # A song with one undefined seed is undefined: a mean over other seeds is another quantity.
         self.means: pd.Series = self.table.mean(axis=0, skipna=False)
@@ -67,9 +63,8 @@ def _chosen(scores: pd.DataFrame, metric: str, source: str, side: str) -> pd.Dat
     if rows.empty:
         there = scores.groupby("source")["metric"].unique()
         if source not in there:
-            raise SepkitError(
-                f"the {side} has no scores of source {source!r}, only {', '.join(there.index) or 'none at all'}."
-            )
+            listed = ", ".join(there.index) or "none at all"
+            raise SepkitError(f"the {side} has no scores of source {source!r}, only {listed}.")
         raise SepkitError(
             f"the {side} has no scores of metric {metric!r} of {source}, only {', '.join(sorted(there[source]))}; scores with "
             "different definitions are never compared."
@@ -77,11 +72,11 @@ def _chosen(scores: pd.DataFrame, metric: str, source: str, side: str) -> pd.Dat
     return rows.astype({"value": np.float64, "track": str})
 
 
-def _only(rows: pd.DataFrame, column: str, side: str, what: str = "") -> str:
+def _only(column: pd.Series, side: str) -> str:
     """The one value of the column."""
-    kinds = sorted(map(str, rows[column].unique()))
+    kinds = sorted(map(str, column.unique()))
     if len(kinds) != 1:
-        raise SepkitError(f"the {side} must hold scores of one {what or column}; got {', '.join(kinds)}.")
+        raise SepkitError(f"the {side} must hold scores of one {column.name}; got {', '.join(kinds)}.")
     return kinds[0]
 
 

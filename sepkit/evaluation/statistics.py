@@ -43,14 +43,12 @@ def compare_scores(
     source: str = "vocals",
     alpha: float = ALPHA,
 ) -> Comparison:
-    """Paired comparison over songs, run − base.
+    """Paired comparison over songs, run − base; a side holds one run, or several seeds of one experiment.
 
-    A side holds one run, or several seeds of one experiment. Differences below 2e-5 dB are rounding and
-    count as zero.
+    Differences below 2e-5 dB are rounding and count as zero.
 
     Raises:
-        SepkitError: a column, the metric or the source is missing; protocols, or origins of the
-        accompaniment, differ; the two sides hold different songs, or one song twice.
+        SepkitError: see `Side`; or protocols, origins of the accompaniment, or songs of the two sides differ.
 
     >>> run, base = (pd.DataFrame({
     ...     "run": name, "experiment": name, "seed": 0, "fold": None, "track": list("abcdefghij"),
@@ -79,13 +77,11 @@ def _compare(run: Side, base: Side, alpha: float) -> Comparison:
     parts = None
     if len(moved) and run.seeds != 1 and base.seeds != 1:
         parts = components(run.table[songs].to_numpy(), base.table[songs].to_numpy(), draws, artists)
+    about = {name: getattr(run, name) for name in ("metric", "source", "protocol", "origin")}
     return Comparison(
         run=run.name,
         base=base.name,
-        metric=run.metric,
-        source=run.source,
-        protocol=run.protocol,
-        origin=run.origin,
+        **about,
         n=len(songs),
         n_zero=len(songs) - len(moved),
         n_uneven=int((run.windows[songs] != base.windows[songs]).sum()),
@@ -104,19 +100,14 @@ def _compare(run: Side, base: Side, alpha: float) -> Comparison:
 
 
 def compare_all(
-    sides: Mapping[str, pd.DataFrame],
-    base_scores: pd.DataFrame,
-    *,
-    metric: str = "sdr_bsseval",
-    source: str = "vocals",
-    alpha: float = ALPHA,
+    sides: Mapping[str, pd.DataFrame], base_scores: pd.DataFrame, *, metric: str = "sdr_bsseval", source: str = "vocals"
 ) -> tuple[dict[str, Comparison], dict[str, str]]:
     """Every side against `base_scores`, p corrected by Holm; and {side: reason} where there is no test."""
     found, refused = dict[str, Comparison](), dict[str, str]()
     base = Side(base_scores, metric, source, "base")
     for name, scores in sides.items():
         try:
-            found[name] = _compare(Side(scores, metric, source, "run"), base, alpha)
+            found[name] = _compare(Side(scores, metric, source, "run"), base, ALPHA)
         except SepkitError as error:
             refused[name] = str(error)
     return corrected(found), refused
@@ -143,32 +134,21 @@ def holm(p_values: Mapping[Any, float | None]) -> dict[Any, float | None]:
     return {**p_values, **dict(zip(found, map(float, corrected), strict=True))}
 
 
-def summary(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = "vocals") -> dict[str, float | int | str]:
-    """One run, or the seeds of one experiment, in numbers over songs.
+def summary(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = "vocals") -> dict[str, Any]:
+    """One run, or the seeds of one experiment, in numbers over songs, in dB.
 
-    Returns median, q25, q75 and mean over the n defined songs, n_undefined, the windows that counted
-    and were dropped (where the columns are there), means and medians without the outlier songs and
-    without the artist-overlap songs, the protocol and the two aggregation steps in words. In dB.
+    Returns q25, q75, and n, mean and median over the n defined songs, again `_without_outliers` and `_without_overlap`
+    (of artists with training), n_undefined, the windows that counted and were dropped (where the columns are there),
+    metric, source, protocol, and the two aggregation steps in words.
     """
     side = Side(scores, metric, source, "run")
     values = side.means.drop(index=list(side.undefined))
-    plain = values[~values.index.isin(OUTLIERS)]
-    unrelated = values[~values.index.isin(ARTIST_OVERLAP)]
     over = "median over 1 s windows (BSS Eval v4)" if metric in BSS_EVAL_METRICS else "whole track"
-    return {
-        "metric": metric,
-        "source": source,
-        "protocol": side.protocol,
-        "aggregation": f"{over}, then over songs",
-        "median": float(values.median()),
-        "q25": float(values.quantile(0.25)),
-        "q75": float(values.quantile(0.75)),
-        "mean": float(values.mean()),
-        "n": len(values),
-        "n_undefined": len(side.undefined),
-        "mean_without_outliers": float(plain.mean()),
-        "median_without_overlap": float(unrelated.median()),
-        "mean_without_overlap": float(unrelated.mean()),
-        "n_without_overlap": len(unrelated),
-        **{name: int(side.rows[name].sum()) for name in ("frames", "frames_dropped") if name in side.rows},
-    }
+    facts: dict[str, Any] = {
+        "metric": metric, "source": source, "protocol": side.protocol, "aggregation": f"{over}, then over songs",
+        "q25": float(values.quantile(0.25)), "q75": float(values.quantile(0.75)), "n_undefined": len(side.undefined),
+    }  # fmt: skip
+    for which, left_out in (("", ()), ("_without_outliers", OUTLIERS), ("_without_overlap", ARTIST_OVERLAP)):
+        kept = values[~values.index.isin(left_out)]
+        facts |= {f"n{which}": len(kept), f"mean{which}": float(kept.mean()), f"median{which}": float(kept.median())}
+    return facts | {name: int(side.rows[name].sum()) for name in ("frames", "frames_dropped") if name in side.rows}

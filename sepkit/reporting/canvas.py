@@ -15,18 +15,18 @@ BETTER, WORSE, GREY = "#0072B2", "#D55E00", "#777777"
 DPI = 130
 SCREEN_DPI = 80  # in notebooks, which must stay small
 
+Draw = Callable[..., "Picture"]
+REPORTED: dict[str, dict[Draw, str]] = {"scores": {}, "pair": {}, "runs": {}, "budget": {}}
 
-REPORTED: dict[str, dict[Callable[..., "Picture"], str]] = {"scores": {}, "pair": {}, "runs": {}, "budget": {}}
 
+def reported(part: str, caption: str = "") -> Callable[[Draw], Draw]:
+    """Puts a figure, with its caption, into a part of the milestone report.
 
-def reported(part: str, caption: str = "") -> Callable[[Callable[..., "Picture"]], Callable[..., "Picture"]]:
-    """Puts a figure, with its caption, into a part of the milestone report, which calls it with
-
-    "scores": the scores of a section; "pair": scores of an experiment and of its base; "runs": the trained
-    runs; "budget": budget.csv.
+    The report draws "scores" from a section's scores, "pair" from scores of an experiment and of its base, "runs"
+    from the trained runs, "budget" from budget.csv.
     """
 
-    def register(draw: Callable[..., "Picture"]) -> Callable[..., "Picture"]:
+    def register(draw: Draw) -> Draw:
         REPORTED[part][draw] = caption
         return draw
 
@@ -62,11 +62,10 @@ def save(figure: Picture, path: Path | str) -> Path:
 def panels(count: int, heights: tuple[int, ...], height: float) -> tuple[Picture, list[list[Axes]]]:
     """`count` columns of panels with these relative heights, at most three columns side by side."""
     wide, high = min(count, 3), -(-count // 3)
-    figure = Picture(4.4 * wide + 0.6, height * high)
+    figure, rows = Picture(4.4 * wide + 0.6, height * high), range(len(heights))
     grid = figure.add_gridspec(high * len(heights), wide, height_ratios=heights * high)
     return figure, [
-        [figure.add_subplot(grid[i // 3 * len(heights) + row, i % 3]) for row in range(len(heights))]
-        for i in range(count)
+        [figure.add_subplot(grid[i // 3 * len(heights) + row, i % 3]) for row in rows] for i in range(count)
     ]
 
 

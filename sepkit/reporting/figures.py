@@ -20,10 +20,7 @@ from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import gradients, spectrograms
 from sepkit.storage import WEEK_HOURS, Run
 
-__all__ = [
-    "Picture", "best_epoch", "budget_bars", "convergence", "gradients", "paired_differences", "save", "score_bars",
-    "spectrograms", "training_curves",
-]  # fmt: skip
+__all__ = ["BETTER", "WORSE", "Picture", "gradients", "save", "spectrograms"]  # with the figures below
 LINES = {"mixture": ":", "oracle": "--"}  # line styles of the references
 
 
@@ -34,7 +31,7 @@ def best_epoch(history: pd.DataFrame) -> int:
 
 @reported("runs", "Runs with another loss have a panel of their own, since their losses do not compare.")
 def training_curves(runs: Iterable[Run] | Run) -> Picture:
-    """Losses and learning rate over epochs; runs with another loss get a panel of their own."""
+    """Losses and learning rate over epochs."""
     groups, histories, colours = _by_loss(runs)
     figure, columns = panels(len(groups), (3, 1), 5.6)
     for (losses, rates), (loss, names) in zip(columns, groups.items(), strict=True):
@@ -47,8 +44,7 @@ def training_curves(runs: Iterable[Run] | Run) -> Picture:
             rates.plot(table["epoch"], table["learning_rate"], color=colour, marker=".", ms=4)
         losses.set_title(f"loss: {loss}", fontsize=10)
         losses.set_ylabel("loss (no unit); ● best epoch")
-        rates.set(ylabel="learning rate", xlabel="epoch")
-        rates.set_ylim(bottom=0)
+        rates.set(ylabel="learning rate", xlabel="epoch", ylim=(0, None))
         rates.xaxis.set_major_locator(MaxNLocator(integer=True))
         losses.tick_params(labelbottom=False)
         losses.sharex(rates)
@@ -63,10 +59,7 @@ def training_curves(runs: Iterable[Run] | Run) -> Picture:
     "clips; runs without that column keep the least validation loss.",
 )
 def convergence(runs: Iterable[Run] | Run) -> Picture:
-    """SDR of the vocals on the validation clips over minutes of training, all runs in one panel.
-
-    Where a history lacks `valid_sdr`, validation losses, with a panel for each loss.
-    """
+    """SDR of vocals on the validation clips over minutes; where a history lacks it, losses, a panel for each."""
     groups, histories, colours = _by_loss(runs)
     column, unit = "valid_loss", "validation loss (no unit); ● best epoch"
     if all("valid_sdr" in table for table in histories.values()):
@@ -80,8 +73,7 @@ def convergence(runs: Iterable[Run] | Run) -> Picture:
             axes.plot(minutes, table[column], ".-", color=colours[name], label=name)
             axes.plot(minutes.iloc[best], table[column].iloc[best], "o", color=colours[name], ms=6)
         axes.set_title(loss and f"loss: {loss}", fontsize=10)
-        axes.set(xlabel="training time in minutes", ylabel=unit)
-        axes.set_xlim(left=0)
+        axes.set(xlabel="training time in minutes", ylabel=unit, xlim=(0, None))
         axes.legend(fontsize=8, frameon=False)
         plain(axes)
     return figure
@@ -117,15 +109,14 @@ def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = 
         raise SepkitError(f"expected scores of {metric} of {source} with one protocol in one figure, got {protocols}.")
     parts = {name: rows[rows["experiment"] == name] for name in ordered(rows["experiment"].unique())}
     facts = {name: summary(part, metric, source) for name, part in parts.items()}
-    levels = {name: float(fact["median"]) for name, fact in facts.items()}
+    levels = {name: fact["median"] for name, fact in facts.items()}
     songs = {name: part.groupby("track")["value"].mean() for name, part in parts.items() if name not in LINES}
     dots = {name: values[np.isfinite(values)].to_numpy() for name, values in songs.items()}
     figure = Picture(max(7.0, 1.15 * len(dots) + 2.2), 4.6)
     axes, rng = figure.subplots(), np.random.default_rng(0)
     bottom, top = _limits([*dots.values()], [level for level in levels.values() if np.isfinite(level)])
-    axes.set_ylim(bottom, top)
     for place, (name, values) in enumerate(dots.items()):
-        middle, low, high = (float(facts[name][key]) for key in ("median", "q25", "q75"))
+        middle, low, high = (facts[name][key] for key in ("median", "q25", "q75"))
         if facts[name]["n"]:
             axes.bar(place, middle, width=0.7, color=COLOURS[5], edgecolor=COLOURS[0], zorder=1)
             whiskers: Any = [[middle - low], [high - middle]]
@@ -144,15 +135,14 @@ def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = 
             f"{name} {levels[name]:.1f}".replace("-", "−"), (1, levels[name]), xycoords=("axes fraction", "data"),
             xytext=(4, 0), textcoords="offset points", va="center", fontsize=9, annotation_clip=False,
         )  # fmt: skip
-    undefined = {
-        name: f"\n{facts[name]['n_undefined']} undefined" if facts[name]["n_undefined"] else "" for name in dots
-    }
-    axes.set_xticks(range(len(dots)), [f"{name}\n{facts[name]['n']} songs{undefined[name]}" for name in dots])
-    axes.set_xlim(-0.6, max(len(dots), 1) - 0.4)
+    counts = [f"{name}\n{facts[name]['n']} songs\n{facts[name]['n_undefined']} undefined" for name in dots]
+    axes.set_xticks(range(len(dots)), [label.removesuffix("\n0 undefined") for label in counts])
+    axes.set(xlim=(-0.6, max(len(dots), 1) - 0.4), ylim=(bottom, top))
     axes.axhline(0, color=GREY, lw=0.8)
     axes.set_ylabel(f"{metric} of {source} in dB ({protocols})")
-    about = "bar: median over songs; whiskers: quartiles; dot: a song; ▼ songs below the axis"
-    axes.set_title(about, fontsize=9, loc="left")
+    axes.set_title(
+        "bar: median over songs; whiskers: quartiles; dot: a song; ▼ songs below the axis", fontsize=9, loc="left"
+    )
     plain(axes)
     return figure
 
@@ -171,6 +161,7 @@ def paired_differences(
 ) -> Picture:
     """Difference of each song, sorted, with the Hodges–Lehmann estimate and its 95 % interval."""
     result = compare_scores(run_scores, base_scores, metric=metric, source=source)
+    (low, high), middle = result.interval, result.median_difference
     run, base = (
         table[(table["metric"] == metric) & (table["source"] == source)].groupby("track")["value"].mean()
         for table in (run_scores, base_scores)
@@ -183,13 +174,12 @@ def paired_differences(
     axes.set_yticks(range(len(gaps)), [_short(song) for song in gaps.index], fontsize=8)
     axes.axvline(0, color="black", lw=0.8)
     if len(gaps):
-        (low, high), middle = result.interval, result.median_difference
         if np.isfinite(low):
             words = f"95 % interval {low:+.2f} to {high:+.2f} dB, artists resampled"
             axes.axvspan(low, high, color=COLOURS[4], alpha=0.35, lw=0, zorder=0, label=words)
         axes.axvline(middle, color=COLOURS[4], lw=2, label=f"Hodges–Lehmann {middle:+.2f} dB")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8, frameon=False)
-    dropped = f", {result.n_dropped} undefined" if result.n_dropped else ""
+    dropped = f", {len(result.dropped)} undefined" if result.dropped else ""
     figure.suptitle(f"{result.run} − {result.base}: {result.n} songs{dropped}", x=0.01, ha="left", fontsize=10)
     axes.set(xlabel=f"difference in {metric} of {source}, dB ({result.protocol})", ylabel="test song")
     axes.margins(y=0.01)
@@ -208,11 +198,9 @@ def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Pic
     total, each = figure.subplots(2, 1, height_ratios=(1, max(len(table), 1) * 0.55 + 0.4))
     total.barh(0, gpu, color=WORSE if gpu > limit_min else GREY, height=0.5)
     total.axvline(limit_min, color="black", ls="--", lw=1.5)
-    total.set_xlim(0, 1.05 * max(gpu, limit_min))
     total.set_yticks([0], ["all runs"])
-    total.set_xlabel("GPU minutes")
-    spent = f"{gpu:.1f} of {limit_min:g} GPU minutes spent (dashed: the limit)"
-    total.set_title(spent, fontsize=10, loc="left")
+    total.set(xlim=(0, 1.05 * max(gpu, limit_min)), xlabel="GPU minutes")
+    total.set_title(f"{gpu:.1f} of {limit_min:g} GPU minutes spent (dashed: the limit)", fontsize=10, loc="left")
     left = np.zeros(len(table))
     for colour, stage in zip(cycle(table.shape[1]), table.columns, strict=True):
         each.barh(range(len(table)), table[stage], left=left, color=colour, height=0.7, label=stage)

@@ -91,12 +91,9 @@ def money(budget: pd.DataFrame, shown: Collection[str] = ()) -> list[str]:
     gpu, minutes = (float(budget[name].sum()) for name in ("gpu_min", "minutes"))
     if not minutes:
         return ["No minutes are booked in budget.csv."]
-    limit = 60 * WEEK_HOURS
-    spent = (
-        f"{gpu:.1f} of {limit:.0f} GPU minutes are spent ({100 * gpu / limit:.0f} %)"
-        if gpu
-        else f"No GPU was used; {minutes:.1f} CPU minutes are spent"
-    )
+    spent = f"No GPU was used; {minutes:.1f} CPU minutes are spent"
+    if gpu:
+        spent = f"{gpu:.1f} of {60 * WEEK_HOURS:.0f} GPU minutes are spent ({100 * gpu / (60 * WEEK_HOURS):.0f} %)"
     by_stage, by_run = (budget.groupby(name)["minutes"].sum().sort_values(ascending=False) for name in ("stage", "run"))
     stages = ", ".join(f"{100 * part / minutes:.0f} % {stage}" for stage, part in by_stage.head(4).items())
     said = [f"{spent}: {stages}; the most expensive run is {by_run.index[0]} with {by_run.iloc[0]:.1f} minutes."]
@@ -115,11 +112,9 @@ def missing(board: Board) -> list[str]:
     said = [*board.missing, *([f"No score of: {', '.join(absent)}."] if absent else [])]
     profile = board.profile
     if not profile.as_planned:
-        carried = (
-            "Synthetic songs show signs of life only: neither the size nor the sign of a difference carries over to music."
-            if profile.songs_from == "made"
-            else "The plan's and the literature's figures are for whole songs and longer training, and may come out otherwise."
-        )
+        carried = "The plan's and the literature's figures are for whole songs and longer training, and may come out otherwise."
+        if profile.songs_from == "made":
+            carried = "Synthetic songs show signs of life only: neither the size nor the sign of a difference carries over to music."
         said.append(f"These are {profile.name} scores ({profile.songs}; {profile.reduced}). {carried}")
     return said
 
@@ -138,21 +133,15 @@ def expectations(names: Iterable[str], tests: Mapping[str, Comparison] | None = 
 
     tests: comparisons by experiment; None leaves the columns "measured" and "verdict" out.
     """
-    records = []
-    for name in names:
-        if name not in MENU:
-            continue
-        entry = MENU[name]
-        record = {
-            "experiment": name, "change": entry.change, "hypothesis": entry.hypothesis, "plan": entry.plan,
-            "literature": entry.literature,
-        }  # fmt: skip
-        if tests is not None:
-            test = tests.get(name)
-            span = f" {interval(*test.interval, '+.2f')}" if test else ""
-            record["measured"] = f"{test.median_difference:+.2f} dB{span}" if test else NONE
-            untested = "the base of the tests" if name in BASES.values() else "not tested"
-            record["verdict"] = test.verdict if test else untested
-        records.append(record)
-    columns = ["experiment", "change", "hypothesis", "plan", "literature"]
-    return pd.DataFrame(records, columns=None if records else columns).set_index("experiment")
+    known, columns = [name for name in names if name in MENU], ["change", "hypothesis", "plan", "literature"]
+    expected = [[getattr(MENU[name], column) for column in columns] for name in known]
+    table = pd.DataFrame(expected, pd.Index(known, name="experiment", dtype=object), columns)
+    if tests is not None and known:
+        table["measured"], table["verdict"] = zip(*(_measured(name, tests.get(name)) for name in known), strict=True)
+    return table
+
+
+def _measured(name: str, test: Comparison | None) -> tuple[str, str]:
+    if test is None:
+        return NONE, "the base of the tests" if name in BASES.values() else "not tested"
+    return f"{test.median_difference:+.2f} dB {interval(*test.interval, '+.2f')}", test.verdict

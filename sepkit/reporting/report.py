@@ -5,6 +5,7 @@ under `report/figures/`. A part that has nothing to show says so.
 """
 
 import base64
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import METRICS
+from sepkit.evaluation.statistics import Comparison
 from sepkit.experiments import REFERENCES
 from sepkit.profiles import Profile
-from sepkit.reporting import figures, lessons
+from sepkit.reporting import lessons
 from sepkit.reporting.canvas import REPORTED, save
+from sepkit.reporting.figures import best_epoch
 from sepkit.reporting.rows import MAIN
-from sepkit.reporting.scoreboard import EMPTY, Board, collect, scoreboard
+from sepkit.reporting.scoreboard import EMPTY, Board, collect, write
 from sepkit.reporting.sections import Section
 from sepkit.reporting.tables import Block, Image, page, plain_grid
 from sepkit.storage import WEEK_HOURS, Root, Run, git_revision, write_text
@@ -35,8 +38,8 @@ MEASURES = (
 def report(root: Any, profile: Profile | str | None = None) -> Path:
     """Writes `report/milestone2.html` (and the scoreboard, and the figures) and returns its path."""
     root = Root.open(root, profile)
-    scoreboard(root, profile)
     board, budget = collect(root, profile), root.budget()
+    write(root, board)
     folder = root.path / "report" / "figures"
     for old in folder.glob("*.png"):  # those of another name, or of a run that is gone, would stay
         old.unlink()
@@ -60,14 +63,14 @@ def _lead(board: Board) -> list[str]:
 
 
 def _images(
-    part: str, folder: Path, alt: str, *data: Any, name: str = "", caption: str = "", details: Any = None
+    part: str, folder: Path, alt: str, *data: Any, name: str = "", test: Comparison | None = None
 ) -> list[Image]:
     """The figures of this part of the report, drawn from `data` and written under `folder`."""
-    images = []
-    for draw, own in REPORTED[part].items():
+    images, (said, details) = [], (test.sentence, test.details) if test else ("", {})
+    for draw, caption in REPORTED[part].items():
         file = save(draw(*data), folder / f"{draw.__name__}{name}.png")
         source = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
-        images.append(Image(source, f"{draw.__name__.replace('_', ' ')}: {alt}", own or caption, details or {}))
+        images.append(Image(source, f"{draw.__name__.replace('_', ' ')}: {alt}", caption or said, details))
     return images
 
 
@@ -79,9 +82,8 @@ def _results(section: Section, folder: Path) -> list[Block]:
     pictures = []
     for name, test in section.comparisons.items():
         alt = f"{name} and {base}, {test.n_better} of {test.n} songs are better."
-        file = "_" + "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
-        sides = by_name[name], by_name[base]
-        pictures += _images("pair", folder, alt, *sides, name=file, caption=test.sentence, details=test.details)
+        file = "_" + re.sub(r"[^\w-]", "-", name)
+        pictures += _images("pair", folder, alt, by_name[name], by_name[base], name=file, test=test)
     about = "Each bar is a song; blue is better." if pictures else f"No experiment could be compared with {base}."
     expected = lessons.expectations(names, section.comparisons).reset_index()
     gain = f"The gain over {base} in sdr_bsseval of vocals, beside what the plan and the literature expect."
@@ -96,7 +98,7 @@ def _results(section: Section, folder: Path) -> list[Block]:
 
 
 def _training(root: Root, board: Board, folder: Path) -> Block:
-    runs: list[Run] = []
+    runs = list[Run]()
     for run in root.runs():
         try:
             if run.config.get("profile") in (None, board.profile.name) and len(run.history()):
@@ -114,20 +116,17 @@ def _training(root: Root, board: Board, folder: Path) -> Block:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    status = run.status
-    rate, count = status.get("last_learning_rate"), status.get("parameters")
-    minutes, gpu = (None if key not in status else float(status[key]) for key in ("minutes", "gpu_min"))
+    of = run.status.get
+    rate, count, minutes, gpu = of("last_learning_rate"), of("parameters"), of("minutes"), of("gpu_min")
     return {
-        "run": run.name, "state": status["state"], "epochs": status.get("epochs"),
-        "best epoch": status.get("best_epoch"), "stopped": status.get("stopped"),
-        "last learning rate": rate and f"{rate:.1e}", "minutes": minutes, "GPU minutes": gpu,
-        "VRAM, MiB": status.get("vram_mib"), "device": status.get("device"),
-        "parameters": count and f"{count:,}".replace(",", " "),
+        "run": run.name, "state": of("state"), "epochs": of("epochs"), "best epoch": of("best_epoch"), "stopped": of("stopped"),
+        "last learning rate": rate and f"{rate:.1e}", "minutes": minutes and float(minutes), "GPU minutes": gpu and float(gpu),
+        "VRAM, MiB": of("vram_mib"), "device": of("device"), "parameters": count and f"{count:,}".replace(",", " "),
     }  # fmt: skip
 
 
 def _best(run: Run) -> str:
-    row = run.history().iloc[figures.best_epoch(run.history())]
+    row = run.history().iloc[best_epoch(run.history())]
     value = f"{row['valid_sdr']:.2f} dB" if "valid_sdr" in row else f"loss {row['valid_loss']:.4f}"
     return f"{run.name} {row['epoch']:.0f}, {value}"
 
@@ -138,10 +137,7 @@ def _budget(budget: pd.DataFrame, folder: Path) -> Block:
     if budget.empty:
         return Block(heading, [spent])
     table = budget.pivot_table(index="run", columns="stage", values="minutes", aggfunc="sum", fill_value=0.0)
-    by_run = budget.groupby("run")
-    table = table.assign(
-        **{"all": table.sum(axis=1), "GPU minutes": by_run["gpu_min"].sum(),
-           "peak VRAM, MiB": by_run["vram_mib"].max().astype(int)}
-    )  # fmt: skip
-    pictures = _images("budget", folder, spent, budget)
-    return Block(heading, [spent], [plain_grid(table.reset_index(), "Minutes by run and stage")], pictures)
+    table["all"], by_run = table.sum(axis=1), budget.groupby("run")
+    table["GPU minutes"], table["peak VRAM, MiB"] = by_run["gpu_min"].sum(), by_run["vram_mib"].max().astype(int)
+    grid = plain_grid(table.reset_index(), "Minutes by run and stage")
+    return Block(heading, [spent], [grid], _images("budget", folder, spent, budget))

@@ -1,7 +1,6 @@
 """The rows of one scoreboard section: their numbers, as scoreboard.csv has them, and how they are shown.
 
-Conventions: all scores given here share one protocol and one set of songs; several seeds of an experiment
-come as one table and are averaged song by song. In dB.
+Conventions: all scores given here share one protocol and one set of songs; seeds are averaged song by song. In dB.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,21 +32,17 @@ ONE_SEED = "one seed: no claim"
 
 def score_columns(protocol: str, scores: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """{column: (metric, source)} of a section, as far as its scores hold them."""
-    others = {f"SDR {source} (sdr_bsseval)".replace("accompaniment", "acc"): ("sdr_bsseval", source)
-              for source in PROTOCOLS[protocol][1:]}  # fmt: skip
+    short = {source: source.replace("accompaniment", "acc") for source in PROTOCOLS[protocol][1:]}
+    others = {f"SDR {name} (sdr_bsseval)": ("sdr_bsseval", source) for source, name in short.items()}
     there = set(zip(scores["metric"], scores["source"], strict=True))
     return {name: key for name, key in {**LEADING, **others, **ASIDE}.items() if key in there}
 
 
 def ordered(names: Iterable[Any]) -> list[str]:
     """The menu's order, the bases first; then names that the menu lacks, then the references."""
-    menu, names = list(MENU), list(map(str, names))
-
-    def place(name: str) -> tuple[bool, int, str]:
-        return name not in BASES.values(), menu.index(name) if name in MENU else len(menu), name
-
-    trained = sorted((name for name in names if name not in REFERENCES), key=place)
-    return trained + [name for name in REFERENCES if name in names]
+    known = [*BASES.values(), *(name for name in MENU if name not in BASES.values())]
+    unknown, there = sorted(set(map(str, names)) - {*known, *REFERENCES}), set(names)
+    return [name for name in (*known, *unknown, *REFERENCES) if name in there]
 
 
 def facts_of(scores: pd.DataFrame) -> pd.DataFrame:
@@ -82,29 +77,21 @@ def row(
     seeds = [] if name in REFERENCES else sorted(scores["seed"].dropna().astype(int).unique())
     gpu, minutes = (sum(float(run.status.get(key) or 0) for run in runs) / len(runs) for key in ("gpu_min", "minutes"))
     backbone = NONE if name in REFERENCES else (runs[0].config.get("model") or {}).get("name", NONE)
-    found: dict[str, Any] = {
-        "Exp": name,
-        "Backbone": entry.backbone if entry else backbone,
-        "Domain": entry.domain if entry else NONE,
-        "Extras": entry.extras if entry else NONE,
-        **dict.fromkeys(LEADING, np.nan),
-        "GPU min": gpu or np.nan,
-        "Sig.": test.mark if test else NONE,
-    }
+    described = (entry.backbone, entry.domain, entry.extras) if entry else (backbone, NONE, NONE)
+    found: dict[str, Any] = dict(zip(DESCRIBED, (name, *described), strict=True))
+    found |= {**dict.fromkeys(LEADING, np.nan), "GPU min": gpu or np.nan, "Sig.": test.mark if test else NONE}
     known = {column: facts.get((name, *key), {}) for column, key in columns.items()}
     for column, fact in known.items():
-        quartiles = {f"{column} {q}": fact.get(q, np.nan) for q in ("q25", "q75")}
-        found |= {column: fact.get("median", np.nan), **quartiles}
-    method = (test and test.method_interval) or (np.nan, np.nan)
+        for suffix, what in {"": "median", " q25": "q25", " q75": "q75"}.items():
+            found[column + suffix] = fact.get(what, np.nan)
+    tested = (test.median_difference, *test.interval, test.p_value, test.p_final) if test else [None] * 5
+    names = ("gain", "gain low", "gain high", "p", "p (Holm)")
+    found |= {name: np.nan if value is None else value for name, value in zip(names, tested, strict=True)}
+    low, high = (test and test.method_interval) or (np.nan, np.nan)
     found |= {
-        "gain": test.median_difference if test else np.nan,
-        "gain low": test.interval[0] if test else np.nan,
-        "gain high": test.interval[1] if test else np.nan,
-        "p": test.p_value if test and test.p_value is not None else np.nan,
-        "p (Holm)": test.p_final if test and test.p_final is not None else np.nan,
         "Method": _claim(test),
-        "method low": method[0],
-        "method high": method[1],
+        "method low": low,
+        "method high": high,
         "accompaniment": ", ".join(sorted(set(scores["accompaniment"].dropna()))) or NONE,
         "CPU min": np.nan if gpu else minutes or np.nan,
         "seeds": ", ".join(map(str, seeds)) or NONE,
@@ -133,8 +120,7 @@ def scored(table: pd.DataFrame) -> list[str]:
 def best_rows(table: pd.DataFrame) -> dict[str, set[int]]:
     """For every score column the positions of the best trained rows; none where there is nothing to choose."""
     trained = ~table["Exp"].isin(REFERENCES)
-    # a median that leaves a hard song out does not win
-    trained &= table["undefined"] == table["undefined"][trained].min()
+    trained &= table["undefined"] == table["undefined"][trained].min()  # a median without a hard song does not win
     unlike = table["accompaniment"][trained].nunique() > 1  # modelled and residual are two definitions
     best = {}
     for column in scored(table):
@@ -154,7 +140,7 @@ def shown(table: pd.DataFrame) -> Grid:
         detail = interval(row[f"{name} q25"], row[f"{name} q75"])
         if row[f"{name} undefined"]:
             detail += f" {row[f'{name} songs']} songs, {row[f'{name} undefined']} undefined"
-        return f"{number(row[name])}\n{detail}".strip()
+        return f"{number(row[name])}\n{detail}"
 
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
         undefined = f"\n({row['undefined']} undefined)" if row["undefined"] else ""

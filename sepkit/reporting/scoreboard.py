@@ -1,9 +1,9 @@
 """One row an experiment, computed from every finished run's scores.csv.
 
-Conventions: a song's scores are averaged over seeds, then the median and the quartiles are taken over
-songs, in dB. Runs scored with another protocol, and runs of the cross-validation (scored on other songs),
-stand in sections of their own: never one column, never one test. Tests are against the protocol's base,
-over the same songs, corrected by Holm; the references `mixture` and `oracle` are not tested.
+Conventions: a song's scores are averaged over seeds, then median and quartiles are taken over songs, in dB. Runs
+scored with another protocol, and those of the cross-validation (scored on other songs), have sections of their own:
+never one column, never one test. Tests are against the protocol's base, over the same songs, corrected by Holm; the
+references `mixture` and `oracle` are not tested.
 """
 
 from dataclasses import dataclass, field
@@ -59,11 +59,14 @@ def scoreboard(root: Any, profile: Profile | str | None = None) -> pd.DataFrame:
     scoreboard-<protocol>[-folds].csv.
     """
     root = Root.open(root, profile)
-    board = collect(root, profile)
+    return write(root, collect(root, profile))
+
+
+def write(root: Root, board: Board) -> pd.DataFrame:
+    """The files of `scoreboard`, and what it returns."""
     blocks = board.blocks
     for section in board.sections[1:]:
-        name = section.protocol + ("-folds" if section.folds else "")
-        write_csv(root.path / f"scoreboard-{name}.csv", section.table)
+        write_csv(root.path / f"scoreboard-{section.protocol}{'-folds' * section.folds}.csv", section.table)
     table = board.main.table.copy() if board.main else pd.DataFrame(columns=["Exp"])
     write_csv(root.path / "scoreboard.csv", table)
     write_text(root.path / "scoreboard.md", markdown("Scoreboard", blocks))
@@ -79,8 +82,7 @@ def print_scoreboard(table: pd.DataFrame) -> None:
 
 def collect(root: Root, profile: Profile | str | None = None) -> Board:
     """Everything behind the scoreboard, and why a run is not in it."""
-    unfinished: dict[str, str] = {}
-    starts: dict[str, str] = {}
+    unfinished, starts = dict[str, str](), dict[str, str]()
     kept: dict[tuple[str, ...], pd.DataFrame] = {}
     profile = get_profile(profile or _profile_of(root))
     for run in root.runs():
@@ -98,14 +100,13 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
         return Board(profile, [], unfinished)
     scores = pd.concat(list(kept.values()), ignore_index=True)
     scores = scores.reindex(columns=list(dict.fromkeys((*scores, "fold", "accompaniment"))))
-    groups = []
+    sections = []
     for (protocol, folds), rows in scores.groupby(["protocol", scores["fold"].notna()]):
         rows, partial = _complete(rows, str(protocol))
         unfinished = {**partial, **unfinished}
         if len(rows):
-            first = bool(folds), BASE not in set(rows["experiment"]), str(protocol)
-            groups.append((first, make_section(root, rows, str(protocol), bool(folds))))
-    sections = [section for _, section in sorted(groups, key=lambda group: group[0])]
+            sections.append(make_section(root, rows, str(protocol), bool(folds)))
+    sections.sort(key=lambda section: (section.folds, BASE not in set(section.table["Exp"]), section.protocol))
     return Board(profile, sections, unfinished, starts)
 
 
@@ -123,9 +124,9 @@ def _profile_of(root: Root) -> str | None:
 
 def _scores(run: Run, profile: Profile) -> pd.DataFrame:
     """The scores of a finished run; SepkitError with the reason where it can't be in a table."""
-    config, state = run.config, run.status["state"]
-    if config.get("profile") not in (None, profile.name):
-        raise SepkitError(f"made with profile {config['profile']}, this is the scoreboard of {profile.name}")
+    made, state = run.config.get("profile"), run.status["state"]
+    if made not in (None, profile.name):
+        raise SepkitError(f"made with profile {made}, this is the scoreboard of {profile.name}")
     if not run.finished:
         raise SepkitError("not trained yet" if state == "absent" else f"training is {state}, not finished")
     if not run.scored:

@@ -6,16 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.evaluation.statistics import (
-    ALPHA,
-    ARTIST_OVERLAP,
-    OUTLIERS,
-    Comparison,
-    compare_all,
-    compare_scores,
-    corrected,
-    summary,
-)
+from sepkit.evaluation import statistics
+from sepkit.evaluation.statistics import ALPHA, ARTIST_OVERLAP, OUTLIERS, Comparison
 from sepkit.experiments import BASES, REFERENCES
 from sepkit.profiles import PROTOCOLS, STEMS
 from sepkit.reporting.rows import LEADING, MAIN, ONE_SEED, ONSETS, facts_of, ordered, row, score_columns, shown
@@ -55,20 +47,15 @@ class Section:
     facts: pd.DataFrame  # `facts_of` them
 
     @property
-    def title(self) -> str:
-        songs = "Cross-validation by artist" if self.folds else "Test songs"
-        return f"{songs}, protocol {self.protocol} ({', '.join(PROTOCOLS[self.protocol])})"
-
-    @property
     def base(self) -> str:
         return BASES[self.protocol]
 
     @property
     def block(self) -> Block:
-        grids = [shown(self.table)]
-        if len(self.overlap):
-            grids.append(plain_grid(self.overlap, OVERLAP_CAPTION))
-        return Block(self.title, self.header, grids, items=self.notes)
+        songs = "Cross-validation by artist" if self.folds else "Test songs"
+        title = f"{songs}, protocol {self.protocol} ({', '.join(PROTOCOLS[self.protocol])})"
+        overlap = [plain_grid(self.overlap, OVERLAP_CAPTION)] if len(self.overlap) else []
+        return Block(title, self.header, [shown(self.table), *overlap], items=self.notes)
 
 
 def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool) -> Section:
@@ -79,7 +66,7 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool) -> 
     tested = {name: scores for name, scores in by_name.items() if name not in (base, *REFERENCES)}
     tests, notes = dict[str, Comparison](), list[str]()
     if base in by_name:
-        tests, refused = compare_all(tested, by_name[base])
+        tests, refused = statistics.compare_all(tested, by_name[base])
         notes += [f"{name} is not tested against {base}: {why}" for name, why in refused.items()]
     elif tested:
         notes.append(f"{', '.join(tested)}: no {base} with this protocol and these songs, so nothing is tested.")
@@ -102,12 +89,12 @@ def _beside_vocals(
     """The same tests of drums, bass and other, and of the drums' onsets, corrected over all of them."""
     kinds = (*(("sdr_bsseval", source) for source in STEMS[1:]), *ONSETS.values())
     tests = {
-        (name, kind): compare_scores(by_name[name], by_name[base], metric=kind[0], source=kind[1])
+        (name, kind): statistics.compare_scores(by_name[name], by_name[base], metric=kind[0], source=kind[1])
         for name in names
         for kind in kinds
         if (name, *kind) in known and (base, *kind) in known
     }
-    return [f"Beside the vocals: {test.sentence}" for test in corrected(tests).values()]
+    return [f"Beside the vocals: {test.sentence}" for test in statistics.corrected(tests).values()]
 
 
 def _header(root: Root, rows: pd.DataFrame, protocol: str, table: pd.DataFrame) -> list[str]:
@@ -135,12 +122,16 @@ def _span(counts: pd.Series) -> str:
 
 def _overlap(by_name: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Means and medians with and without the songs that share an artist with training, and the outliers."""
-    keys = (
-        "mean", "mean_without_overlap", "mean_without_outliers", "median", "median_without_overlap", "n", "n_without_overlap",
-    )  # fmt: skip
-    records = []
-    for name, scores in by_name.items():
-        if scores["track"].isin(ARTIST_OVERLAP).any():
-            fact = summary(scores, *LEADING[MAIN])
-            records.append({"Exp": name, **{key.replace("_", " "): fact[key] for key in keys}})
-    return pd.DataFrame(records).rename(columns={"n": "songs", "n without overlap": "songs without overlap"})
+    keys = [
+        "mean",
+        "mean_without_overlap",
+        "mean_without_outliers",
+        "median",
+        "median_without_overlap",
+        "n",
+        "n_without_overlap",
+    ]
+    concerned = {name: scores for name, scores in by_name.items() if scores["track"].isin(ARTIST_OVERLAP).any()}
+    facts = [{"Exp": name, **statistics.summary(scores, *LEADING[MAIN])} for name, scores in concerned.items()]
+    table = pd.DataFrame(facts, columns=["Exp", *keys]).rename(columns=lambda key: key.replace("_", " "))
+    return table.rename(columns={"n": "songs", "n without overlap": "songs without overlap"})

@@ -34,16 +34,12 @@ class Grid:
     def rows(self) -> list[list[tuple[str, str, str]]]:
         """(value, detail, CSS classes) of every cell."""
         numbers = [all(re.match(r"(—|<?[ +-]?\d)", cell) for cell in self.cells[name]) for name in self.cells]
-        return [
-            [
-                (
-                    *cell.partition("\n")[::2],
-                    " ".join(["number"] * number + ["best"] * (place in self.best.get(str(name), set()))),
-                )
-                for name, cell, number in zip(self.cells, row, numbers, strict=True)
-            ]
-            for place, row in enumerate(self.cells.itertuples(index=False))
-        ]
+        rows = []
+        for place, row in enumerate(self.cells.itertuples(index=False)):
+            best = [place in self.best.get(str(name), ()) for name in self.cells]
+            classes = [" ".join(["number"] * kind[0] + ["best"] * kind[1]) for kind in zip(numbers, best, strict=True)]
+            rows.append([(*cell.partition("\n")[::2], kind) for cell, kind in zip(row, classes, strict=True)])
+        return rows
 
 
 @dataclass(frozen=True)
@@ -102,19 +98,17 @@ def _slices(cells: pd.DataFrame) -> list[str]:
     def wrap(cell: str) -> str:
         return "\n".join(textwrap.fill(line, CELL_WIDTH) for line in cell.split("\n"))
 
+    def table(columns: list[Any]) -> str:
+        return tabulate(cells[columns], headers="keys", showindex=False, disable_numparse=True)
+
     cells = cells.map(wrap).rename(columns=lambda name: wrap(str(name).replace(" (", "\n(")))
-    widths = [
-        max(len(line) for cell in (*cells[name], f"{name}".replace("\n", "  \n") + "  ") for line in cell.split("\n"))
-        for name in cells
-    ]  # tabulate pads a heading by two characters
-    slices, used = [[0]], widths[0]
-    for place, width in enumerate(widths[1:], 1):
-        if used + 2 + width > WIDTH:
-            slices.append([0])
-            used = widths[0]
-        slices[-1].append(place)
-        used += 2 + width
-    return [tabulate(cells.iloc[:, part], headers="keys", showindex=False, disable_numparse=True) for part in slices]
+    first, *others = cells
+    slices = [[first]]
+    for name in others:
+        if len(slices[-1]) > 1 and max(map(len, table([*slices[-1], name]).splitlines())) > WIDTH:
+            slices.append([first])
+        slices[-1].append(name)
+    return [table(columns) for columns in slices]
 
 
 def plain_grid(table: pd.DataFrame, caption: str = "") -> Grid:

@@ -45,7 +45,7 @@ def test_known_answers_of_ten_songs():
     result = compare(differences)
     assert result.p_value == pytest.approx(scipy.stats.wilcoxon(differences, method="exact").pvalue)
     assert result.p_value == pytest.approx(4 / 2**10)  # only T = 0 and T = 1, on both sides
-    assert (result.n, result.n_dropped, result.n_zero) == (10, 0, 0)
+    assert (result.n, len(result.dropped), result.n_zero) == (10, 0, 0)
     assert result.rank_biserial == pytest.approx((54 - 1) / 55)
     assert result.n_better == 9
     assert result.significant and result.better and result.mark == "✓"
@@ -129,7 +129,7 @@ def test_s21_identical_results_have_no_p_value():
 def test_s22_undefined_scores_drop_the_pair_on_both_sides():
     differences = np.array([0.5, 1, 1.5, 2, 2.5, 3, math.nan])
     result = compare(differences)
-    assert (result.n, result.n_dropped) == (6, 1)
+    assert (result.n, len(result.dropped)) == (6, 1)
     assert result.p_value == pytest.approx(2 / 2**6)
     assert result.dropped == {"song 06": "undefined: silent target (C)"}
     assert result.details["songs"] == "6 compared, 0 without change, 1 undefined"
@@ -220,5 +220,5 @@ def test_s20_undefined_survives_csv_and_strict_json():
     text = again.to_json(orient="records")
     strict = pd.DataFrame(json.loads(text, parse_constant=lambda name: pytest.fail(name)))
     for reader in (again, strict):
-        assert compare_scores(reader, scores).n_dropped == 1
+        assert len(compare_scores(reader, scores).dropped) == 1
         assert summary(reader)["n_undefined"] == 1
