@@ -43,22 +43,20 @@ class Day:
     def easy_and_hard(self) -> tuple[str, str]:
         """Base's best and worst validation song, the same two for all runs."""
         scores = evaluate(self.run(BASE), data=self.data, split="valid")
-        rows = scores[(scores["metric"] == "sdr_bsseval") & (scores["source"] == "vocals")]
-        ranked = rows.dropna(subset=["value"]).sort_values("value")["track"]
+        rows = scores.query("metric == 'sdr_bsseval' and source == 'vocals'")
+        ranked = rows.dropna(subset="value").sort_values("value")["track"]
         if ranked.empty:
             raise SepkitError("No validation song of Base has a defined sdr_bsseval; look at its valid_scores.csv.")
         return str(ranked.iloc[-1]), str(ranked.iloc[0])
 
     def __str__(self) -> str:
         facts = environment(self.root.path, self.profile)
-        lines = [
-            f"Day {self.number} of {DAYS}, profile {self.profile.name} ({self.profile.songs}; {self.profile.reduced})",
-            f"device {facts['device']}, {facts['precision']}; root {self.root.path}, {facts['free_disk_gb']} GB free",
-            f"GPU hours left of {WEEK_HOURS:g}: {hours_left(self.root):.2f}",
-        ]
-        if facts["drive"] is None:
-            lines.append("no copy on Drive: results are lost when this machine is")
-        return "\n".join(lines)
+        no_copy = "\nno copy on Drive: results are lost when this machine is" if facts["drive"] is None else ""
+        return (
+            f"Day {self.number} of {DAYS}, profile {self.profile.name} ({self.profile.songs}; {self.profile.reduced})\n"
+            f"device {facts['device']}, {facts['precision']}; root {self.root.path}, {facts['free_disk_gb']} GB free\n"
+            f"GPU hours left of {WEEK_HOURS:g}: {hours_left(self.root):.2f}{no_copy}"
+        )
 
 
 def begin(
@@ -76,9 +74,8 @@ def begin(
     rows: the day's experiments; pick: those of the week, None as `sepkit.experiments.picked` says.
     """
     profile = get_profile(profile)
-    root = Root.open(root, profile)
+    root, week = Root.open(root, profile), picked(pick, profile)
     back = drive.pull(root)
-    week = picked(pick, profile)
     if pick is None and profile.as_planned:
         print(f"the default week of {WEEK_HOURS:g} GPU hours: {', '.join(week)}; give `pick` for other experiments")
     day = Day(number, profile, root, data, seed, tuple(row for row in rows if row in week))
@@ -92,15 +89,14 @@ def begin(
 
 def outcome(runs: Run | Iterable[Run], base: Run, metric: str = "sdr_bsseval", source: str = "vocals") -> str:
     """Every run against `base`, corrected by Holm, beside the plan's and the literature's expectation."""
-    runs = [runs] if isinstance(runs, Run) else list(runs)
-    sides = {run.name: run.scores() for run in runs}
+    by_name = {run.name: run for run in ([runs] if isinstance(runs, Run) else runs)}
+    sides = {name: run.scores() for name, run in by_name.items()}
     tests, refused = compare_all(sides, base.scores(), metric=metric, source=source)
     lines = [f"{name} is not compared with {base.name}: {why}" for name, why in refused.items()]
-    for run in runs:
-        if run.name in tests:
-            test, entry = tests[run.name], MENU.get(run.config["experiment"])
-            said = (f"{test.mark} {test.sentence}", test.method_sentence, expected(entry) if entry else "")
-            lines.append(" ".join(filter(None, said)))
+    for name, test in tests.items():
+        entry = MENU.get(by_name[name].config["experiment"])
+        expectation = f" {expected(entry)}" if entry else ""
+        lines.append(f"{test.mark} {test.sentence} {test.method_sentence}{expectation}")
     return "\n".join(lines)
 
 
@@ -117,31 +113,27 @@ def outcome_of_base(base: Run) -> str:
 
 def results(runs: Iterable[Run]) -> pd.DataFrame:
     """Medians over the test songs, dB, of runs that are scored."""
-    rows = []
+    rows = {}
     for run in runs:
-        scores, status = run.scores(), run.status
+        scores, status = run.scores(), {"stopped": "—", **run.status}
         medians = {name: summary(scores, name)["median"] for name in ("sdr_bsseval", "si_sdr", "sar_bsseval")}
-        facts = {"epochs": status.get("epochs"), "minutes": status.get("minutes")}
-        stopped = status.get("stopped", "—")
-        rows.append({"run": run.name, **medians, "songs": summary(scores)["n"], **facts, "stopped": stopped})
-    return pd.DataFrame(rows).set_index("run").round(2)
+        facts = {name: status.get(name) for name in ("epochs", "minutes", "stopped")}
+        rows[run.name] = {**medians, "songs": summary(scores)["n"], **facts}
+    return pd.DataFrame(list(rows.values()), pd.Index(list(rows), name="run")).round(2)
 
 
 def what_now(day: Day) -> str:
     """Hours left, the best next run, what to expect of it; and whether the copy on Drive is safe."""
     synced = drive.push(day.root)
     finished = {run.config["experiment"] for run in day.root.runs() if run.finished}
-    lines = [f"GPU hours left: {hours_left(day.root):.2f} of {WEEK_HOURS:g}."]
-    name = next((name for name in week_experiments() if name not in finished), None)
-    if name:
-        cost = plan(profile=day.profile, pick=[name], root=day.root).set_index("experiment").loc[name]
-        lines.append(
-            f"Best next run: {name}, {MENU[name].change} (day {MENU[name].day}), about {cost['minutes']:.1f} minutes "
-            f"({cost['basis']}). {expected(MENU[name])}"
+    best = "All experiments have run; another seed of Base shows how much of a difference is chance."
+    if name := next((name for name in week_experiments() if name not in finished), None):
+        cost, entry = plan(profile=day.profile, pick=[name], root=day.root).iloc[0], MENU[name]
+        best = (
+            f"Best next run: {name}, {entry.change} (day {entry.day}), about {cost['minutes']:.1f} minutes "
+            f"({cost['basis']}). {expected(entry)}"
         )
-    else:
-        lines.append("All experiments have run; another seed of Base shows how much of a difference is chance.")
+    lines = [f"GPU hours left: {hours_left(day.root):.2f} of {WEEK_HOURS:g}.", best]
     if day.number < DAYS:
         lines.append(f"Tomorrow: day {day.number + 1}.")
-    lines.append(f"Drive: {synced}." if synced is not None else "There is no copy on Drive.")
-    return "\n".join(lines)
+    return "\n".join([*lines, "There is no copy on Drive." if synced is None else f"Drive: {synced}."])

@@ -30,7 +30,7 @@ from sepkit.profiles import Profile, get_profile
 from sepkit.storage import Root
 
 # Of published configurations: SD over songs between two seeds or systems, SD between seeds of the mean.
-PAIRED_SDS = (0.4, 0.6, 1.0, 1.7)
+PAIRED_SDS: tuple[float, ...] = (0.4, 0.6, 1.0, 1.7)
 SEED_SDS = (0.1, 0.15, 0.3)
 TYPICAL_PAIRED_SD = 1.0
 POWER = 0.8

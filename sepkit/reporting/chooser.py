@@ -6,7 +6,6 @@ for an easy and a hard song, which a notebook that was executed headless keeps.
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,16 +22,8 @@ Estimates = Callable[[str, str], Mapping[str, Any]]
 STATIC_SONGS, STATIC_RUNS, STATIC_SECONDS = 2, 3, 5.0
 
 
-def chooser(
-    root: Any,
-    songs: Sequence[str] | None = None,
-    *,
-    estimates: Estimates,
-    runs: Sequence[str] | None = None,
-    sample_rate: int = 44100,
-    seconds: float = MAX_SECONDS,
-) -> "Chooser":
-    """Menus, and the static copy under them, for display.
+class Chooser:
+    """Displays itself: `widget` is the menus, `static_html` the static copy under them.
 
     Args:
         songs: None for the scored ones, Base's best and worst first.
@@ -41,40 +32,36 @@ def chooser(
         runs: names; None for every scored run of the usual split that has the protocol of Base, which is first.
         seconds: length of the clips, from where the source is loudest.
     """
-    scored = {run.name: run.scores() for run in Root.open(root).scored_runs()}
-    experiments = {name: str(table["experiment"].iloc[0]) for name, table in scored.items()}
-    protocols = {name: str(table["protocol"].iloc[0]) for name, table in scored.items()}
-    rank = ordered(dict.fromkeys(experiments.values()))
-    found = sorted(scored, key=lambda name: (rank.index(experiments[name]), name))
-    leader = next((name for name in found if experiments[name] == BASE), next(iter(found), ""))
-    runs = list(runs or (name for name in found if protocols[name] == protocols[leader]))
-    unknown = [name for name in runs if name not in scored]
-    if unknown or not runs:
-        raise SepkitError(
-            f"{', '.join(unknown) or 'No run'} is not scored under this root, so there is nothing to choose; evaluate it first."
-        )
-    table = scored[leader]
-    leading = table[(table["metric"] == "sdr_bsseval") & (table["source"] == "vocals")]
-    songs = list(songs or _easy_and_hard_first(leading.set_index("track")["value"]))
-    sources = [
-        source
-        for source in dict.fromkeys(map(str, scored[runs[0]]["source"]))
-        if all((scored[name]["source"] == source).any() for name in runs)
-    ]
-    return Chooser(songs, runs, sources, estimates, sample_rate, min(seconds, MAX_SECONDS))
 
-
-@dataclass
-class Chooser:
-    """Displays itself; `static_html` is the static copy, `widget` the menus."""
-
-    songs: list[str]
-    runs: list[str]
-    sources: list[str]
-    estimates: Estimates
-    sample_rate: int
-    seconds: float
-    cuts: dict[tuple[str, str], dict[str, tuple[float, dict[str, Any]]]] = field(default_factory=dict)
+    def __init__(
+        self,
+        root: Any,
+        songs: Sequence[str] | None = None,
+        *,
+        estimates: Estimates,
+        runs: Sequence[str] | None = None,
+        sample_rate: int = 44100,
+        seconds: float = MAX_SECONDS,
+    ) -> None:
+        self.estimates, self.sample_rate, self.seconds = estimates, sample_rate, min(seconds, MAX_SECONDS)
+        self.cuts: dict[tuple[str, str], dict[str, tuple[float, dict[str, Any]]]] = {}
+        scored = {run.name: run.scores() for run in Root.open(root).scored_runs()}
+        first = {name: table.iloc[0] for name, table in scored.items()}
+        rank = ordered({row["experiment"] for row in first.values()})
+        found = sorted(scored, key=lambda name: (rank.index(first[name]["experiment"]), name))
+        leader = next((name for name in found if first[name]["experiment"] == BASE), next(iter(found), ""))
+        self.runs = list(runs or (name for name in found if first[name]["protocol"] == first[leader]["protocol"]))
+        unknown = [name for name in self.runs if name not in scored]
+        if unknown or not self.runs:
+            listed = ", ".join(unknown) or "No run"
+            raise SepkitError(
+                f"{listed} is not scored under this root, so there is nothing to choose; evaluate it first."
+            )
+        table = scored[leader].query("metric == 'sdr_bsseval' and source == 'vocals'")
+        best_first = list(table.dropna(subset="value").sort_values("value", ascending=False)["track"])
+        self.songs = list(songs or dict.fromkeys([*best_first[:1], *best_first[-1:], *table["track"]]))
+        held = [dict.fromkeys(scored[name]["source"]) for name in self.runs]
+        self.sources = [source for source in held[0] if all(source in sources for sources in held)]
 
     def clips(self, run: str, song: str, source: str) -> tuple[float, dict[str, Any]]:
         """Start of the excerpt in s, and its clips: mixture, target and the run's estimate."""
@@ -139,8 +126,3 @@ class Chooser:
 
         display(self.widget())
         display(HTML(f"<p>The same without menus, for when no kernel runs:</p>{self.static_html()}"))
-
-
-def _easy_and_hard_first(values: Any) -> list[str]:
-    ranked = [str(song) for song in values.dropna().sort_values(ascending=False).index]
-    return list(dict.fromkeys([*ranked[:1], *ranked[-1:], *map(str, values.index)]))

@@ -1,11 +1,11 @@
 """Audio players that keep level differences, and stay in a notebook that was executed headless.
 
-Conventions: clips are `(channel, time)` or `(time,)`, floating point, full scale at 1. All clips of a player
-share one gain, which only lowers the level and is printed, so a silent estimate stays silent. Players are
-plain `<audio controls>` tags with the data in them: no JavaScript, no kernel.
+Conventions: clips are `(channel, time)` or `(time,)`, floating point, full scale at 1. All clips of a player share
+one gain, which only lowers the level and is printed, so a silent estimate stays silent. Players are plain
+`<audio controls>` tags with the data in them: no JavaScript, no kernel.
 
-Format: MP3 at about 250 kbit/s (LAME through libsndfile ≥ 1.1), 0.4 MB for 10 s of stereo where WAV takes
-2.4; levels stay within 0.1 %. FLAC, 16 bits, where libsndfile can't write MP3.
+Format: MP3 at about 250 kbit/s (LAME through libsndfile ≥ 1.1), 0.4 MB for 10 s of stereo where WAV takes 2.4;
+levels stay within 0.1 %. FLAC, 16 bits, where libsndfile can't write MP3.
 """
 
 import base64
@@ -62,27 +62,25 @@ def player_html(
     if not clips:
         raise SepkitError("expected at least one clip to play, got none.")
     first, count = round(start_s * sample_rate), round(min(seconds, MAX_SECONDS) * sample_rate)
-    whole = {name: as_clip(clip, name) for name, clip in clips.items()}
-    cut = {name: clip[:, first : first + count] for name, clip in whole.items()}
-    for name, clip in cut.items():
-        if not clip.shape[1]:
-            raise SepkitError(
-                f"clip {name!r} has {whole[name].shape[1] / sample_rate:.2f} s, nothing from {start_s:g} s on."
-            )
+    cut = {}
+    for name, clip in clips.items():
+        whole = as_clip(clip, name)
+        cut[name] = whole[:, first : first + count]
+        if not cut[name].size:
+            raise SepkitError(f"clip {name!r} has {whole.shape[1] / sample_rate:.2f} s, nothing from {start_s:g} s on.")
     peak = max(float(np.abs(clip).max()) for clip in cut.values())
     if gain_db is None:
         gain_db = min(0.0, 20 * np.log10(PEAK / peak)) if peak else 0.0
     rows = []
     for name, clip in cut.items():
-        kind, data = _encode(clip * 10 ** (gain_db / 20), sample_rate)
-        label = html.escape(name)
+        source, label = _encoded(clip * 10 ** (gain_db / 20), sample_rate), html.escape(name)
         rows.append(
             f'<tr><th scope="row" style="{_CELL}">{label}</th><td style="{_CELL}">'
-            f'<audio controls preload="metadata" aria-label="{label}" src="data:audio/{kind};base64,{data}">'
+            f'<audio controls preload="metadata" aria-label="{label}" src="{source}">'
             f'</audio></td><td style="{_CELL}">{_level(clip)}</td></tr>'
         )
-    length = f"{max(clip.shape[1] for clip in cut.values()) / sample_rate:.1f} s"
-    where = f"{length} from {start_s:.1f} s" if start_s else length
+    length = max(clip.shape[1] for clip in cut.values()) / sample_rate
+    where = f"{length:.1f} s" + (f" from {start_s:.1f} s" if start_s else "")
     heading = f"<b>{html.escape(title)}</b><br>" if title else ""
     return (
         f'<div style="font-family:sans-serif;font-size:14px">{heading}<table style="border-collapse:collapse">'
@@ -116,8 +114,7 @@ def loudest_s(clip: Any, sample_rate: int, seconds: float = MAX_SECONDS) -> floa
     3.0
     """
     power = (as_clip(clip, "clip") ** 2).sum(axis=0)
-    whole = len(power) // sample_rate
-    span = max(1, round(seconds))
+    whole, span = len(power) // sample_rate, max(1, round(seconds))
     if whole <= span:
         return 0.0
     each = power[: whole * sample_rate].reshape(whole, sample_rate).sum(axis=1)
@@ -129,13 +126,13 @@ def _level(clip: np.ndarray) -> str:
     return f"RMS {20 * np.log10(rms):.1f} dBFS" if rms else "silent"
 
 
-def _encode(clip: np.ndarray, sample_rate: int) -> tuple[str, str]:
-    """MIME subtype and base64 of an encoded `(channel, time)` clip."""
-    buffer = io.BytesIO()
-    if "MP3" not in soundfile.available_formats():
+def _encoded(clip: np.ndarray, sample_rate: int) -> str:
+    """A `(channel, time)` clip as a data: address."""
+    buffer, kind = io.BytesIO(), "mpeg" if "MP3" in soundfile.available_formats() else "flac"
+    if kind == "flac":
         soundfile.write(buffer, clip.T.clip(-1, 1), sample_rate, format="FLAC", subtype="PCM_16")
-        return "flac", base64.b64encode(buffer.getvalue()).decode("ascii")
-    if sample_rate not in MP3_RATES:
-        clip, sample_rate = resample(clip, sample_rate, 44100), 44100
-    soundfile.write(buffer, clip.T, sample_rate, format="MP3", bitrate_mode="AVERAGE", compression_level=0.2)
-    return "mpeg", base64.b64encode(buffer.getvalue()).decode("ascii")
+    else:
+        if sample_rate not in MP3_RATES:
+            clip, sample_rate = resample(clip, sample_rate, 44100), 44100
+        soundfile.write(buffer, clip.T, sample_rate, format="MP3", bitrate_mode="AVERAGE", compression_level=0.2)
+    return f"data:audio/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -17,31 +17,22 @@ FLOOR_DB = -80.0
 
 
 def spectrograms(
-    clips: Mapping[str, Any],
-    sample_rate: int = 44100,
-    *,
-    hop_length: int = 512,
-    max_hz: float = 16000,
-    start_s: float = 0.0,
-    title: str = "",
+    clips: Mapping[str, Any], sample_rate: int = 44100, *, hop_length: int = 512, start_s: float = 0.0, title: str = ""
 ) -> Picture:
     """Mel spectrograms, one under another, on one colour scale and one time axis.
 
-    Colours are dB under the loudest point of all clips, cut at −80, so that levels compare across
-    panels. start_s: position of the clips in their song, where the time axis starts.
+    Colours are dB under the loudest point of all clips, cut at −80, so that levels compare across panels.
+    start_s: position of the clips in their song, where the time axis starts.
     """
     if not clips:
         raise SepkitError("expected at least one clip to draw, got none.")
     librosa = import_librosa()
-    # about 46 ms of window, whatever the rate
-    n_fft = 2 ** round(np.log2(0.0464 * sample_rate))
-    top = min(max_hz, sample_rate / 2)
+    n_fft = 2 ** round(np.log2(0.0464 * sample_rate))  # about 46 ms of window, whatever the rate
+    top = min(16000.0, sample_rate / 2)
     arrays = {name: as_clip(clip, name) for name, clip in clips.items()}
     mel = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=128, fmax=top)
-    powers = {}
-    for name, clip in arrays.items():
-        spectrum = librosa.stft(clip, n_fft=n_fft, hop_length=hop_length)  # frames are centred
-        powers[name] = mel @ (np.abs(spectrum) ** 2).mean(axis=0)
+    spectra = {name: librosa.stft(clip, n_fft=n_fft, hop_length=hop_length) for name, clip in arrays.items()}
+    powers = {name: mel @ (np.abs(spectrum) ** 2).mean(axis=0) for name, spectrum in spectra.items()}
     loudest = max(float(power.max()) for power in powers.values()) or 1.0
     duration = max(clip.shape[1] for clip in arrays.values()) / sample_rate
     figure = Picture(9, 0.7 + 1.6 * len(clips))
@@ -50,7 +41,7 @@ def spectrograms(
     ticks = [hz for hz in (125, 500, 1000, 2000, 4000, 8000, 16000) if hz <= top]
     for axes, (name, power) in zip(panels, powers.items(), strict=True):
         level = np.maximum(10 * np.log10(np.maximum(power / loudest, 1e-30)), FLOOR_DB)
-        left = start_s - hop_length / 2 / sample_rate  # a frame's middle is its time
+        left = start_s - hop_length / 2 / sample_rate  # frames are centred: a frame's middle is its time
         right = left + power.shape[1] * hop_length / sample_rate
         image = axes.imshow(
             level, origin="lower", aspect="auto", cmap="magma", vmin=FLOOR_DB, vmax=0,
@@ -70,8 +61,7 @@ def spectrograms(
 def gradients(curves: Mapping[str, Any], sample_rate: int = 44100) -> Picture:
     """Mean size of a loss's gradient at each frequency, 0 to half the sample rate, one line a loss.
 
-    curves: `(freq,)` by name. The axis is logarithmic down to the smallest size of 1e-12 or more, and linear
-    from there to 0.
+    curves: `(freq,)` by name. The axis is logarithmic down to the smallest size of 1e-12 or more, linear from there to 0.
     """
     figure = Picture(8, 3.6)
     axes = figure.subplots()
@@ -79,14 +69,12 @@ def gradients(curves: Mapping[str, Any], sample_rate: int = 44100) -> Picture:
     seen = np.concatenate([size[size >= 1e-12] for size in sizes.values()])
     axes.set_yscale("symlog", linthresh=seen.min() if seen.size else 1.0)
     for (name, size), colour in zip(sizes.items(), cycle(len(sizes)), strict=True):
+        zero = bool((size < 1e-12).all())
+        label = f"{name}: zero at every frequency" if zero else name
+        over_the_axis: dict[str, Any] = {"lw": 3, "zorder": 3, "clip_on": False} if zero else {}
         frequencies = np.linspace(0, sample_rate / 2, len(size))
-        if (size < 1e-12).all():  # on the axis, over it
-            label = f"{name}: zero at every frequency"
-            axes.plot(frequencies, 0 * size, color=colour, label=label, lw=3, zorder=3, clip_on=False)
-        else:
-            axes.plot(frequencies, size, color=colour, label=name)
-    axes.set(ylim=(0, None), xlim=(0, sample_rate / 2))
-    axes.set(xlabel="frequency in Hz", ylabel="mean |gradient| (no unit)")
+        axes.plot(frequencies, 0 * size if zero else size, color=colour, label=label, **over_the_axis)
+    axes.set(ylim=(0, None), xlim=(0, sample_rate / 2), xlabel="frequency in Hz", ylabel="mean |gradient| (no unit)")
     axes.legend(fontsize=9, frameon=False)
     plain(axes)
     return figure

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sepkit.errors import SepkitError
-from sepkit.reporting.chooser import chooser
+from sepkit.reporting.chooser import Chooser
 
 RATE = 8000
 
@@ -33,7 +33,7 @@ def estimates(calls):
 
 
 def test_static_twin_holds_easy_and_hard_song_without_script(week, estimates, helpers):
-    page = chooser(week, estimates=estimates, sample_rate=RATE, seconds=2).static_html()
+    page = Chooser(week, estimates=estimates, sample_rate=RATE, seconds=2).static_html()
     assert page.count("<audio controls") == 2 * (2 + 3)  # mixture, truth, three runs
     assert helpers.songs[11] in page  # Base's best
     assert helpers.songs[0] in page  # and worst
@@ -43,7 +43,7 @@ def test_static_twin_holds_easy_and_hard_song_without_script(week, estimates, he
 
 def test_menus_change_player_and_picture(week, estimates, calls):
     pytest.importorskip("ipywidgets")
-    box = chooser(week, estimates=estimates, sample_rate=RATE, seconds=2).widget()
+    box = Chooser(week, estimates=estimates, sample_rate=RATE, seconds=2).widget()
     (song, run, source), sound, picture = box.children[0].children, *box.children[1:]
     assert calls == [("Base-s0", song.value)]
     assert run.options[-2:] == ("mixture", "oracle")
@@ -59,20 +59,20 @@ def test_menus_change_player_and_picture(week, estimates, calls):
 
 
 def test_missing_source_is_a_sentence(week, helpers):
-    both = chooser(week, [helpers.songs[0]], estimates=lambda run, song: {"mixture": np.zeros(RATE)}, sample_rate=RATE)
+    both = Chooser(week, [helpers.songs[0]], estimates=lambda run, song: {"mixture": np.zeros(RATE)}, sample_rate=RATE)
     assert "has no estimate of vocals" in both.static_html()
     assert "has no estimate of vocals" in both.widget().children[1].value
 
 
 def test_runs_of_four_sources_have_no_place_beside_those_of_two(root, estimates, helpers):
     helpers.add(root, "A-4-s0", helpers.rows("A-4-s0", helpers.base_db, protocol="4stem"))
-    found = chooser(root, estimates=estimates, sample_rate=RATE)
+    found = Chooser(root, estimates=estimates, sample_rate=RATE)
     assert "A-4-s0" not in found.runs
     assert found.sources == ["vocals", "accompaniment"]
-    both = chooser(root, estimates=estimates, runs=["A-4-s0", "Base-s0"], sample_rate=RATE)
+    both = Chooser(root, estimates=estimates, runs=["A-4-s0", "Base-s0"], sample_rate=RATE)
     assert both.sources == ["vocals"]
 
 
 def test_unscored_runs_are_refused(week, estimates):
     with pytest.raises(SepkitError, match="E-s0 is not scored"):
-        chooser(week, estimates=estimates, runs=["E-s0"])
+        Chooser(week, estimates=estimates, runs=["E-s0"])
