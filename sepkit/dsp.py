@@ -1,8 +1,7 @@
 """STFT and resampling, the only ones of the package.
 
-The STFT: Hann window, centred frames with reflection at the ends, one-sided; always in float32, since
-half precision has no FFT on a CPU and only powers of two on a GPU.  Resampling is offline, a whole
-song at a time.
+The STFT: Hann window, centred frames with reflection at the ends, one-sided; always in float32, since half precision
+has no FFT on a CPU and only powers of two on a GPU.  Resampling is offline, a whole song at a time.
 """
 
 from math import gcd
@@ -16,21 +15,16 @@ from torch import Tensor, nn
 class STFT(nn.Module):
     """waveform (…, time) <-> complex spectrum (…, freq, frame).
 
-    frames = 1 + time // hop_length; bins = n_fft // 2 + 1.  `inverse(forward(x), length)` gives x
-    back to 1e-6 for any length, also below one window.
+    frames = 1 + time // hop_length.  `inverse(forward(x), length)` is x to 1e-6 for any length, also below one window.
     """
 
     window: Tensor
 
     def __init__(self, n_fft: int = 1024, hop_length: int = 256) -> None:
         super().__init__()
-        self.n_fft, self.hop_length = n_fft, hop_length
+        self.n_fft, self.hop_length, self.n_bins = n_fft, hop_length, n_fft // 2 + 1
         # not persistent: a window is a setting, and settings live in the configuration
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-
-    @property
-    def n_bins(self) -> int:
-        return self.n_fft // 2 + 1
 
     def forward(self, waveform: Tensor) -> Tensor:
         with torch.autocast(waveform.device.type, enabled=False):
@@ -45,16 +39,13 @@ class STFT(nn.Module):
         """(…, freq, frame) complex -> (…, length) float32."""
         with torch.autocast(spectrum.device.type, enabled=False):
             flat = spectrum.to(torch.complex64).reshape(-1, *spectrum.shape[-2:])
-            waveform = torch.istft(
-                flat, self.n_fft, self.hop_length, window=self.window.float(), length=max(length, self.n_fft)
-            )
+            whole = max(length, self.n_fft)
+            waveform = torch.istft(flat, self.n_fft, self.hop_length, window=self.window.float(), length=whole)
             return waveform[..., :length].reshape(*spectrum.shape[:-2], length)
 
 
 def resample(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """`audio` (…, time) at `new_rate` Hz, by a zero-phase polyphase filter; float32.
-
-    Untouched where the rates are equal.  n samples become ⌈n · new_rate / rate⌉.
+    """`audio` (…, time) at `new_rate` Hz: ⌈n · new_rate / rate⌉ samples by a zero-phase polyphase filter, float32.
 
     >>> resample(np.ones((2, 441), np.float32), 44100, 32000).shape
     (2, 320)

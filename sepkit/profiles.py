@@ -43,21 +43,12 @@ class Profile:
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+# fmt: off
 DEMO = Profile(
-    name="demo",
-    songs="procedural songs, 18 train / 4 validation / 12 test",
-    songs_from="made",
-    test_songs=12,
-    reduced=(
-        "synthetic songs; narrower networks at 22.05 kHz, 1.5 s clips, at most 8 epochs of 20 steps, patience 8, "
-        "higher learning rates; fine-tuning starts from a network trained here instead of umxhq"
-    ),
-    sample_rate=22050,
-    segment_s=1.5,
-    steps_per_epoch=20,
-    epochs=8,
-    patience=8,
-    learning_rate=3e-3,
+    name="demo", songs="procedural songs, 18 train / 4 validation / 12 test", songs_from="made", test_songs=12,
+    reduced="synthetic songs; narrower networks at 22.05 kHz, 1.5 s clips, at most 8 epochs of 20 steps, patience 8, "
+    "higher learning rates; fine-tuning starts from a network trained here instead of umxhq",
+    sample_rate=22050, segment_s=1.5, steps_per_epoch=20, epochs=8, patience=8, learning_rate=3e-3,
     models={
         "openunmix-small": {"hidden_size": 128}, "openunmix-complex": {"hidden_size": 128},
         "openunmix-multitask": {"hidden_size": 128}, "umxhq": {"hidden_size": 128},
@@ -67,29 +58,19 @@ DEMO = Profile(
         },
         "tfc-tdf": {"n_fft": 2048, "hop_length": 512, "bins": 512, "features": 16, "growth": 8},
     },
-)  # fmt: skip
+)
 PREVIEW = Profile(
-    name="preview",
-    songs="MUSDB18 7-second excerpts, 80 train / 14 validation / 50 test",
-    songs_from="downloaded",
-    reduced=(
-        "9 minutes of music; epochs of 10 steps (the TFC-TDF U-Net: 40 of 4 clips of 3 s, Demucs-tiny: 2 clips of 3 s), as "
-        "many epochs as fit into 20 minutes of one core, learning rates of 1e-3 to 3e-3, no early stopping (an epoch is "
-        "too short to judge), half of the clips remixed from two songs, bfloat16 on CPUs with BF16 instructions"
-    ),
-    steps_per_epoch=10,
-    valid_segments=1,
-    patience=100,
-    learning_rate=3e-3,
-    remix=0.5,
-    bfloat16=True,
+    name="preview", songs="MUSDB18 7-second excerpts, 80 train / 14 validation / 50 test", songs_from="downloaded",
+    reduced="9 minutes of music; epochs of 10 steps (the TFC-TDF U-Net: 40 of 4 clips of 3 s, Demucs-tiny: 2 clips of "
+    "3 s), as many epochs as fit into 20 minutes of one core, learning rates of 1e-3 to 3e-3, no early stopping (an "
+    "epoch is too short to judge), half of the clips remixed from two songs, bfloat16 on CPUs with BF16 instructions",
+    steps_per_epoch=10, valid_segments=1, patience=100, learning_rate=3e-3, remix=0.5, bfloat16=True,
 )
 FULL = Profile(
-    name="full",
-    songs="MUSDB18-HQ, 86 train / 14 validation / 50 test",
-    as_planned=True,
+    name="full", songs="MUSDB18-HQ, 86 train / 14 validation / 50 test", as_planned=True,
     reduced="nothing: the plan's settings",
 )
+# fmt: on
 PROFILES = {profile.name: profile for profile in (DEMO, PREVIEW, FULL)}
 
 

@@ -20,6 +20,7 @@ from sepkit.storage.root import VERSIONED
 
 NEEDED = ("torch", "lightning", "openunmix", "h5py", "soundfile")
 PRECISIONS = {"16-mixed": "float16 mixed, STFT in float32", "bf16-mixed": "bfloat16 mixed, STFT in float32"}
+NOT_CHECKED = "not checked (give --data, or use the demo profile, which makes its own)"
 
 
 ARGUMENTS = {**DATA, "--json": {"action": "store_true", "help": "print the report as JSON"}}
@@ -50,11 +51,9 @@ class Report:
         facts = dict(self.environment)
         facts["versions"] = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
         lines = [f"{name}: {value}" for name, value in facts.items()]
-        if self.layout:
-            counts = ", ".join(f"{count} {split}" for split, count in self.splits.items())
-            lines.append(f"songs: layout {self.layout}, {counts}, {self.hours:.2f} hours")
-        else:
-            lines.append("songs: not checked (give --data, or use the demo profile, which makes its own)")
+        counts = ", ".join(f"{count} {split}" for split, count in self.splits.items())
+        checked = f"layout {self.layout}, {counts}, {self.hours:.2f} hours"
+        lines.append(f"songs: {checked if self.layout else NOT_CHECKED}")
         lines += [f"{'BLOCKS' if problem.blocking else 'note'}: {problem}" for problem in self.problems]
         lines.append("ok" if self.ok else "not ok: see the lines that begin with BLOCKS")
         return "\n".join(lines)
@@ -68,15 +67,12 @@ def doctor(
     A folder without songs is a blocking problem, not an exception. A root that does not exist is not made.
     """
     data = data or os.environ.get("SEPKIT_DATA") or None
-    profile, device = get_profile(profile), device_name(pick_device(None))
-    place = Root.at(root, profile)
+    profile, place, device = get_profile(profile), Root.at(root, profile), device_name(pick_device(None))
     with spending(place, stage="doctor", device=device) if place.path.is_dir() else nullcontext():
         facts = environment(place.path, profile)
+        about, fix = ("", "requirements.txt", "missing package"), "pip install -r requirements.txt"
         missing = [name for name in NEEDED if facts["versions"][name] == "absent"]
-        fix = "pip install -r requirements.txt"
-        problems = [
-            Problem("", "requirements.txt", "missing package", name, "not installed", fix, True) for name in missing
-        ]
+        problems = [Problem(*about, name, "not installed", fix, True) for name in missing]
         splits, layout, hours = {"train": 0, "valid": 0, "test": 0}, None, 0.0
         try:
             folder = find_songs(data, place.excluded()) if data is not None else None
@@ -85,11 +81,9 @@ def doctor(
             problems.append(Problem("", str(data), "no songs", "songs in train/ and test/", str(error), fix, True))
         if folder is not None:
             hours, median_s, found = check_folder(folder, n_jobs)
-            problems += found
-            splits = folder.counts
+            problems, splits = problems + found, folder.counts
             layout = "preview" if folder.layout == "stem.mp4" and median_s < SHORT_S else folder.layout
-    ok = not any(problem.blocking for problem in problems)
-    return Report(ok, layout, splits, hours, problems, facts)
+    return Report(not any(problem.blocking for problem in problems), layout, splits, hours, problems, facts)
 
 
 def environment(root: Path, profile: Profile) -> dict[str, Any]:

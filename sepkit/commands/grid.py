@@ -15,44 +15,36 @@ from sepkit.storage import Run, run_name
 from sepkit.training.train import train_many
 
 METRICS = ("sdr_bsseval", "sdr_global", "si_sdr")
-
-
+Folds = Iterable[int | None]  # None: the usual split
 ARGUMENTS = {
     "--experiments": {"type": names, "required": True, "help": "entries of the menu, as Base,C,UMX"},
     "--seeds": {"type": numbers, "default": [0], "help": "as 0,1,2 (default: 0)"},
     "--folds": {"type": folds, "default": [None], "help": "as 0,1,2; none is the usual split (default: none)"},
-    **DATA,
-    **DEVICE,
-    **jobs("runs, then songs,"),
-}
+    **DATA, **DEVICE, **jobs("runs, then songs,"),
+}  # fmt: skip
 show = print_table
 
 
 def grid(
-    experiments: Iterable[str | Experiment],
-    *,
-    seeds: Iterable[int] = (0,),
-    folds: Iterable[int | None] = (None,),
-    **where: Any,
+    experiments: Iterable[str | Experiment], *, seeds: Iterable[int] = (0,), folds: Folds = (None,), **where: Any
 ) -> pd.DataFrame:
     """Trains and scores every experiment with every seed and fold; the table has a row a run.
 
-    folds: None is the usual split, scored on the test songs; 0, 1, 2 are the cross-validation by artist, each
-    scored on the songs that it did not train on. With all three, a last row `<experiment>-s<seed> folds` has
-    all their songs. `where` as for `train`, and n_jobs: runs, then songs, at a time.
+    folds: None is the usual split, scored on the test songs; 0, 1, 2 are the cross-validation by artist, each scored on
+    the songs that it did not train on. With all three, a last row `<experiment>-s<seed> folds` has all their songs.
+    `where` as for `train`, and n_jobs: runs, then songs, at a time.
 
-    Columns: run, epochs, best_epoch, best_sdr (the criterion, dB), minutes, cpu_min, songs, then the
-    medians over songs of the vocals, dB. `Root.run(name).scores()` has every score.
+    Columns: run, epochs, best_epoch, best_sdr (the criterion, dB), minutes, cpu_min, songs, then the medians over songs
+    of the vocals, dB. `Root.run(name).scores()` has every score.
     """
-    menu, seeds, folds = [get_experiment(of) for of in experiments], list(dict.fromkeys(seeds)), list(folds)
+    menu, seeds, folds = list(map(get_experiment, experiments)), list(dict.fromkeys(seeds)), list(folds)
     if not (menu and seeds and folds):
         raise UsageError(f"Expected experiments, seeds and folds, got {len(menu)}, {len(seeds)} and {len(folds)}.")
-    done = _trained_and_scored(menu, seeds, folds, **where)
-    rows = [_row(run.name, [(run, scores)]) for run, scores in done]
+    done = {run.name: (run, scores) for run, scores in _trained_and_scored(menu, seeds, folds, **where)}
+    rows = [_row(name, [part]) for name, part in done.items()]
     for experiment in menu if set(range(FOLDS)) <= set(folds) else ():
         for seed in seeds:
-            names = {run_name(experiment.name, seed, fold) for fold in range(FOLDS)}
-            parts = [(run, scores) for run, scores in done if run.name in names]
+            parts = [done[run_name(experiment.name, seed, fold)] for fold in range(FOLDS)]
             rows.append(_row(f"{run_name(experiment.name, seed)} folds", parts))
     return pd.DataFrame(rows)
 
@@ -60,15 +52,15 @@ def grid(
 def out_of_fold(experiment: str | Experiment, *, seeds: Iterable[int] = (0,), **where: Any) -> pd.DataFrame:
     """Scores of all songs of train/, each by the run that did not train on its artist; as scores.csv.
 
-    Trains and scores what is missing, three folds a seed; resumable at any point. Two experiments' tables
-    compare like two runs' (`sepkit.evaluation.statistics.compare_scores`). `where` as for `train`, and n_jobs.
+    Trains and scores what is missing, three folds a seed; resumable at any point. Two experiments' tables compare like
+    two runs' (`sepkit.evaluation.statistics.compare_scores`). `where` as for `train`, and n_jobs.
     """
     done = _trained_and_scored([get_experiment(experiment)], seeds, range(FOLDS), **where)
     return pd.concat([scores for _, scores in done], ignore_index=True)
 
 
 def _trained_and_scored(
-    menu: list[Experiment], seeds: Iterable[int], folds: Iterable[int | None], **where: Any
+    menu: list[Experiment], seeds: Iterable[int], folds: Folds, **where: Any
 ) -> list[tuple[Run, pd.DataFrame]]:
     """(run, its scores) of experiments × seeds × folds; a line marks runs from umxhq on its own songs."""
     runs = train_many(menu, seeds=seeds, folds=folds, **where)

@@ -46,31 +46,28 @@ def separate(
 ) -> list[Path]:
     """Separates WAV or FLAC files with the best weights of `run`; writes <name>.<source>.wav beside them.
 
-    Each file keeps its rate and its length to the sample; a mono file gives stereo sources. Written as 16-bit
-    PCM; samples beyond full scale are clipped, and a line says so. Earlier results of sepkit are replaced.
+    Each file keeps its rate and its length to the sample; a mono file gives stereo sources. Written as 16-bit PCM;
+    samples beyond full scale are clipped, and a line says so. Earlier results of sepkit are replaced.
 
-    Raises SepkitError, before any work, where a result would replace one of `files`, or, without `overwrite`,
-    a file that sepkit did not make.
+    Raises SepkitError, before any work, where a result would replace one of `files`, or, without `overwrite`, a file
+    that sepkit did not make.
     """
-    paths = list(dict.fromkeys(map(Path, files)))
-    for path in paths:
+    folders = {path: Path(out or path.parent) for path in map(Path, files)}
+    for path in folders:
         _check_audio(path)
     if not isinstance(run, Run):
         root = Root.open(root, profile)
         run = root.run_of(run) if run in MENU else root.run(run)
     model, device = load_model(run), pick_device(device)
-    nothing = np.zeros(1)
-    sources = separation.complete(dict.fromkeys(model.sources, nothing), nothing)
-    results = {
-        path: {source: Path(out or path.parent) / f"{path.stem}.{source}.wav" for source in sources} for path in paths
-    }
+    sources = separation.complete(dict.fromkeys(model.sources, np.zeros(1)), np.zeros(1))
+    results = {path: {of: folder / f"{path.stem}.{of}.wav" for of in sources} for path, folder in folders.items()}
     replaced = _check_results(results, overwrite)
     with spending(run.root, run=run.name, stage="separate", device=device_name(device)), one_thread(device):
         for path, own in results.items():
             notes = _separate(path, own, model, device, f"{MADE_BY}{run.name}")
             notes += [f"replaced {file.name}, {replaced[file]}" for file in own.values() if file in replaced]
             said = f" ({'; '.join(notes)})" if notes else ""
-            print(f"{path.name}: {', '.join(own)} in {Path(out or path.parent)}{said}")
+            print(f"{path.name}: {', '.join(own)} in {folders[path]}{said}")
     return [file for own in results.values() for file in own.values()]
 
 
@@ -94,7 +91,6 @@ def _separate(path: Path, results: dict[str, Path], model: Any, device: str, com
 
 
 def _check_audio(path: Path) -> None:
-    """SepkitError for a file that is absent, or no audio in one or two channels."""
     if not path.is_file():
         raise SepkitError(f"There is no file {path}; give WAV or FLAC files.")
     try:
@@ -102,15 +98,13 @@ def _check_audio(path: Path) -> None:
     except RuntimeError as error:
         raise SepkitError(f"{path} is not audio that can be read here ({error}); convert it to WAV.") from error
     if info.frames == 0 or info.channels > 2:
-        found = f"{info.frames} samples in {info.channels} channels"
-        raise SepkitError(f"{path} has {found}; expected sound in 1 or 2 channels.")
+        raise SepkitError(f"{path} has {info.frames} samples in {info.channels} channels; expected sound in 1 or 2.")
 
 
 def _check_results(results: dict[Path, dict[str, Path]], overwrite: bool) -> dict[Path, str]:
     """{existing file that will be replaced: what made it}; SepkitError where one must not be."""
     inputs = {path.resolve() for path in results}
-    taken: dict[Path, Path] = {}
-    replaced: dict[Path, str] = {}
+    taken, replaced = dict[Path, Path](), dict[Path, str]()
     for path, file in [(path, file) for path, own in results.items() for file in own.values()]:
         place, made_by = file.resolve(), ""
         if taken.setdefault(place, path) != path:

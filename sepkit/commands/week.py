@@ -25,9 +25,7 @@ DAYS = (
     "day1_baseline", "day2_finetune", "day3_phase_augment", "day4_demucs_tiny", "day5_multitask_cv", "day6_evaluate",
     "day7_milestone",
 )  # fmt: skip
-PROJECT = Path(__file__).parents[2]
-
-
+PROJECT, KERNEL = Path(__file__).parents[2], "python3"
 ARGUMENTS = {**PICK, **DATA, "--days": {"type": numbers, "help": "some days only, as 1,6,7"}, **SEED}
 
 
@@ -48,14 +46,14 @@ def week(
 ) -> list[Path]:
     """Runs the notebooks (all, or `days`) headless and returns the executed files.
 
-    pick: experiments that days 2 to 6 run; None as `sepkit.experiments.picked` says. hours: GPU hours of
-    the week; a line names the experiments that are left out because `plan` predicts them beyond these hours.
+    pick: experiments that days 2 to 6 run; None as `sepkit.experiments.picked` says. hours: GPU hours of the week; a
+    line names the experiments that are left out because `plan` predicts them beyond these hours.
 
-    Raises SepkitError with day, cell and reason where a notebook fails. The same call resumes the week:
-    finished runs are kept.
+    Raises SepkitError with day, cell and reason where a notebook fails. The same call goes on with what is missing.
     """
     profile, root = get_profile(profile), Root.open(root, profile)
-    folder, kernel = find_notebooks(notebooks), check_kernel()
+    folder = find_notebooks(notebooks)
+    check_kernel()
     every = range(1, len(DAYS) + 1)
     chosen = sorted(set(every if days is None else days))
     if not chosen or not set(chosen) <= set(every):
@@ -71,7 +69,7 @@ def week(
     executed = []
     for path in paths:
         start = time.perf_counter()
-        executed.append(execute(path, root.path / "week", parameters, kernel))
+        executed.append(execute(path, root.path / "week", parameters))
         print(f"{path.stem}: done in {time.perf_counter() - start:.0f} s, {executed[-1]}", flush=True)
     return executed
 
@@ -100,13 +98,12 @@ def find_notebooks(folder: Path | str | None = None) -> Path:
     raise SepkitError(f"No {DAYS[0]}.ipynb in {' or '.join(map(str, places))}; run this in the project's folder.")
 
 
-def check_kernel(name: str = "python3") -> str:
-    """`name`, when such a kernel is installed; SepkitError otherwise."""
+def check_kernel(name: str = KERNEL) -> None:
+    """SepkitError where no such kernel is installed."""
     from jupyter_client.kernelspec import find_kernel_specs
 
     if name not in find_kernel_specs():
         raise SepkitError(f"There is no Jupyter kernel {name!r} here; pip install ipykernel.")
-    return name
 
 
 def parameter_names(path: Path) -> list[str]:
@@ -127,7 +124,7 @@ def check_parameters(path: Path, parameters: Iterable[str]) -> None:
         raise SepkitError(f"{text}; its cell tagged 'parameters' has {', '.join(known)}.")
 
 
-def execute(path: Path, folder: Path, parameters: dict[str, Any], kernel: str = "python3") -> Path:
+def execute(path: Path, folder: Path, parameters: dict[str, Any]) -> Path:
     """Runs one notebook and returns the executed file; raises SepkitError with cell and reason."""
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -139,12 +136,12 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], kernel: str = 
     for old in (done, running, failed):
         old.unlink(missing_ok=True)
     # the kernel imports this sepkit, and redraws any tqdm bar once a minute: the notebook stores each of its states
-    path_of_kernel = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-    environment = {"PYTHONPATH": path_of_kernel, "TQDM_MININTERVAL": "60", "TQDM_MAXINTERVAL": "60"}
+    imports = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    environment = {"PYTHONPATH": imports, "TQDM_MININTERVAL": "60", "TQDM_MAXINTERVAL": "60"}
     try:
         with patch.dict(os.environ, environment):
             papermill.execute_notebook(
-                str(path), str(running), parameters=parameters, kernel_name=kernel, language="python",
+                str(path), str(running), parameters=parameters, kernel_name=KERNEL, language="python",
                 cwd=str(path.parent), progress_bar=False, log_output=False, execution_timeout=None,  # training takes hours
             )  # fmt: skip
     except (PapermillExecutionError, RuntimeError) as error:

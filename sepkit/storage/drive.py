@@ -1,16 +1,16 @@
 """The synced copy of a root on Drive.
 
-Training and evaluation work on the local disk; what must survive the runtime is copied to the folder
-that SEPKIT_DRIVE names.  A copy is written aside, read back and compared with its source, and renamed;
-it keeps its source's time, which tells versions apart.  A lost mount is tried a few times; then the
-sync says so and ends, work goes on, and the next push copies what is missing.
+Training and evaluation work on the local disk; what must survive the runtime is copied to the folder that SEPKIT_DRIVE
+names.  A copy is written aside, read back and compared with its source, and renamed; it keeps its source's time, which
+tells versions apart.  A lost mount is tried a few times; then the sync says so and ends, work goes on, and the next
+push copies what is missing.
 """
 
 import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,6 @@ from sepkit.storage.root import SYNCED, Root
 TRIES, WAIT_S = 3, 1.0
 SAME_TIME_NS = 10**6  # Drive keeps milliseconds
 Only = str | tuple[str, ...] | None
-Sleep = Callable[[float], None]
 
 
 @dataclass
@@ -38,8 +37,7 @@ class Synced:
         if self.safe:
             return f"{len(self.copied)} files copied; everything is in the copy"
         name, reason = next(iter(self.failed.items()))
-        lost = f"{len(self.failed)} files are not copied ({name}: {reason})"
-        return f"NOT safe: {lost}; the next sync tries again"
+        return f"NOT safe: {len(self.failed)} files are not copied ({name}: {reason}); the next sync tries again"
 
 
 def drive_folder() -> Path | None:
@@ -47,11 +45,10 @@ def drive_folder() -> Path | None:
     return Path(os.environ["SEPKIT_DRIVE"]) if os.environ.get("SEPKIT_DRIVE") else None
 
 
-def push(root: Root, drive: Path | None = None, *, only: Only = None, sleep: Sleep = time.sleep) -> Synced | None:
+def push(root: Root, drive: Path | None = None, *, only: Only = None) -> Synced | None:
     """Copies what is new or changed under the root to `drive` (or SEPKIT_DRIVE); None without a Drive.
 
-    only: a folder or file below the root, or several, as runs/Base-s0.  Raises no OSError: the result
-    says what failed.
+    only: a folder or file below the root, or several, as runs/Base-s0.  The result says what failed: no OSError.
     """
     drive = drive or drive_folder()
     if drive is None:
@@ -62,10 +59,10 @@ def push(root: Root, drive: Path | None = None, *, only: Only = None, sleep: Sle
         drive.mkdir(exist_ok=True)
     except OSError as error:
         return Synced(failed=dict.fromkeys(names, f"Drive is not mounted: {error}"))
-    return _copy_new(root.path, drive, names, sleep)
+    return _copy_new(root.path, drive, names)
 
 
-def pull(root: Root, drive: Path | None = None, *, only: Only = None, sleep: Sleep = time.sleep) -> Synced | None:
+def pull(root: Root, drive: Path | None = None, *, only: Only = None) -> Synced | None:
     """Copies from Drive what the local root lacks; None without a Drive.  Local files stay as they are."""
     drive = drive or drive_folder()
     try:
@@ -74,7 +71,7 @@ def pull(root: Root, drive: Path | None = None, *, only: Only = None, sleep: Sle
         missing = [name for name in _files(drive, only) if not (root.path / name).exists()]
     except OSError as error:  # a lost mount can't even be listed
         return Synced(failed={str(drive): str(error)})
-    return _copy_new(drive, root.path, missing, sleep)
+    return _copy_new(drive, root.path, missing)
 
 
 def _files(folder: Path, only: Only = None) -> list[str]:
@@ -87,7 +84,7 @@ def _files(folder: Path, only: Only = None) -> list[str]:
     return [name for name in names if any(f"{name}/".startswith(f"{each.rstrip('/')}/") for each in wanted)]
 
 
-def _copy_new(source: Path, destination: Path, names: Iterable[str], sleep: Sleep) -> Synced:
+def _copy_new(source: Path, destination: Path, names: Iterable[str]) -> Synced:
     result, lost = Synced(), ""
     for name in names:
         if lost:  # one lost mount fails every file: the first few tries were enough
@@ -95,7 +92,7 @@ def _copy_new(source: Path, destination: Path, names: Iterable[str], sleep: Slee
             continue
         try:
             if not _same(source / name, destination / name):
-                _copy(source / name, destination / name, sleep)
+                _copy(source / name, destination / name)
                 result.copied.append(name)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and str(error.filename) == str(source / name):
@@ -106,15 +103,13 @@ def _copy_new(source: Path, destination: Path, names: Iterable[str], sleep: Slee
 
 def _same(source: Path, copy: Path) -> bool:
     """Whether the copy is of this version of the source: equal sizes, and equal times or equal content."""
-    if not copy.exists():
-        return False
-    ours, theirs = source.stat(), copy.stat()
-    if ours.st_size != theirs.st_size:
+    ours, theirs = source.stat(), copy.stat() if copy.exists() else None
+    if theirs is None or ours.st_size != theirs.st_size:
         return False
     return abs(ours.st_mtime_ns - theirs.st_mtime_ns) < SAME_TIME_NS or _digest(source) == _digest(copy)
 
 
-def _copy(source: Path, copy: Path, sleep: Sleep) -> None:
+def _copy(source: Path, copy: Path) -> None:
     """Copies one file aside, verifies what the destination gives back, renames; OSError after TRIES."""
     part = copy.with_name(f".{copy.name}.part")
     for attempt in range(1, TRIES + 1):
@@ -134,7 +129,7 @@ def _copy(source: Path, copy: Path, sleep: Sleep) -> None:
         except OSError:
             if attempt == TRIES:
                 raise
-            sleep(WAIT_S * 2**attempt)
+            time.sleep(WAIT_S * 2**attempt)
 
 
 def _digest(path: Path) -> bytes:

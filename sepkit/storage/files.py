@@ -1,7 +1,7 @@
 """Files that are complete or absent.
 
-A file is written as `.<name>.<process>.part` beside its place, flushed to the disk and renamed: a kill
-leaves the old file or the new one.  Readers ignore leftovers, and the next writer replaces them.
+A file is written as `.<name>.<process>.part` beside its place, flushed to the disk and renamed: a kill leaves the old
+file or the new one.  Readers ignore leftovers, and the next writer replaces them.
 """
 
 import json

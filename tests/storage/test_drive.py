@@ -42,14 +42,17 @@ def drive(tmp_path):
     return tmp_path / "drive"
 
 
-@pytest.fixture
-def pauses():
-    return []
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    """The pauses between tries, which nobody waits for."""
+    made = []
+    monkeypatch.setattr(drive_module.time, "sleep", made.append)
+    return made
 
 
 @pytest.fixture
-def push(root, drive, pauses):
-    return lambda **options: drive_module.push(root, drive, sleep=pauses.append, **options)
+def push(root, drive):
+    return lambda **options: drive_module.push(root, drive, **options)
 
 
 def content(folder):
