@@ -34,16 +34,13 @@ RUN: dict[str, Any] = {
     **DATA, **SEED, **DEVICE,
     "--fold": {"type": int, "help": "fold of the cross-validation by artist: 0, 1 or 2"},
 }  # fmt: skip
+JOBS: dict[str, Any] = {
+    "--jobs": {"dest": "n_jobs", "metavar": "JOBS", "type": int, "help": "how many at a time (default: one a core)"}
+}
 PICK: dict[str, Any] = {
     "--pick": {"type": names, "help": "experiments, as F,C+D,A"},
     "--hours": {"type": float, "help": "GPU hours that they may take together"},
 }
-
-
-def jobs(of: str) -> dict[str, Any]:
-    return {
-        "--jobs": {"dest": "n_jobs", "metavar": "JOBS", "type": int, "help": f"{of} at a time (default: one a core)"}
-    }
 
 
 def print_table(table: Any) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import sepkit
-from sepkit.commands import RUN, jobs
+from sepkit.commands import JOBS, RUN
 from sepkit.experiments import REFERENCES, get_experiment
 from sepkit.storage import Root, run_name
 
@@ -11,7 +11,7 @@ ARGUMENTS = {
     "experiment": {"help": "an entry of the menu, or mixture, or oracle"},
     **RUN,
     "--split": {"default": "test", "help": "test (once, choices frozen) or valid"},
-    **jobs("songs"),
+    **JOBS,
     "--museval": {"action": "store_true", "help": "also write the windows as museval does"},
 }
 

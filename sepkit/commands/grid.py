@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.commands import DATA, DEVICE, folds, jobs, names, numbers, print_table
+from sepkit.commands import DATA, DEVICE, JOBS, folds, names, numbers, print_table
 from sepkit.data.folds import FOLDS
 from sepkit.errors import UsageError
 from sepkit.evaluation.scoring import evaluate_many
@@ -20,7 +20,7 @@ ARGUMENTS = {
     "--experiments": {"type": names, "required": True, "help": "entries of the menu, as Base,C,UMX"},
     "--seeds": {"type": numbers, "default": [0], "help": "as 0,1,2 (default: 0)"},
     "--folds": {"type": folds, "default": [None], "help": "as 0,1,2; none is the usual split (default: none)"},
-    **DATA, **DEVICE, **jobs("runs, then songs,"),
+    **DATA, **DEVICE, **JOBS,
 }  # fmt: skip
 show = print_table
 

@@ -27,7 +27,7 @@ def get_experiment(name: str | Experiment) -> Experiment:
 
 def week_experiments() -> list[str]:
     """All experiments that a week can run, in the order of its days: all but the ablations."""
-    return [name for name, experiment in MENU.items() if not experiment.ablation]
+    return [name for name, experiment in MENU.items() if experiment.variant_of is None]
 
 
 def default_week() -> list[str]:

@@ -45,14 +45,9 @@ class Experiment:
     sampling: str = "balanced"
     default_week: bool = False  # part of the default week of 8 GPU-hours
     t4_step_s: float = 0.2  # estimated seconds of a training step on a T4, with the plan's settings
-    variant_of: str | None = None  # of an ablation, the experiment that it changes
+    variant_of: str | None = None  # of an ablation, which runs only where it is picked: the experiment that it changes
     # its own settings under a profile: {"demo": {"training": {…}, "model": {…}, "start_from": …}, …}
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    @property
-    def ablation(self) -> bool:
-        """Whether it changes another experiment; no week runs it unless it is picked."""
-        return self.variant_of is not None
 
 
 def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:

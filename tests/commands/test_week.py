@@ -153,7 +153,7 @@ def test_the_experiments_of_the_week(root, monkeypatch, capsys):
     assert picked(None, full) == ["Base", "F", "C+D", "A"]
     every = picked(None, demo)
     assert {"Base", "B", "E", "G"} <= set(every)
-    assert not any(MENU[name].ablation for name in every)
+    assert not any(MENU[name].variant_of for name in every)
     assert picked(["Base-flat"], demo) == ["Base-flat"]  # an ablation runs where it is picked
     with pytest.raises(UsageError, match="'Z'"):
         picked(["Z"], demo)

@@ -64,7 +64,7 @@ def changed(experiment, profile):
 
 def test_every_ablation_is_one_change_and_no_two_experiments_say_the_same():
     for name, experiment in MENU.items():
-        if experiment.ablation:
+        if experiment.variant_of:
             preview, full = (changed(experiment, PROFILES[profile]) for profile in ("preview", "full"))
             keys = full | preview - {"training.epochs"}  # in the preview, the epochs of the same minutes
             parts = {key.split(".")[0] for key in keys} - {"experiment", "weights_of"}
