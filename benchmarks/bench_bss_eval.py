@@ -105,7 +105,7 @@ def floor(target: np.ndarray, estimates: int = 1) -> float:
     sums = torch.randn(len(rows.rows), len(rows.rows), rows.n_fft // 2 + 1, dtype=torch.complex128)
 
     def transforms() -> None:
-        for _ in range(rows.count):
+        for _ in range(len(rows.parts)):
             for _ in range(2 + estimates):  # the targets' blocks, the same and 511 samples more, the estimates'
                 torch.fft.rfft(blocks)
             for _ in range(1 + estimates):

@@ -1,8 +1,8 @@
 """Work over many songs or runs: joblib on this machine's cores or on a dask cluster, and its progress.
 
-Inside `joblib.parallel_config(backend="dask")` the same calls go to the cluster, whose workers must see
-the same folders.  Progress is a bar on a terminal and one plain line an item anywhere else: a notebook
-that runs headless keeps every line that is printed.
+Inside `joblib.parallel_config(backend="dask")` the same calls go to the cluster, whose workers must see the same
+folders. Progress is a bar on a terminal and one plain line an item anywhere else: a notebook that runs headless keeps
+every line that is printed.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from joblib import Parallel, delayed
 from tqdm import tqdm
@@ -27,8 +27,6 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-Item = TypeVar("Item")
-
 
 def spread(calls: Iterable[Any], *, n_jobs: int | None = -1, ahead: str = "2*n_jobs") -> Iterator[Any]:
     """Results of joblib's `delayed` calls, in their order, each as soon as it is there.
@@ -38,8 +36,8 @@ def spread(calls: Iterable[Any], *, n_jobs: int | None = -1, ahead: str = "2*n_j
     """
     watched = (delayed(_watched)(os.getpid(), *call) for call in calls)
     with warnings.catch_warnings():
-        # joblib renews a worker whose memory grew, and importing torch is enough for that; where warnings
-        # are errors, this one would end the thread that all results wait for
+        # joblib renews a worker whose memory grew, and importing torch is enough for that; where warnings are errors,
+        # this one would end the thread that all results wait for
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
         yield from Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=ahead)(watched)
 
@@ -62,13 +60,9 @@ def _end_with(caller: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def on_terminal() -> bool:
-    return sys.stderr.isatty()
-
-
-def progress(items: Iterable[Item], *, doing: str, total: int, name=str) -> Iterator[Item]:
+def progress(items: Iterable[Any], *, doing: str, total: int, name=str) -> Iterator[Any]:
     """Passes `items` on; shows `doing`, how many are done, and `name(item)` for each."""
-    if on_terminal():
+    if sys.stderr.isatty():
         yield from tqdm(items, desc=doing, total=total, leave=False)
         return
     for number, item in enumerate(items, 1):
@@ -80,14 +74,18 @@ def progress(items: Iterable[Item], *, doing: str, total: int, name=str) -> Iter
 def import_librosa() -> ModuleType:
     """librosa, ready for onsets.
 
-    Its first import on a machine compiles functions with numba into a cache on the disk.  Processes that
-    do so at the same time can leave halves that do not fit together, on which every later import crashes
-    with a segmentation fault (numba/numba#10128); so one process imports it first, then all others.
+    Its first import on a machine compiles functions with numba into a cache on the disk. Processes that do so at the
+    same time can leave halves that do not fit together, on which every later import crashes with a segmentation fault
+    (numba/numba#10128); so one process imports it first, and the others wait for it, then go on together.
 
     Raises SepkitError where it can't be imported, as where numba has no folder for its cache.
     """
     try:
-        with _first_alone():
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError, RuntimeError):  # no home, or a file system without locks: nobody waits
+                folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sepkit"
+                folder.mkdir(parents=True, exist_ok=True)
+                _lock(stack.enter_context((folder / "librosa.lock").open("a")))
             import librosa
 
             librosa.onset.onset_detect  # noqa: B018  loads all that is compiled
@@ -99,17 +97,10 @@ def import_librosa() -> ModuleType:
     return librosa
 
 
-@contextlib.contextmanager
-def _first_alone() -> Iterator[None]:
-    """One process goes first; the others wait for it, then go on together.  Nothing waits where locks fail."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "sepkit"
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError, RuntimeError):  # no home, or a file system without locks
-            folder.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context((folder / "librosa.lock").open("a"))
-            try:
-                if fcntl:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                fcntl.flock(file, fcntl.LOCK_SH)
-        yield
+def _lock(file: Any) -> None:
+    """Locks it for this process alone; where another one has it, waits and shares it."""
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(file, fcntl.LOCK_SH)

@@ -126,7 +126,7 @@ def trained_root(make_root, mini_songs, tiny):
 @pytest.fixture(scope="session")
 def scored_root(trained_root, mini_songs, tmp_path_factory):
     """The same with the scores of Base and of both references; not to be changed."""
-    from sepkit.evaluation import evaluate_many
+    from sepkit.evaluation.scoring import evaluate_many
 
     path = tmp_path_factory.mktemp("scored") / "root"
     shutil.copytree(trained_root.path, path)

@@ -143,7 +143,7 @@ def level_error_db(monkeypatch):
     @metrics.metric(lower_is_better=True)
     def level_error_db(estimate, target):
         """How far the estimate's level is from the target's, in dB."""
-        return abs(10 * math.log10((estimate**2).sum() / target.energy))
+        return abs(10 * math.log10((estimate**2).sum() / (target.signal**2).sum()))
 
     yield level_error_db
     metrics.LOWER_IS_BETTER.discard("level_error_db")

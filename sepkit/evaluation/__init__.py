@@ -1,28 +1,14 @@
 """Checkpoint + mixture -> estimate -> metrics -> scores.csv -> statistics.
 
-bsseval.py and metrics.py score one song, scoring.py runs; statistics.py compares runs over songs
-(paired.py) and methods over seeds (methods.py), power.py says what that can show; museval_json.py writes
-and reads museval's format.  The calls below are loaded where they are first used: reading scores needs
-no network and no signal processing.
+bsseval.py and metrics.py score one song, scoring.py runs; statistics.py compares runs over songs (paired.py) and methods
+over seeds (methods.py), power.py says what that can show; museval_json.py writes and reads museval's format. Reading
+scores needs no network and no signal processing, so the two calls below are loaded where they are first used.
 """
 
 import importlib
 from typing import Any
 
-_CALLS = {
-    "Comparison": "statistics",
-    "bss_eval": "bsseval",
-    "compare_scores": "statistics",
-    "estimates": "scoring",
-    "evaluate": "scoring",
-    "evaluate_many": "scoring",
-    "holm": "statistics",
-    "power_table": "power",
-    "read_museval": "museval_json",
-    "reference": "scoring",
-    "summary": "statistics",
-    "write_museval": "museval_json",
-}
+_CALLS = {"bss_eval": "bsseval", "power_table": "power"}
 __all__ = list(_CALLS)
 
 

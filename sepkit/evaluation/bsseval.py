@@ -1,36 +1,33 @@
 """BSS Eval v4, exactly as museval defines it, and much faster (`benchmarks/bench_bss_eval.py`).
 
-Conventions: signals are `(source, channel, time)`, NumPy or torch, floating point; scores are dB in
-`(source, window)`. A window is one second and windows do not overlap; what is left after the last
-full second counts for the filters but has no score; a clip of less than a second is one window.
+Conventions: signals are `(source, channel, time)`, NumPy or torch, floating point; scores are dB in `(source, window)`.
+A window is one second and windows do not overlap; what is left after the last full second counts for the filters but
+has no score; a clip of less than a second is one window.
 
-Definition (Vincent et al. 2006; Liutkus, Stöter, Ito 2018; museval 0.4.1, mode v4). For source j with
-target s and estimate ŝ, least squares over the whole track gives one 512-tap multichannel filter from
-s alone and one from all targets. In each window, zero-padded by 511 samples, they give the
-projections p_own and p_all, and with energies over channels and time
+Definition (Vincent et al. 2006; Liutkus, Stöter, Ito 2018; museval 0.4.1, mode v4). For source j with target s and
+estimate ŝ, least squares over the whole track gives one 512-tap multichannel filter from s alone and one from all
+targets. In each window, zero-padded by 511 samples, they give the projections p_own and p_all, and with energies over
+channels and time
     SDR = |s|² / |ŝ − s|²              ISR = |s|² / |p_own − s|²
     SIR = |p_own|² / |p_all − p_own|²  SAR = |p_all|² / |ŝ − p_all|²
+Undefined is NaN: in all sources, for every window in which any target or any estimate is silent. museval's test for
+silence adds the channels first, so a window with left = −right counts as silent; that is kept, since it decides which
+windows enter a median.
 
-Undefined is NaN: in all sources, for every window in which any target or any estimate is silent.
-museval's test for silence adds the channels first, so a window with left = −right counts as silent;
-that is kept, since it decides which windows enter a median.
-
-Why it is fast and still exact. The filters need correlations at 512 lags only, and those are sums
-over windows. A filtered window's energy is a sum over all pairs of taps, that is, over lags again: the
-window's correlations, which the targets alone decide, times those of the filters. So nothing is filtered,
-and a second estimate on the same track costs its own correlations and little else. All work is done on
-the error u = ŝ − s: p_own − s, p_all − p_own and ŝ − p_all are never differences of large numbers, and
-a perfect estimate scores +inf. Where such a sum could lose more than `LOSS` of its value to rounding, an
-error that is nearly all interference say, the window is filtered after all and Parseval gives the
-energy. Above about 150 dB museval returns its own rounding noise; there the two differ. So they do
-where targets have bands with nothing in them, not even 16-bit noise: the filters are then decided by
-rounding, and museval's own ISR, SIR and SAR move by whole dB when left and right are swapped.
+Why it is fast and still exact. The filters need correlations at 512 lags only, and those are sums over windows. A
+filtered window's energy is a sum over all pairs of taps, that is, over lags again: the window's correlations, which the
+targets alone decide, times those of the filters. So nothing is filtered, and a second estimate on the same track costs
+its own correlations and little else. All work is done on the error u = ŝ − s: p_own − s, p_all − p_own and ŝ − p_all
+are never differences of large numbers, and a perfect estimate scores +inf. Where such a sum could lose more than `LOSS`
+of its value to rounding (an error that is nearly all interference, say) the window is filtered after all and Parseval
+gives the energy. Above about 150 dB museval returns its own rounding noise; there the two differ. They also differ
+where targets have bands with nothing in them, not even 16-bit noise: the filters are then decided by rounding, and
+museval's own ISR, SIR and SAR move by whole dB when left and right are swapped.
 
 It runs in torch, float64, on a CPU or a GPU; the equations are solved on the CPU.
 """
 
-from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import scipy.fft
@@ -40,7 +37,7 @@ from torch import Tensor
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.filters import Solver, Windows, filter_correlation
-from sepkit.evaluation.signals import TAPS, Array, checked, silence, windows_of
+from sepkit.evaluation.signals import TAPS, Array, checked, in_windows, silence
 
 EPS = 2.0**-50  # of a sum of products: four roundings
 LOSS = 1e-8  # relative, of an energy; 4e-8 dB
@@ -53,18 +50,12 @@ def bss_eval(
 ) -> dict[str, Array]:
     """BSS Eval v4 scores of every source in every one-second window.
 
-    Args:
-        estimate: `(source, channel, time)`, floating point, finite.
-        target: the same shape, sources in the same order.
-        sample_rate: Hz; the window is one second of it.
-        device: cpu or cuda; None takes the target's, if that is a tensor.
+    estimate, target: `(source, channel, time)`, floating point, finite, of one shape, sources in the same order;
+    sample_rate: Hz, the window is one second of it; device: cpu or cuda, None takes that of a tensor target.
 
-    Returns:
-        {"sdr", "isr", "sir", "sar"}, each `(source, window)` in dB; NaN where undefined
-        (`References.reasons` says why), +inf where an error energy is exactly zero.
-
-    Raises:
-        SepkitError: wrong axes, different lengths, integers, or samples that are not finite.
+    Returns {"sdr", "isr", "sir", "sar"}, each `(source, window)` in dB: NaN where undefined (`References.reasons` says
+    why), +inf where an error energy is exactly zero.
+    Raises SepkitError: wrong axes, different lengths, integers, or samples that are not finite.
 
     Example: an error 20 dB below the target.
         >>> target = np.random.default_rng(0).standard_normal((2, 2, 8000))
@@ -78,10 +69,8 @@ def bss_eval(
 class References:
     """What depends on the targets alone: correlations, Gram matrix, factorisations, made at the first score.
 
-    Score several estimates of one track with one object: the second costs less than half of the first.
-    Beside the signals, memory grows by 128 KiB a second of two stereo sources.
-
-    device: where the correlations are computed; None takes a tensor's own, and the CPU for NumPy.
+    Arguments as of `bss_eval`. Score several estimates of one track with one object: the second costs less than half
+    of the first. Beside the signals, memory grows by 128 KiB a second of two stereo sources.
 
         >>> target = np.random.default_rng(0).standard_normal((2, 1, 8000))
         >>> references = References(target, sample_rate=4000)
@@ -91,44 +80,42 @@ class References:
 
     def __init__(self, target: ArrayLike, sample_rate: int = 44100, device: str | torch.device | None = None) -> None:
         self.target = checked(target, "target")
-        self.sample_rate, self.device = sample_rate, device or getattr(target, "device", "cpu")
-        self.sources, self.channels, length = self.target.shape
+        self.sources, self.channels, _ = self.target.shape
         if self.sources * self.channels > MAX_ROWS:
             raise SepkitError(
                 f"target has {self.sources} sources of {self.channels} channels: BSS Eval's equations for more "
                 f"than {MAX_ROWS} channels in all take several GB; score fewer sources together."
             )
-        self.window, self.n_windows = windows_of(length, sample_rate)
-        self.silent = silence(self.target, sample_rate)
+        if not isinstance(sample_rate, int | np.integer) or sample_rate < 2 * TAPS:
+            raise SepkitError(f"sample_rate must be a whole number of Hz from {2 * TAPS} up; got {sample_rate!r}.")
+        self.sample_rate, self.device = int(sample_rate), device or getattr(target, "device", "cpu")
+        self.n_windows, self.window = in_windows(self.target, self.sample_rate).shape[-2:]
+        self.silent = silence(self.target, self.sample_rate)
+
+    def _windows(self, signals: Array) -> Windows:
+        return Windows(torch.from_numpy(signals.reshape(-1, signals.shape[2])).to(self.device), self.window)
 
     @cached_property
     def _rows(self) -> Windows:
-        rows = torch.from_numpy(self.target.reshape(-1, self.target.shape[2]))
-        return Windows(rows.to(self.device), self.window)
+        return self._windows(self.target)
 
     @cached_property
     def _shared(self) -> tuple[Tensor, Tensor, Solver, list[Solver]]:
         """Correlations `(window, row, row, lag)`, energies `(window, row)`, solvers: of all, of each."""
-        rows = self._rows
-        windows, whole = rows.correlate((rows[i] for i in range(rows.count)), len(rows.rows))
-        lags, signals = whole.cpu().numpy(), self.target.reshape(len(whole), -1)
-        together, n = Solver(lags, signals), self.channels
-        alone = [together]
-        if self.sources > 1:
-            parts = [slice(i, i + n) for i in range(0, len(lags), n)]
-            alone = [Solver(lags[own, own], signals[own]) for own in parts]
-        energies = torch.stack([torch.linalg.vecdot(rows[i], rows[i]) for i in range(self.n_windows)])
+        windows, whole, energies = self._rows.correlate(self._rows.parts, len(self._rows.rows))
+        lags, signals, n = whole.cpu().numpy(), self.target.reshape(len(whole), -1), self.channels
+        together = Solver(lags, signals)
+        parts = [slice(i, i + n) for i in range(0, len(lags), n)]
+        alone = [Solver(lags[own, own], signals[own]) for own in parts] if self.sources > 1 else [together]
         return windows[: self.n_windows], energies, together, alone
 
     def score(self, estimate: ArrayLike) -> dict[str, Array]:
         """`bss_eval` of this estimate, `(source, channel, time)`, against the targets."""
         signals = checked(estimate, "estimate", like=self.target)
         scores = np.full((4, self.sources, self.n_windows), np.nan)
-        silent = (self.silent | silence(signals, self.sample_rate)).any(axis=0)
-        if not silent.all():
-            rows = torch.from_numpy(signals.reshape(-1, signals.shape[2]))
-            found = self._score(rows.to(self.device))
-            scores[:, :, ~silent] = found[:, :, ~silent]
+        sound = ~(self.silent | silence(signals, self.sample_rate)).any(axis=0)
+        if sound.any():
+            scores[:, :, sound] = self._score(self._windows(signals))[:, :, sound]
         return dict(zip(("sdr", "isr", "sir", "sar"), scores, strict=True))
 
     def reasons(self, estimate: ArrayLike, names: list[str] | None = None) -> list[str]:
@@ -144,50 +131,38 @@ class References:
         silent = {"estimate": silence(signals["estimate"], self.sample_rate), "target": self.silent}
         if not (silent["estimate"] | silent["target"]).any(axis=0).all():
             return ["ok"] * self.sources
-        found = {  # a silent target goes before a silent estimate
-            int(i): (kind, "is silent" if not signals[kind][i].any() else CANCELS)
-            for kind in signals
-            for i in np.flatnonzero(silent[kind].all(axis=1))
-        }
-        if not found:
-            return ["undefined: no window in which every target and every estimate sounds"] * self.sources
-        first = min(found)
-        name = names[first] if names else f"source {first}"
-        statuses = [f"undefined: the {found[first][0]} of {name} {found[first][1]}"] * self.sources
-        for i, (kind, how) in found.items():
-            statuses[i] = f"undefined: silent {kind}" if how == "is silent" else f"undefined: the {kind} {how}"
-        return statuses
+        names = names or [f"source {i}" for i in range(self.sources)]
+        own: dict[int, str] = {}  # what a silent source says of itself
+        others: dict[int, str] = {}  # and what the others say of it
+        for kind, signal in signals.items():  # a silent target goes before a silent estimate
+            for i in map(int, np.flatnonzero(silent[kind].all(axis=1))):
+                cancels = signal[i].any()
+                own[i] = f"the {kind} {CANCELS}" if cancels else f"silent {kind}"
+                others[i] = f"the {kind} of {names[i]} {CANCELS if cancels else 'is silent'}"
+        rest = others[min(others)] if others else "no window in which every target and every estimate sounds"
+        return [f"undefined: {own.get(i, rest)}" for i in range(self.sources)]
 
-    def _score(self, estimate: Tensor) -> Array:
-        """Scores `(metric, source, window)` of every window, sound or silent; estimate `(row, time)`."""
-        rows = self._rows
+    def _score(self, estimates: Windows) -> Array:
+        """Scores `(metric, source, window)` of every window, sound or silent."""
+        rows, n = self._rows, self.n_windows
         correlations, true, together, alone = self._shared
-        estimates = Windows(estimate, self.window)
-        wrong = true.new_zeros(rows.count, len(estimate))
-
-        def errors() -> Iterator[Tensor]:
-            for i in range(rows.count):
-                error = estimates[i] - rows[i]
-                wrong[i] = torch.linalg.vecdot(error, error)
-                yield error
-
-        by_window, whole = rows.correlate(errors(), len(estimate))
-        scores = np.empty((4, self.sources, self.n_windows))
+        errors = (estimate - row for estimate, row in zip(estimates.parts, rows.parts, strict=True))
+        by_window, whole, wrong = rows.correlate(errors, len(rows.rows))
+        scores = np.empty((4, self.sources, n))
         for j in range(self.sources):
             own = slice(j * self.channels, (j + 1) * self.channels)
             # Filters from each target channel to each channel of the error, (input, channel, tap).
             toward = whole[:, own].cpu().numpy()
-            spatial, everything = alone[j].solve(toward[own]), together.solve(toward)
-            filters = Filters(own, *(torch.from_numpy(h).to(self.device) for h in (spatial, everything)))
-            energies, doubtful = filters.energies(correlations, by_window[: self.n_windows, :, own])
-            energies[4] += wrong[: self.n_windows, own].sum(1)
-            doubtful[4] += EPS * wrong[: self.n_windows, own].sum(1)
+            solved = (alone[j].solve(toward[own]), together.solve(toward))
+            spatial, everything = (torch.from_numpy(taps).to(self.device) for taps in solved)
+            filters = Filters(own, spatial, everything, self.window)
+            target, error = true[:n, own].sum(1), wrong[:n, own].sum(1)
+            energies, doubtful = filters.energies(correlations, by_window[:n, :, own], error)
             for i in torch.nonzero((doubtful > LOSS * energies).any(0)).ravel().tolist():
-                energies[:, i] = filters.filtered(rows[i], estimates[i][own] - rows[i][own])
-            spat, interf, p_own, p_all, artif = energies.cpu().numpy()
-            target, error = (part[: self.n_windows, own].sum(1).cpu().numpy() for part in (true, wrong))
-            ratios = ((target, error), (target, spat), (p_own, interf), (p_all, artif))
-            scores[:, j] = [_db(above, below) for above, below in ratios]
+                energies[:, i] = filters.filtered(rows.parts[i], estimates.parts[i][own] - rows.parts[i][own])
+            spat, interf, p_own, p_all, artif = energies
+            for i, ratio in enumerate(((target, error), (target, spat), (p_own, interf), (p_all, artif))):
+                scores[i, j] = _db(*(energy.cpu().numpy() for energy in ratio))
         return scores
 
 
@@ -197,20 +172,21 @@ class Filters:
     Energies are those of p_own − s, p_all − p_own, p_own, p_all and ŝ − p_all, each `(window,)`.
     """
 
-    def __init__(self, own: slice, spatial: Tensor, everything: Tensor) -> None:
+    def __init__(self, own: slice, spatial: Tensor, everything: Tensor, window: int) -> None:
         self.own, self.spatial, self.everything = own, spatial, everything
-        self.crosstalk = everything.clone()
-        self.crosstalk[own] -= spatial
+        self.crosstalk, self.all_projection = everything.clone(), everything.clone()
         itself = torch.zeros_like(spatial)
         itself[range(len(spatial)), range(len(spatial)), 0] = 1
-        self.projection, self.all_projection = itself + spatial, everything.clone()
+        self.projection = itself + spatial
+        self.crosstalk[own] -= spatial
         self.all_projection[own] += itself
+        self.n_fft = scipy.fft.next_fast_len(window + TAPS - 1, real=True)
 
-    def energies(self, correlations: Tensor, with_error: Tensor) -> tuple[Tensor, Tensor]:
-        """(energies, what rounding may have cost them), both `(5, window)`; the last lacks |u|².
+    def energies(self, correlations: Tensor, with_error: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+        """(energies, what rounding may have cost them), both `(5, window)`.
 
-        correlations: of the rows `(window, row, row, lag)`; with_error: of rows and u `(window, row,
-        channel, lag)`.
+        correlations: of the rows `(window, row, row, lag)`; with_error: of rows and u `(window, row, channel, lag)`;
+        error: |u|² `(window,)`.
         """
         mine = correlations[:, self.own, self.own]
         sums = (
@@ -222,30 +198,27 @@ class Filters:
             (with_error, -2 * self.everything),
         )
         found = torch.stack([torch.einsum("wabk,abk->w", lags, weights) for lags, weights in sums])
-        lost = torch.stack([_most(lags, weights) for lags, weights in sums])
+        # the most that Σ |lags · weights| can be: a correlation is at most its loudest lag
+        most = [torch.einsum("wab,ab->w", lags.abs().amax(-1), weights.abs().sum(-1)) for lags, weights in sums]
+        lost = torch.stack(most)
         for part in (found, lost):
             part[4] += part[5]
+            part[4] += error
         return found[:5], EPS * lost[:5]
 
     def filtered(self, rows: Tensor, error: Tensor) -> Tensor:
         """The five energies of one window by filtering it: rows `(row, time)`, error `(channel, time)`."""
-        n_fft, spatial, crosstalk = self._spectra(rows.shape[1])
-        spectra, wrong = torch.fft.rfft(rows, n=n_fft), torch.fft.rfft(error, n=n_fft)
+        spatial, crosstalk = self._spectra
+        spectra, wrong = torch.fft.rfft(rows, n=self.n_fft), torch.fft.rfft(error, n=self.n_fft)
         mine = spectra[self.own]
         e_spat, e_interf = (spatial * mine[:, None]).sum(0), (crosstalk * spectra[:, None]).sum(0)
         p_own, errors = mine + e_spat, e_spat + e_interf
         parts = (e_spat, e_interf, p_own, p_own + e_interf, wrong - errors)
-        return torch.stack([_energy(part, n_fft) for part in parts])
+        return torch.stack([_energy(part, self.n_fft) for part in parts])
 
-    @lru_cache(maxsize=1)  # noqa: B019, lives as long as one score
-    def _spectra(self, window: int) -> tuple[int, Tensor, Tensor]:
-        n_fft = scipy.fft.next_fast_len(window + TAPS - 1, real=True)
-        return n_fft, torch.fft.rfft(self.spatial, n=n_fft), torch.fft.rfft(self.crosstalk, n=n_fft)
-
-
-def _most(lags: Tensor, weights: Tensor) -> Tensor:
-    """The most that Σ |lags · weights| can be, `(window,)`: |r[k]| is at most its loudest lag."""
-    return torch.einsum("wab,ab->w", lags.abs().amax(-1), weights.abs().sum(-1))
+    @cached_property
+    def _spectra(self) -> list[Tensor]:
+        return [torch.fft.rfft(part, n=self.n_fft) for part in (self.spatial, self.crosstalk)]
 
 
 def _energy(spectrum: Tensor, n_fft: int) -> Tensor:

@@ -1,7 +1,7 @@
 """One song under every definition of SDR: how far apart they are, and what moves each.
 
-Conventions: vocals, dB.  The estimate is scored as it is, at half its level, and muffled by the mean of
-8 samples (−3 dB at 2.4 kHz); a definition that forgives a change of level or a filter does not move.
+Conventions: vocals, dB. The estimate is scored as it is, at half its level, and muffled by the mean of 8 samples (−3 dB
+at 2.4 kHz); a definition that forgives a change of level or a filter does not move.
 """
 
 from pathlib import Path
@@ -12,8 +12,8 @@ import scipy.ndimage
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.scoring import estimates
-from sepkit.evaluation.track import Targets
-from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
+from sepkit.evaluation.track import score_track
+from sepkit.profiles import SAMPLE_RATE
 from sepkit.storage import Run
 
 DEFINITIONS = {
@@ -27,8 +27,8 @@ DEFINITIONS = {
 def sdr_definitions(run: Run, song: str | None = None, data: Path | str | None = None) -> pd.DataFrame:
     """The four SDRs of one test song of `run`: a row for each, columns "as it is", "half as loud", "muffled".
 
-    song: its name; None takes the one in the middle by sdr_bsseval among those that have all four.
-    `.attrs["song"]` names it, `.attrs["sentence"]` says what is to be seen.
+    song: its name; None takes the one in the middle by sdr_bsseval among those that have all four. `.attrs["song"]`
+    names it, `.attrs["sentence"]` says what is to be seen.
 
     Raises SepkitError where the run is not scored, or on four sources, or no song has all four.
     """
@@ -36,7 +36,7 @@ def sdr_definitions(run: Run, song: str | None = None, data: Path | str | None =
     clips = estimates(run, song, data)
     if "accompaniment" not in clips:
         raise SepkitError(f"{run.name} is scored on four sources; show definitions on a run of two, as Base-s0.")
-    targets = Targets({source: clips[source] for source in PROTOCOLS["2stem"]}, SAMPLE_RATE, track=song)
+    target = {source: clips[source] for source in ("vocals", "accompaniment")}
     vocals = clips["vocals estimate"]
     changed = {
         "as it is": vocals,
@@ -45,26 +45,23 @@ def sdr_definitions(run: Run, song: str | None = None, data: Path | str | None =
     }
     table = pd.DataFrame(index=pd.Index(DEFINITIONS, name="metric"))
     for name, estimate in changed.items():
-        rows, _ = targets.score({"vocals": estimate, "accompaniment": clips["mixture"] - estimate})
-        values = {row["metric"]: row["value"] for row in rows if row["source"] == "vocals"}
-        table[name] = [values[metric] for metric in DEFINITIONS]
-    table["definition"] = list(DEFINITIONS.values())
+        both = {"vocals": estimate, "accompaniment": clips["mixture"] - estimate}
+        rows = pd.DataFrame(score_track(estimate=both, target=target, sample_rate=SAMPLE_RATE, track=song))
+        table[name] = rows[rows["source"] == "vocals"].set_index("metric")["value"]
+    table["definition"] = DEFINITIONS
     plain = table["as it is"]
-    table.attrs = {
-        "song": song,
-        "sentence": (
-            f"One estimate of {song} reads {plain.min():.2f} dB by {plain.idxmin()} and {plain.max():.2f} dB by "
-            f"{plain.idxmax()}: {plain.max() - plain.min():.2f} dB apart, and nothing but the definition has changed."
-        ),
-    }
+    table.attrs["song"] = song
+    table.attrs["sentence"] = (
+        f"One estimate of {song} reads {plain.min():.2f} dB by {plain.idxmin()} and {plain.max():.2f} dB by "
+        f"{plain.idxmax()}: {plain.max() - plain.min():.2f} dB apart, and nothing but the definition has changed."
+    )
     return table
 
 
 def _middle(run: Run) -> str:
-    scores = run.scores()
-    vocals = scores[(scores["source"] == "vocals") & np.isfinite(scores["value"])]
-    table = vocals.pivot(index="track", columns="metric", values="value")
-    table = table.reindex(columns=list(DEFINITIONS)).dropna().sort_values("sdr_bsseval")
+    vocals = run.scores().query("source == 'vocals'")
+    table = vocals.pivot(index="track", columns="metric", values="value").reindex(columns=list(DEFINITIONS))
+    table = table.replace([np.inf, -np.inf], np.nan).dropna().sort_values("sdr_bsseval")
     if table.empty:
         raise SepkitError(f"No song of {run.name} has all of {', '.join(DEFINITIONS)}; look at its scores.csv.")
     return str(table.index[len(table) // 2])

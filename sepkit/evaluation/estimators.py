@@ -4,6 +4,7 @@ Conventions: (mixture, targets) -> {source: (channel, time)}, float32 at 44.1 kH
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,28 +15,43 @@ from sepkit.profiles import SAMPLE_RATE
 from sepkit.storage import Run
 from sepkit.storage.checkpoints import load_model
 
-# each signal {source: (channel, time)} or (channel, time), at 44.1 kHz
-Estimator = Callable[[np.ndarray, dict[str, np.ndarray]], dict[str, np.ndarray]]
+Signals = dict[str, np.ndarray]
+Estimator = Callable[[np.ndarray, Signals], Signals]
 
 
-def make_estimator(run: Run, device: str = "cpu") -> Estimator:
-    """What turns a mixture into estimates: the run's best weights, or a reference."""
-    experiment = run.config["experiment"]
-    if experiment == "mixture":
-        return mixture_estimate
-    if experiment == "oracle":
-        return oracle_estimate
-    return ModelEstimate(load_model(run), device)
-
-
+@dataclass(eq=False)
 class ModelEstimate:
     """The estimates of a network; a class and not a closure, so that it travels to workers."""
 
-    def __init__(self, model: Network, device: str) -> None:
-        self.model, self.device = model, device
+    model: Network
+    device: str
 
-    def __call__(self, mixture: np.ndarray, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(self, mixture: np.ndarray, target: Signals) -> Signals:
         return separate(self.model, mixture, SAMPLE_RATE, device=self.device)
+
+
+def mixture_estimate(mixture: np.ndarray, target: Signals) -> Signals:
+    """The mixture as the estimate of every source."""
+    return dict.fromkeys(target, mixture)
+
+
+def oracle_estimate(mixture: np.ndarray, target: Signals) -> Signals:
+    """Ideal ratio mask |V| / (|V| + |A|) times the mixture's spectrum; accompaniment is the rest.
+
+    |A| is the magnitude of the spectrum of the summed other stems; STFT 1024/256, Hann window.
+    """
+    stft = STFT(n_fft=1024, hop_length=256)
+    signals = (target["vocals"], target["accompaniment"], mixture)
+    vocals, accompaniment, whole = (stft(torch.from_numpy(signal)) for signal in signals)
+    mask = vocals.abs() / (vocals.abs() + accompaniment.abs()).clamp_min(1e-10)
+    estimate = stft.inverse(mask * whole, mixture.shape[-1]).numpy()
+    return {"vocals": estimate, "accompaniment": mixture - estimate}
+
+
+def make_estimator(run: Run, device: str = "cpu") -> Estimator:
+    """The run's best weights, or a reference."""
+    references = {"mixture": mixture_estimate, "oracle": oracle_estimate}
+    return references.get(run.config["experiment"]) or ModelEstimate(load_model(run), device)
 
 
 def accompaniment_of(estimator: Estimator) -> str:
@@ -44,24 +60,3 @@ def accompaniment_of(estimator: Estimator) -> str:
         return "mixture"
     sources = estimator.model.sources if isinstance(estimator, ModelEstimate) else ("vocals",)
     return "residual" if sources == ("vocals",) else "modelled"
-
-
-def mixture_estimate(mixture: np.ndarray, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The mixture as the estimate of every source."""
-    return dict.fromkeys(target, mixture)
-
-
-def oracle_estimate(
-    mixture: np.ndarray, target: dict[str, np.ndarray], n_fft: int = 1024, hop_length: int = 256
-) -> dict[str, np.ndarray]:
-    """Ideal ratio mask |V| / (|V| + |A|) times the mixture's spectrum; accompaniment is the rest.
-
-    |A| is the magnitude of the spectrum of the summed other stems; Hann window.
-    """
-    stft = STFT(n_fft, hop_length)
-    vocals, accompaniment, whole = (
-        stft(torch.from_numpy(audio)) for audio in (target["vocals"], target["accompaniment"], mixture)
-    )
-    mask = vocals.abs() / (vocals.abs() + accompaniment.abs()).clamp_min(1e-10)
-    estimate = stft.inverse(mask * whole, mixture.shape[-1]).numpy()
-    return {"vocals": estimate, "accompaniment": mixture - estimate}

@@ -1,20 +1,12 @@
 """Every score of one separated track, each under a name that says its definition.
 
-Conventions: a signal is `(channel, time)`, floating point, full scale at 1, NumPy or torch; `estimate` and
-`target` are keyword-only. Scores are dB over the whole track; higher is better, except
-`silence_energy_db`. An undefined score is NaN, and `score_track` gives the reason in `status`; silence
-never raises, while wrong axes, unequal lengths and NaN samples do.
+Conventions: a signal is `(channel, time)`, floating point, full scale at 1, NumPy or torch; `estimate` and `target` are
+keyword-only. Scores are dB over the whole track; higher is better, except `silence_energy_db`. An undefined score is
+NaN, and `score_track` gives the reason in `status`; silence never raises, while wrong axes, unequal lengths and NaN
+samples do.
 
-| metric | definition |
-|---|---|
-| `sdr_bsseval`, `isr_…`, `sir_…`, `sar_bsseval` | BSS Eval v4 (`bss_eval`), median over valid windows |
-| `sdr_global` | 10·log10(Σs² / Σ(s − ŝ)²), channels pooled |
-| `si_sdr` | the same after scaling s to fit ŝ, both channels as one vector |
-| `sdr_torchmetrics` | torchmetrics' SDR, any 512-tap filter allowed, mean of the channels |
-| `sdr_onsets` | `sdr_global` of the 50 ms at each onset of s (`onsets`): transients |
-| `silence_energy_db` | level of ŝ where s is silent: what BSS Eval cannot see |
-
-A metric is one function here under `@metric`; scores.csv, tables and reports follow from METRICS. Importing
+`sdr_bsseval`, `isr_bsseval`, `sir_bsseval` and `sar_bsseval` are BSS Eval v4 (`bss_eval`), the median over valid windows.
+Every other metric is one function here under `@metric`; scores.csv, tables and reports follow from METRICS. Importing
 this module loads neither torch nor scipy.
 """
 
@@ -28,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.signals import Array, checked
+from sepkit.evaluation.signals import Array, checked, in_windows
 from sepkit.profiles import SAMPLE_RATE
 
 AXES = "(channel, time)"
@@ -51,10 +43,6 @@ class Target:
         return bool(self.signal.any())
 
     @cached_property
-    def energy(self) -> float:
-        return _energy(self.signal)
-
-    @cached_property
     def onsets(self) -> NDArray[np.bool_]:
         """`(time,)`: True in the 50 ms at each onset."""
         from sepkit.evaluation.onsets import at_onsets
@@ -62,13 +50,12 @@ class Target:
         return at_onsets(self.signal, self.sample_rate)
 
     @cached_property
-    def at_onsets(self) -> "Target":
-        return Target(self.signal[:, self.onsets], self.sample_rate)
-
-    @cached_property
     def silent(self) -> NDArray[np.bool_]:
         """`(window,)`: seconds below −80 dBFS RMS."""
         return _window_power(self.signal, self.sample_rate) < 10 ** (SILENT_BELOW_DBFS / 10)
+
+
+Score = Callable[[Array, Target], float]
 
 
 @dataclass(frozen=True)
@@ -80,29 +67,28 @@ class Metric:
     n_windows: how many windows of the target it looks at; None is all.
     """
 
-    name: str
-    score: Callable[[Array, Target], float] | None = None
+    score: Score | None = None
     lower_is_better: bool = False
     sources: tuple[str, ...] | None = None
     n_windows: Callable[[Target], int] | None = None
 
 
 BSS_EVAL_METRICS = ("sdr_bsseval", "isr_bsseval", "sir_bsseval", "sar_bsseval")
-METRICS = {name: Metric(name) for name in BSS_EVAL_METRICS}
+METRICS = {name: Metric() for name in BSS_EVAL_METRICS}
 LOWER_IS_BETTER: set[str] = set()
 
 
-def metric(**facts: Any) -> Callable[[Callable[[Array, Target], float]], Callable[..., float]]:
+def metric(**facts: Any) -> Callable[[Score], Callable[..., float]]:
     """Registers a function (estimate, target) -> dB as a metric of its name; `facts` are fields of Metric.
 
     The function gets checked float64 arrays, and raises Undefined where it has no value. It becomes a call
     `name(*, estimate, target, sample_rate=44100) -> float` that checks both signals and returns NaN there.
     """
 
-    def register(score: Callable[[Array, Target], float]) -> Callable[..., float]:
-        entry = METRICS[score.__name__] = Metric(score.__name__, score, **facts)
-        if entry.lower_is_better:
-            LOWER_IS_BETTER.add(entry.name)
+    def register(score: Score) -> Callable[..., float]:
+        METRICS[score.__name__] = Metric(score, **facts)
+        if METRICS[score.__name__].lower_is_better:
+            LOWER_IS_BETTER.add(score.__name__)
 
         @wraps(score)
         def call(*, estimate: Any, target: Any, sample_rate: int = SAMPLE_RATE) -> float:
@@ -122,24 +108,24 @@ def metric(**facts: Any) -> Callable[[Callable[[Array, Target], float]], Callabl
 def sdr_global(estimate: Array, target: Target) -> float:
     """Signal-to-distortion ratio of the whole track, channels pooled, in dB.
 
-    10·log10(Σs² / Σ(s − ŝ)²): the MDX challenge's SDR (Mitsufuji et al. 2022), without its ε.
-    +inf for a perfect estimate. Undefined where target or estimate is silent: the formula's 0 dB for a
-    silent estimate is better than many a mixture.
+    10·log10(Σs² / Σ(s − ŝ)²): the MDX challenge's SDR (Mitsufuji et al. 2022), without its ε. +inf for a perfect
+    estimate. Undefined where target or estimate is silent: the formula's 0 dB for a silent estimate is better than many
+    a mixture.
 
         >>> target = np.ones((2, 1000))
         >>> round(sdr_global(estimate=0.9 * target, target=target), 6)
         20.0
     """
     _refuse_silence(estimate, target)
-    return _db(target.energy, _energy(target.signal - estimate))
+    return _sdr(estimate, target.signal)
 
 
 @metric()
 def si_sdr(estimate: Array, target: Target) -> float:
     """Scale-invariant SDR of the whole track, both channels as one vector, mean kept, in dB.
 
-    10·log10(|αs|² / |αs − ŝ|²), α = ⟨ŝ, s⟩ / |s|² (Le Roux et al. 2019), by torchmetrics in float64; a
-    perfect estimate reads more than 150 dB. Undefined where target or estimate is silent.
+    10·log10(|αs|² / |αs − ŝ|²), α = ⟨ŝ, s⟩ / |s|² (Le Roux et al. 2019), by torchmetrics in float64; a perfect estimate
+    reads more than 150 dB. Undefined where target or estimate is silent.
 
         >>> target = np.tile([1.0, 0.0], (2, 500))
         >>> round(si_sdr(estimate=3 * target + 0.3 * np.tile([0.0, 1.0], (2, 500)), target=target), 6)
@@ -157,11 +143,10 @@ def si_sdr(estimate: Array, target: Target) -> float:
 def sdr_torchmetrics(estimate: Array, target: Target) -> float:
     """torchmetrics' `signal_distortion_ratio` in float64, mean of the channels, in dB.
 
-    10·log10(c / (1 − c)), c = bᵀR⁻¹b: R the autocorrelation of s and b its correlation with ŝ at 512
-    lags, both scaled to energy 1 (Scheibler 2021). It forgives any 512-tap filter, so it is not BSS Eval
-    v4's SDR, and reads far higher on a filtered estimate. The correlations are computed in blocks:
-    torchmetrics itself takes 13 s and 5 GB for 4 minutes; tests compare the two. Undefined where a channel
-    of either is silent, or the equations are singular.
+    10·log10(c / (1 − c)), c = bᵀR⁻¹b: R the autocorrelation of s and b its correlation with ŝ at 512 lags, both scaled
+    to energy 1 (Scheibler 2021). It forgives any 512-tap filter, so it is not BSS Eval v4's SDR, and reads far higher
+    on a filtered estimate. The correlations are computed in blocks: torchmetrics itself takes 13 s and 5 GB for 4
+    minutes; tests compare the two. Undefined where a channel of either is silent, or the equations are singular.
 
         >>> target = np.random.default_rng(0).standard_normal((2, 4000))
         >>> filtered = np.stack([np.convolve(row, [1, 0.5])[:4000] for row in target])
@@ -193,9 +178,9 @@ def sdr_torchmetrics(estimate: Array, target: Target) -> float:
 def sdr_onsets(estimate: Array, target: Target) -> float:
     """SDR at the onsets of the target, channels pooled, in dB: how well attacks are kept.
 
-    10·log10(Σs² / Σ(s − ŝ)²) as in `sdr_global`, over the samples in 50 ms at each onset of s, each sample
-    once; `sepkit.evaluation.onsets` says where these are. Undefined where the target has no onset, target
-    or estimate is silent in all of them, or librosa can't be imported.
+    10·log10(Σs² / Σ(s − ŝ)²) as in `sdr_global`, over the samples in 50 ms at each onset of s, each sample once;
+    `sepkit.evaluation.onsets` says where these are. Undefined where the target has no onset, target or estimate is
+    silent in all of them, or librosa can't be imported.
 
         >>> target = np.zeros((2, 44100)); target[:, 20000] = 1
         >>> estimate = 0.9 * target; estimate[:, 30000:] = 0.5
@@ -204,22 +189,22 @@ def sdr_onsets(estimate: Array, target: Target) -> float:
     """
     _refuse_silence(estimate, target)
     try:
-        part, estimate = target.at_onsets, estimate[:, target.onsets]
+        estimate = estimate[:, target.onsets]
     except SepkitError as error:
         raise Undefined(str(error)) from error
     if not target.onsets.any():
         raise Undefined("the target has no onset")
     if not estimate.any():
         raise Undefined("silent estimate at the onsets")
-    return _db(part.energy, _energy(part.signal - estimate))
+    return _sdr(estimate, target.signal[:, target.onsets])
 
 
 @metric(lower_is_better=True, n_windows=lambda target: int(target.silent.sum()))
 def silence_energy_db(estimate: Array, target: Target) -> float:
     """Level of the estimate, in dBFS (RMS, 0 = constant 1), in the seconds where the target is silent.
 
-    Silent: below −80 dBFS RMS over a one-second window, the windows of BSS Eval. Lower is better; never
-    below −120. Undefined where the target has no silent second.
+    Silent: below −80 dBFS RMS over a one-second window, the windows of BSS Eval. Lower is better; never below −120.
+    Undefined where the target has no silent second.
 
         >>> target = np.zeros((1, 4000)); target[0, 2000:] = 1
         >>> round(silence_energy_db(estimate=target + 0.01, target=target, sample_rate=2000), 6)
@@ -242,14 +227,13 @@ def _refuse_silence(estimate: Array, target: Target) -> None:
 
 
 def _window_power(signal: Array, sample_rate: int) -> Array:
-    window = min(sample_rate, signal.shape[1])
-    n_windows = signal.shape[1] // window
-    parts = signal[:, : n_windows * window].reshape(len(signal), n_windows, window)
-    return np.einsum("cwt,cwt->w", parts, parts) / (len(signal) * window)
+    parts = in_windows(signal, sample_rate)
+    return np.einsum("cwt,cwt->w", parts, parts) / (len(parts) * parts.shape[2])
 
 
-def _energy(signal: Array) -> float:
-    return float(np.vdot(signal, signal))
+def _sdr(estimate: Array, target: Array) -> float:
+    error = target - estimate
+    return _db(float(np.vdot(target, target)), float(np.vdot(error, error)))
 
 
 def _db(above: float, below: float) -> float:

@@ -2,10 +2,9 @@
 
     results/<run>/test/<song>.json   {"targets": [{"name", "frames": [{"time", "duration", "metrics"}]}]}
 
-museval (0.4.1) reads such a folder with `EvalStore().add_eval_dir(folder)` or `MethodStore`.  Values have
-museval's five decimals.  What is undefined, or infinite, is null: museval writes NaN there, which is no
-JSON; its reader takes both.  How the accompaniment came about has no place in museval's format and stands
-under "sepkit", which museval skips.
+museval (0.4.1) reads such a folder with `EvalStore().add_eval_dir(folder)` or `MethodStore`. Values have museval's five
+decimals. What is undefined, or infinite, is null: museval writes NaN there, which is no JSON; its reader takes both. How
+the accompaniment came about has no place in museval's format and stands under "sepkit", which museval skips.
 """
 
 import json
@@ -22,7 +21,7 @@ from sepkit.storage import Run, read_scores, write_text
 
 MUSEVAL = "0.4.1"  # whose format and definitions these are
 NAMES = {"SDR": "sdr_bsseval", "SIR": "sir_bsseval", "SAR": "sar_bsseval", "ISR": "isr_bsseval"}
-FACTS = ("run", "experiment", "seed", "accompaniment")
+FACTS = ["run", "experiment", "seed", "accompaniment"]
 
 
 def write_museval(run: Run, split: str = "test") -> Path:
@@ -33,14 +32,13 @@ def write_museval(run: Run, split: str = "test") -> Path:
     scores, frames = scores_path(run, split), frames_path(run, split)
     if not scores.exists():
         raise SepkitError(f"{run.name} is not scored yet ({scores} is absent); evaluate it first.")
-    table = read_scores(scores)
-    windows = read_frames(frames) if frames.exists() else pd.DataFrame(columns=["track"])
+    table, windows = read_scores(scores), read_frames(frames)
     lacking = sorted(set(table["track"]) - set(windows["track"]))
     if lacking:
         raise SepkitError(f"{frames} has no windows of {lacking[0]!r}; delete {scores} and evaluate {run.name} again.")
     folder = run.root.path / "results" / run.name
-    facts = {name: value.item() if hasattr(value := table[name].iloc[0], "item") else value for name in FACTS}
-    for song, rows in windows[windows["track"].isin(set(table["track"]))].groupby("track", sort=False):
+    (facts,) = json.loads(table[FACTS].head(1).to_json(orient="records"))
+    for song, rows in windows[windows["track"].isin(table["track"])].groupby("track", sort=False):
         targets = [{"name": source, "frames": _frames(own)} for source, own in rows.groupby("source", sort=False)]
         content = {"targets": targets, "museval_version": MUSEVAL, "sepkit": facts}
         write_text(folder / split / f"{song}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -55,54 +53,49 @@ def _frames(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def read_museval(folder: Path | str, name: str | None = None) -> pd.DataFrame:
+def read_museval(folder: Path | str) -> pd.DataFrame:
     """A folder of museval's JSON files as a table with the columns of scores.csv, for `compare_scores`.
 
-    Files lie in `folder`/test, as museval writes them, or in `folder` itself. Aggregated as museval does:
-    the median over the windows that have a value, song by song. The protocol follows from the targets:
-    vocals and accompaniment are scored together (2stem) wherever both are there, as museval does it, and
-    the four stems are 4stem. The scores count as one seed of the experiment `name` (the folder's name)
-    unless sepkit wrote them and says more.
+    Files lie in `folder`/test, as museval writes them, or in `folder` itself. Aggregated as museval does: the median
+    over the windows that have a value, song by song. The protocol follows from the targets: vocals and accompaniment
+    are scored together (2stem) wherever both are there, as museval does it, and the four stems are 4stem. The scores
+    count as one seed of an experiment with the folder's name unless sepkit wrote them and says more.
 
-    Raises SepkitError: no files, no museval JSON, windows of other than 1 s, targets that are no known
-    protocol or that differ between songs; it names the file.
+    Raises SepkitError: no files, no museval JSON, windows of other than 1 s, targets that are no known protocol or that
+    differ between songs; it names the file.
     """
     folder = Path(folder)
     files = sorted((folder / "test").rglob("*.json")) or sorted(folder.glob("*.json"))
     if not files:
         raise SepkitError(f"Expected museval's JSON files in {folder}/test, found none.")
-    rows, first = [], None
+    known = {"run": folder.name, "experiment": folder.name, "seed": 0}
+    two, four = set(PROTOCOLS["2stem"]), set(PROTOCOLS["4stem"])
+    rows, first = [], ""
     for file in files:
         facts, targets = _read(file)
-        first = first or sorted(targets)
-        if sorted(targets) != first:
+        names = ", ".join(sorted(targets))
+        first = first or names
+        if names != first:
             raise SepkitError(
-                f"{file} scores {', '.join(sorted(targets))} and {files[0].name} {', '.join(first)}: "
-                "what is scored together decides the scores, so one folder holds one set of targets."
+                f"{file} scores {names} and {files[0].name} {first}: what is scored together decides the scores, so "
+                "one folder holds one set of targets."
             )
-        own = name or folder.name
-        known = {"run": own, "experiment": own, "seed": 0, **facts, "fold": None}
-        for source, values in targets.items():
-            for metric in NAMES.values():
-                defined = values[metric][np.isfinite(values[metric])]
+        if set(targets) not in (two, four, two | four):
+            raise SepkitError(
+                f"{file} scores {names or 'nothing'}; expected {' and '.join(PROTOCOLS['2stem'])}, or "
+                f"{', '.join(PROTOCOLS['4stem'])}: with other targets scores can't be compared with those here."
+            )
+        for source, windows in targets.items():
+            for metric, values in windows.items():
+                defined = values[np.isfinite(values)]
                 rows.append({
-                    **known, "track": file.stem, "source": source, "metric": metric,
+                    **known, **facts, "track": file.stem, "source": source, "metric": metric,
                     "value": float(np.median(defined)) if len(defined) else np.nan,
-                    "protocol": _protocol(source, set(targets), file),
+                    "protocol": "2stem" if source in two and two <= set(targets) else "4stem",
                     "frames": len(defined), "frames_dropped": len(values) - len(defined),
                     "status": "ok" if len(defined) else "undefined: no window has a score",
                 })  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _protocol(source: str, targets: set[str], file: Path) -> str:
-    two, four = set(PROTOCOLS["2stem"]), set(PROTOCOLS["4stem"])
-    if targets not in (two, four, two | four):
-        raise SepkitError(
-            f"{file} scores {', '.join(sorted(targets)) or 'nothing'}; expected {' and '.join(PROTOCOLS['2stem'])}, "
-            f"or {', '.join(PROTOCOLS['4stem'])}: with other targets scores can't be compared with those here."
-        )
-    return "2stem" if source in two and two <= targets else "4stem"
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
@@ -111,12 +104,10 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
         content = json.loads(file.read_text(encoding="utf-8"))
         targets = {}
         for target in content["targets"]:
-            frames = target["frames"]
-            if any(frame["duration"] != 1 for frame in frames):
-                raise SepkitError(f"{file} has windows of {frames[0]['duration']} s; expected museval's 1 s.")
-            values = [[frame["metrics"][name] for name in NAMES] for frame in frames]
+            if other := [frame["duration"] for frame in target["frames"] if frame["duration"] != 1]:
+                raise SepkitError(f"{file} has windows of {other[0]} s; expected museval's 1 s.")
+            values = [[frame["metrics"][name] for name in NAMES] for frame in target["frames"]]
             targets[str(target["name"])] = pd.DataFrame(values, columns=list(NAMES.values()), dtype=np.float64)
-        facts = {key: value for key, value in content.get("sepkit", {}).items() if key in FACTS}
+        return {key: value for key, value in content.get("sepkit", {}).items() if key in FACTS}, targets
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SepkitError(f"Expected scores as museval writes them in {file} ({error!r}).") from error
-    return facts, targets

@@ -10,38 +10,27 @@ from sepkit.devices import device_name, pick_device
 from sepkit.evaluation.estimators import ModelEstimate
 from sepkit.evaluation.scoring import reference, score_songs, scoring_songs
 from sepkit.evaluation.statistics import summary
-from sepkit.profiles import Profile
-from sepkit.storage import Root, spending
+from sepkit.storage import spending
 
 PUBLISHED = "6.25 dB (four stems, Wiener filter; Stöter et al. 2019), 5.4 to 5.6 dB for vocals with the residual"
 
 
 def umxhq_check(
-    *,
-    profile: str | Profile | None = None,
-    data: Path | str | None = None,
-    root: Path | str | Root | None = None,
-    device: str | None = None,
-    **settings: Any,
+    *, data: Path | str | None = None, device: str | None = None, hidden_size: int = 512, **where: Any
 ) -> str:
     """One sentence: umxhq's median sdr_bsseval of vocals on the test songs, and what was published.
 
-    The network estimates vocals, the accompaniment is the residual; protocol 2stem.  `settings` go to
-    the network.  Raises SepkitError where the weights can't be had.
+    The network estimates vocals, the accompaniment is the residual; protocol 2stem. where: profile and root.
+    Raises SepkitError where the weights can't be had.
     """
-    network = models.build("umxhq", **settings)
+    network, device = models.build("umxhq", hidden_size=hidden_size), pick_device(device)
     network.load_pretrained()
-    run = reference("mixture", profile=profile, data=data, root=root)
-    device = pick_device(device)
-    estimator = ModelEstimate(network, device)
+    run = reference("mixture", data=data, **where)
     with spending(run.root, stage="umxhq check", device=device_name(device)):
         cache, songs = scoring_songs(run, data)
-        waiting = {song: [estimator] for song in songs}
-        rows = [
-            {"run": "umxhq", "experiment": "umxhq", "seed": 0, "fold": None, "track": song, **row}
-            for song, [(scores, _)] in score_songs(waiting, cache, device, None)
-            for row in scores
-        ]
+        found = score_songs({song: [ModelEstimate(network, device)] for song in songs}, cache, device)
+        facts = {"run": "umxhq", "experiment": "umxhq", "seed": 0, "fold": None}
+        rows = [{**facts, "track": song, **row} for song, [(scores, _)] in found for row in scores]
     figures = summary(pd.DataFrame(rows))
     return (
         f"umxhq's vocals read {figures['median']:.2f} dB sdr_bsseval here (2stem, residual accompaniment, "

@@ -1,11 +1,12 @@
 """scores.csv and frames.csv of a run, and the journal of songs that are scored before these are written.
 
-frames.csv has the windows whose medians are in scores.csv: track, source, frame (the second at which it
-begins) and the four BSS Eval scores in dB, empty where undefined.  While a run is scored, each song is
-appended to the journal as one line of JSON; both tables are written once, whole, at the end.  A line that a
-kill cut short is no JSON and is skipped, so a song is there whole or not at all.
+frames.csv has the windows whose medians are in scores.csv: track, source, frame (the second at which it begins) and the
+four BSS Eval scores in dB, empty where undefined. While a run is scored, each song is appended to the journal as one
+line of JSON; both tables are written once, whole, at the end. A line that a kill cut short is no JSON and is skipped,
+so a song is there whole or not at all.
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -35,7 +36,9 @@ def frames_path(run: Run, split: str = "test") -> Path:
 
 
 def read_frames(path: Path) -> pd.DataFrame:
-    """frames.csv as a table, undefined scores NaN; columns as above."""
+    """frames.csv as a table, undefined scores NaN; without rows where there is no such file."""
+    if not path.exists():
+        return pd.DataFrame(columns=FRAME_COLUMNS)
     kinds: Any = {"track": str, **dict.fromkeys(BSS_EVAL_METRICS, float)}
     empty = {name: [""] for name in BSS_EVAL_METRICS}
     table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
@@ -45,40 +48,27 @@ def read_frames(path: Path) -> pd.DataFrame:
 class ScoreFiles:
     """The songs of one run that are scored, in `done` and on the disk.
 
-    protocol: songs that an earlier version scored with another one do not count; facts: of the run, in every
-    row of scores.csv.
+    protocol: songs that an earlier version scored with another one do not count; facts: in every row of scores.csv.
     """
 
     def __init__(self, run: Run, split: str, protocol: str) -> None:
         self.scores, self.frames = scores_path(run, split), frames_path(run, split)
         self.journal = self.scores.with_name(self.scores.name.replace("scores.csv", "scores.part.jsonl"))
-        self.facts: dict[str, Any] = {}
-        songs = {**self._read_journal(), **self._read_tables()}
-        self.done: dict[str, Song] = {
-            song: parts
-            for song, parts in songs.items()
-            if {row.get("protocol", protocol) for row in parts[0]} == {protocol}
-        }
-
-    def _read_journal(self) -> dict[str, Song]:
-        songs = {}
+        self.facts = {key: run.config.get(key) for key in ("run", "experiment", "seed", "fold")}
+        self.done: dict[str, Song] = {}
         for line in self.journal.read_text(encoding="utf-8").split("\n") if self.journal.exists() else ():
-            try:
+            with contextlib.suppress(ValueError):  # cut short by a kill
                 song, scores, frames = json.loads(line)
-                songs[song] = scores, frames
-            except ValueError:  # cut short by a kill
-                continue
-        return songs
-
-    def _read_tables(self) -> dict[str, Song]:
-        if not self.scores.exists():
-            return {}
-        frames = read_frames(self.frames) if self.frames.exists() else pd.DataFrame({"track": []})
-        rows, windows = (
-            {str(song): part.to_dict("records") for song, part in table.groupby("track", sort=False)}
-            for table in (read_scores(self.scores), frames)
-        )
-        return {song: (scores, windows.get(song, [])) for song, scores in rows.items()}
+                self.done[song] = scores, frames
+        if self.scores.exists():
+            rows, windows = (
+                {str(song): part.to_dict("records") for song, part in table.groupby("track", sort=False)}
+                for table in (read_scores(self.scores), read_frames(self.frames))
+            )
+            self.done |= {song: (scores, windows.get(song, [])) for song, scores in rows.items()}
+        for song, (scores, _) in list(self.done.items()):
+            if {row.get("protocol", protocol) for row in scores} != {protocol}:
+                del self.done[song]
 
     def add(self, song: str, scores: Rows, frames: Rows) -> None:
         """Keeps a song, its values rounded, in `done` and in the journal."""
@@ -94,8 +84,7 @@ class ScoreFiles:
         """Writes both tables, in the order of `songs`, without those excluded since; returns scores.csv."""
         if list(self.done) != songs or not self.scores.exists() or self.journal.exists():
             kept = [self.done[song] for song in songs]
-            frames = pd.DataFrame([row for _, rows in kept for row in rows], columns=FRAME_COLUMNS)
-            write_csv(self.frames, frames)
+            write_csv(self.frames, pd.DataFrame([row for _, rows in kept for row in rows], columns=FRAME_COLUMNS))
             write_csv(self.scores, pd.DataFrame([row for rows, _ in kept for row in rows], columns=COLUMNS))
             self.journal.unlink(missing_ok=True)
         return read_scores(self.scores)

@@ -1,18 +1,18 @@
 """Runs and their songs -> estimates -> scores.csv and frames.csv.
 
-Work goes song by song over all runs that wait: a song is decoded once, and what depends on its targets alone
-is computed once for all estimates.  Songs are spread over joblib's workers (a dask cluster under
-`joblib.parallel_config`) and kept as they come (`score_files`), so a kill loses at most the songs in
-progress, and the next call goes on with the rest.  Scores depend neither on the number of workers nor on
-which runs are scored together.  A song whose estimate can't be scored becomes rows that are undefined with
-the reason, and the others go on.  A run is scored with the protocol of the sources that it needs
-(`cache_sources`): 4stem where its network estimates drums, bass or other, else 2stem.  `mixture` and `oracle`
-are runs without training: the mixture as the estimate of every source, and the ideal ratio mask.
+Work goes song by song over all runs that wait: a song is decoded once, and what depends on its targets alone is computed
+once for all estimates. Songs are spread over joblib's workers (a dask cluster under `joblib.parallel_config`) and kept
+as they come (`score_files`), so a kill loses at most the songs in progress, and the next call goes on with the rest.
+Scores depend neither on the number of workers nor on which runs are scored together. A song whose estimate can't be
+scored becomes rows that are undefined with the reason, and the others go on. A run is scored with the protocol of the
+sources that it needs (`cache_sources`): 4stem where its network estimates drums, bass or other, else 2stem. `mixture`
+and `oracle` are runs without training: the mixture as the estimate of every source, and the ideal ratio mask.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache as memory
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,10 @@ from sepkit.storage import Root, Run, spending, write_json
 
 PROTOCOL_OF = {sources: protocol for protocol, sources in PROTOCOLS.items()}
 PORTION_BYTES = 2**28  # of estimates that a GPU has made and that travel to a worker together
-# estimates of a song, or why there are none
-Estimates = dict[str, np.ndarray] | SepkitError
 
 
 def evaluate(run: Run | str, **options: Any) -> pd.DataFrame:
-    """Scores `run` on its test songs and returns scores.csv as a table.
-
-    Options as in `evaluate_many`: profile, data, root, split, device, n_jobs.
-    """
+    """Scores `run` on its test songs and returns scores.csv as a table; options as in `evaluate_many`."""
     return evaluate_many([run], **options)[0]
 
 
@@ -62,9 +57,9 @@ def evaluate_many(
 ) -> list[pd.DataFrame]:
     """Scores runs on their test songs (or split="valid") and returns their scores.csv as tables.
 
-    runs: or names, `mixture` and `oracle` among them; profile, root: where these lie; data: the folder of
-    songs, where the profile does not know it; n_jobs: songs at a time, None for one a core.  Songs that are
-    scored already are not scored again.
+    runs: or names, `mixture` and `oracle` among them; profile, root: where these lie; data: the folder of songs, where
+    the profile does not know it; n_jobs: songs at a time, None for one a core. Songs that are scored already are not
+    scored again.
 
     Raises SepkitError where a run is not finished or songs can't be used.
     """
@@ -78,12 +73,19 @@ def evaluate_many(
     return [scoring.files.write(scoring.songs) for scoring in scorings]
 
 
+def reference(name: str, **options: Any) -> Run:
+    """The run `mixture` or `oracle`, scored (options as in `evaluate_many`): between them a system should lie."""
+    if name not in REFERENCES:
+        raise UsageError(f"There is no reference {name!r}; expected one of {', '.join(REFERENCES)}.")
+    evaluate(name, **options)
+    return Root.open(options.get("root"), options.get("profile")).run(name)
+
+
 class Scoring:
     """A run that is being scored: its songs, those that are done, and what makes its estimates."""
 
     def __init__(self, run: Run, data: Path | str | None, split: str, device: str, open_cache: Any) -> None:
-        config = run.config
-        if not run.finished:
+        if run.config and not run.finished:  # without a configuration there is no run, and that says so
             raise SepkitError(
                 f"{run.name} is {run.status['state']}, not finished; train it to its end before it is scored."
             )
@@ -93,25 +95,20 @@ class Scoring:
         self.todo = [song for song in self.songs if song not in self.files.done]
         if self.todo:
             self.estimator = make_estimator(run, device)
-            facts = {key: config.get(key) for key in ("run", "experiment", "seed", "fold")}
-            self.files.facts = {**facts, "accompaniment": accompaniment_of(self.estimator)}
+            self.files.facts["accompaniment"] = accompaniment_of(self.estimator)
 
 
 def _score_runs(cache: Cache, scorings: list[Scoring], split: str, device: str, n_jobs: int | None) -> None:
     """Scores the songs that runs of one cache wait for."""
     waiting = {song: [each for each in scorings if song in each.todo] for song in cache.songs}
-    waiting = {song: those for song, those in waiting.items() if those}
-    if not waiting:
-        return
+    estimators = {song: [each.estimator for each in those] for song, those in waiting.items() if those}
     names = [each.run.name for each in scorings if each.todo]
-    doing = names[0] if len(names) == 1 else f"{len(names)} runs"
-    estimators = {song: [each.estimator for each in those] for song, those in waiting.items()}
-    root, run = scorings[0].run.root, names[0] if len(names) == 1 else "shared"
-    with spending(root, run=run, stage=f"evaluate {split}", device=device_name(device)):
-        for song, found in progress(
-            score_songs(estimators, cache, device, n_jobs),
-            doing=f"score {doing}", total=len(waiting), name=lambda item: item[0],
-        ):  # fmt: skip
+    if not names:
+        return
+    run, doing = (names[0], names[0]) if len(names) == 1 else ("shared", f"{len(names)} runs")
+    with spending(scorings[0].run.root, run=run, stage=f"evaluate {split}", device=device_name(device)):
+        results = score_songs(estimators, cache, device, n_jobs)
+        for song, found in progress(results, doing=f"score {doing}", total=len(estimators), name=itemgetter(0)):
             for scoring, (scores, frames) in zip(waiting[song], found, strict=True):
                 scoring.files.add(song, scores, frames)
     for scoring in scorings:
@@ -129,38 +126,22 @@ def _named(name: str, root: Path | str | Root | None, profile: str | Profile | N
     return run
 
 
-def reference(name: str, **options: Any) -> Run:
-    """The run `mixture` or `oracle`, scored: the bounds between which a system should lie.
-
-    Options as in `evaluate_many`.
-    """
-    refuse_contaminated(name)
-    if name not in REFERENCES:
-        raise UsageError(f"There is no reference {name!r}; expected one of {', '.join(REFERENCES)}.")
-    run = _named(name, options.pop("root", None), options.pop("profile", None))
-    evaluate(run, **options)
-    return run
-
-
-def scoring_songs(
-    run: Run, data: Path | str | None, split: str = "test", open_cache: Callable[..., Cache] | None = None
-) -> tuple[Cache, list[str]]:
-    """(cache at 44.1 kHz, names) of the songs that `run` is scored on: its fold, or the split.
-
-    The cache holds the sources of the run's protocol.
-    """
-    config = run.config
-    splits = ("train", "valid") if config.get("fold") is not None else (split,)
-    cache = (open_cache or _open)(run.root, config["profile"], data, cache_sources(config), splits)
-    return cache, scored_songs(cache, config, split)
-
-
 def _open(
     root: Root, profile: str, data: Path | str | None, sources: tuple[str, ...], splits: tuple[str, ...]
 ) -> Cache:
     folder = locate_songs(get_profile(profile), data, root)
     require_headers(folder, "Evaluation")
     return build_cache(folder, root, CacheSettings(sample_rate=SAMPLE_RATE, sources=sources), splits=splits)
+
+
+def scoring_songs(
+    run: Run, data: Path | str | None, split: str = "test", open_cache: Callable[..., Cache] = _open
+) -> tuple[Cache, list[str]]:
+    """(cache at 44.1 kHz with the sources of the run's protocol, names of the songs of its fold, or of the split)."""
+    config = run.config
+    splits = ("train", "valid") if config.get("fold") is not None else (split,)
+    cache = open_cache(run.root, config["profile"], data, cache_sources(config), splits)
+    return cache, scored_songs(cache, config, split)
 
 
 def estimates(run: Run, song: str, data: Path | str | None = None, split: str = "test") -> dict[str, np.ndarray]:
@@ -179,26 +160,26 @@ def estimates(run: Run, song: str, data: Path | str | None = None, split: str = 
 
 
 def score_songs(
-    waiting: Mapping[str, Sequence[Estimator]], cache: Cache, device: str, n_jobs: int | None
+    waiting: Mapping[str, Sequence[Estimator]], cache: Cache, device: str, n_jobs: int | None = None
 ) -> Iterator[tuple[str, list[Song]]]:
     """Yields (song, [(scores, frames) of each of its estimators]), in order.
 
-    On a GPU the parent separates while workers score; there a song's estimates go to workers in portions,
-    since those of whole songs take 170 MB each.
+    On a GPU the parent separates while workers score; there a song's estimates go to workers in portions, since those
+    of whole songs take 170 MB each.
     """
-    on_gpu = device == "cuda"
 
     def calls() -> Iterator[Any]:
         for song, estimators in waiting.items():
-            length = 8 * cache.n_samples(song) * len(cache.settings.sources)
-            most = max(1, PORTION_BYTES // length) if on_gpu else len(estimators)
-            audio = cache.song(song) if on_gpu else ()
+            if device != "cuda":
+                yield delayed(_score)(cache, song, estimators)
+                continue
+            audio = cache.song(song)
+            most = max(1, PORTION_BYTES // (8 * cache.n_samples(song) * len(cache.settings.sources)))
             for start in range(0, len(estimators), most):
                 portion = estimators[start : start + most]
-                made = [
-                    _estimate(each, *audio) if audio and isinstance(each, ModelEstimate) else each for each in portion
-                ]
-                yield delayed(_score)(cache, song, made)
+                yield delayed(_score)(
+                    cache, song, [_made(each, *audio) if isinstance(each, ModelEstimate) else each for each in portion]
+                )
 
     results = spread(calls(), n_jobs=n_jobs or os.cpu_count() or 1, ahead="n_jobs")
     for song, estimators in waiting.items():
@@ -208,22 +189,23 @@ def score_songs(
         yield song, found
 
 
-def _estimate(estimator: Estimator, mixture: np.ndarray, target: dict[str, np.ndarray]) -> Estimates:
+def _made(estimate: Any, mixture: np.ndarray, target: dict[str, np.ndarray]) -> Any:
+    """The estimates of a song, made here where they are an estimator still; or the error why there are none."""
     try:
-        return estimator(mixture, target)
+        return estimate(mixture, target) if callable(estimate) else estimate
     except SepkitError as error:
         return error
 
 
-def _score(cache: Cache, song: str, estimators: list[Estimator | Estimates]) -> list[Song]:
-    """(scores, frames) of one song for each estimator, or each of the estimates that are there already."""
+def _score(cache: Cache, song: str, estimates: Sequence[Any]) -> list[Song]:
+    """(scores, frames) of one song for each of the estimates, which are estimators or what `_made` made of them."""
     with one_thread("cpu"):
         mixture, target = cache.song(song)
         targets = Targets(target, SAMPLE_RATE, PROTOCOL_OF[cache.settings.sources], song)
         found = []
-        for each in estimators:
-            estimate = _estimate(each, mixture, target) if callable(each) else each
+        for each in estimates:
             try:
+                estimate = _made(each, mixture, target)
                 if isinstance(estimate, SepkitError):
                     raise estimate
                 found.append(targets.score({name: estimate[name] for name in target if name in estimate}))

@@ -14,25 +14,24 @@ AXES = "(source, channel, time)"
 
 
 def checked(signal: Any, name: str, axes: str = AXES, like: Array | None = None) -> Array:
-    """The signal as float64; a SepkitError naming `name` if it has other axes than `axes`, is not
-    finite floating point, or has another shape than `like`, the checked target."""
+    """The signal as float64; a SepkitError naming `name` if it has other axes than `axes`, is not finite floating
+    point, or has another shape than `like`, the checked target."""
     array = np.asarray(signal.detach().cpu() if hasattr(signal, "detach") else signal)
     if array.ndim != axes.count(",") + 1 or array.size == 0:
         raise SepkitError(f"{name} must be {axes} and not empty; got shape {array.shape}.")
     channels, time = array.shape[-2:]
     if channels > MAX_CHANNELS or time < channels:
-        given = axes.replace("channel, time", "time, channel")
         raise SepkitError(
-            f"{name} must be {axes}; got shape {array.shape}, that is {channels} channels of {time} samples, "
-            f"which looks like {given}: swap the last two axes."
+            f"{name} must be {axes}; got shape {array.shape}, that is {channels} channels of {time} samples, which "
+            f"looks like {axes.replace('channel, time', 'time, channel')}: swap the last two axes."
         )
-    if like is not None and array.shape != like.shape:
-        if array.shape[:-1] == like.shape[:-1]:
-            raise SepkitError(
-                f"{name} has {time} samples where {like.shape[-1]} are expected: nothing is padded or cut "
-                "here, so make the lengths equal before scoring."
-            )
+    if like is not None and array.shape[:-1] != like.shape[:-1]:
         raise SepkitError(f"{name} must be {axes} of shape {like.shape}, as the target; got {array.shape}.")
+    if like is not None and time != like.shape[-1]:
+        raise SepkitError(
+            f"{name} has {time} samples where {like.shape[-1]} are expected: nothing is padded or cut here, so make "
+            "the lengths equal before scoring."
+        )
     if not np.issubdtype(array.dtype, np.floating):
         raise SepkitError(f"{name} must be floating point, full scale at 1; got {array.dtype}.")
     with np.errstate(invalid="ignore", over="ignore"):
@@ -41,27 +40,23 @@ def checked(signal: Any, name: str, axes: str = AXES, like: Array | None = None)
     if not np.isfinite(total) and not (finite := np.isfinite(array)).all():
         where = "" if array.ndim == 2 else f" of source {np.flatnonzero(~finite.all(axis=(1, 2)))[0]}"
         raise SepkitError(
-            f"{name}{where} has {array.size - finite.sum()} samples that are NaN or infinite, which would "
-            "spoil every score: look for a diverged model or a broken file."
+            f"{name}{where} has {array.size - finite.sum()} samples that are NaN or infinite, which would spoil every "
+            "score: look for a diverged model or a broken file."
         )
     return array.astype(np.float64, copy=False)
 
 
-def windows_of(length: int, sample_rate: int) -> tuple[int, int]:
-    """Length of a window in samples, and how many full ones there are."""
-    if not isinstance(sample_rate, int | np.integer) or sample_rate < 2 * TAPS:
-        raise SepkitError(f"sample_rate must be a whole number of Hz from {2 * TAPS} up; got {sample_rate!r}.")
-    return (int(sample_rate), length // int(sample_rate)) if length > sample_rate else (length, 1)
+def in_windows(signal: Array, sample_rate: int) -> Array:
+    """`(…, window, time)`, a view: the full seconds of `(…, time)`; all of it where it is shorter than one."""
+    window = min(sample_rate, signal.shape[-1])
+    count = signal.shape[-1] // window
+    return signal[..., : count * window].reshape(*signal.shape[:-1], count, window)
 
 
 def silence(signal: Array, sample_rate: int) -> NDArray[np.bool_]:
     """`(source, window)`: True where museval calls the source silent: its channels sum to zero."""
-    window, windows = windows_of(signal.shape[-1], sample_rate)
-    sounds = np.zeros((len(signal), windows), bool)
-    for i in range(windows):
-        part = signal[..., i * window : (i + 1) * window]
-        # the first samples tell, nearly always
-        sounds[:, i] = part[..., :64].sum(axis=1).any(axis=1)
-        if not sounds[:, i].all():
-            sounds[:, i] = part.sum(axis=1).any(axis=1)
+    windows = in_windows(signal, sample_rate)
+    sounds = windows[..., :64].sum(axis=1).any(axis=2)  # the first samples tell, nearly always
+    for i in np.flatnonzero(~sounds.all(axis=0)):
+        sounds[:, i] = windows[:, :, i].sum(axis=1).any(axis=1)
     return ~sounds

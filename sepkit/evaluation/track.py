@@ -18,11 +18,11 @@ Rows = list[dict[str, Any]]
 class Targets:
     """The targets of one track, by source, and all that depends on them alone: score many estimates with one.
 
-    target: `(channel, time)` by source; exactly the sources of the protocol, "2stem" or "4stem"; sample_rate:
-    Hz; track: the song's name, for messages.
+    target: `(channel, time)` by source; exactly the sources of the protocol, "2stem" or "4stem"; sample_rate: Hz;
+    track: the song's name, for messages.
 
-    Raises SepkitError, naming track and source, where sources are missing, shapes or lengths differ or samples
-    are not finite; `score` does so for estimates.
+    Raises SepkitError, naming track and source, where sources are missing, shapes or lengths differ or samples are not
+    finite; `score` does so for estimates.
 
     >>> target = {name: np.random.default_rng(0).standard_normal((2, 8000)) for name in PROTOCOLS["2stem"]}
     >>> rows, frames = Targets(target, sample_rate=4000).score(target)
@@ -40,45 +40,43 @@ class Targets:
         self.protocol, self.track = protocol, track
         self.references = References(self._stack(target, "target"), sample_rate)
         self.n_windows = self.references.n_windows
-        self.sources = {
-            name: Target(signal, sample_rate)
-            for name, signal in zip(PROTOCOLS[protocol], self.references.target, strict=True)
-        }
+        targets = (Target(signal, sample_rate) for signal in self.references.target)
+        self.sources = dict(zip(PROTOCOLS[protocol], targets, strict=True))
 
     def score(self, estimate: Mapping[str, Any]) -> tuple[Rows, Rows]:
         """(a row for every source and metric, a row for every source and window).
 
-        The first have source, metric, value (dB or NaN), protocol, frames (windows that count),
-        frames_dropped, and status: "ok" or "undefined: " with the reason; the others source, frame (the
-        second at which the window begins) and the BSS_EVAL_METRICS in dB.
+        The first have source, metric, value (dB or NaN), protocol, frames (windows that count), frames_dropped, and
+        status: "ok" or "undefined: " with the reason; the others source, frame (the second at which the window begins)
+        and the BSS_EVAL_METRICS in dB.
         """
         stacked = self._stack(estimate, "estimate", self.references.target)
-        scores = self.references.score(stacked)
-        windows = {f"{name}_bsseval": values for name, values in scores.items()}
-        reasons = self.references.reasons(stacked, list(self.sources))
-        rows = []
+        windows = {f"{name}_bsseval": values for name, values in self.references.score(stacked).items()}
+        reasons, rows = self.references.reasons(stacked, list(self.sources)), []
         for i, (source, target) in enumerate(self.sources.items()):
             for name, entry in metrics_of(source).items():
-                count = self.n_windows
                 if entry.score is None:
                     values = windows[name][i]
-                    count = int((~np.isnan(values)).sum())
-                    value, status = (float(np.nanmedian(values)) if count else math.nan), reasons[i]
+                    count, status = int((~np.isnan(values)).sum()), reasons[i]
+                    value = float(np.nanmedian(values)) if count else math.nan
                 else:
-                    count = entry.n_windows(target) if entry.n_windows else count
+                    count = entry.n_windows(target) if entry.n_windows else self.n_windows
                     try:
                         value, status = entry.score(stacked[i], target), "ok"
                     except Undefined as reason:
                         value, status = math.nan, f"undefined: {reason}"
-                rows.append(self.row(source, name, value, count, status))
+                rows.append(self._row(source, name, value, count, status))
         return rows, self._frames(windows)
 
     def undefined(self, reason: str) -> tuple[Rows, Rows]:
         """What `score` returns for an estimate that can't be scored."""
         status = f"undefined: {' '.join(reason.split())}"
-        rows = [self.row(source, name, math.nan, 0, status) for source in self.sources for name in metrics_of(source)]
-        nothing = np.full((len(self.sources), self.n_windows), math.nan)
-        return rows, self._frames(dict.fromkeys(BSS_EVAL_METRICS, nothing))
+        rows = [self._row(source, name, math.nan, 0, status) for source in self.sources for name in metrics_of(source)]
+        return rows, self._frames(dict.fromkeys(BSS_EVAL_METRICS, np.full(self.references.silent.shape, math.nan)))
+
+    def _row(self, source: str, name: str, value: float, count: int, status: str) -> dict[str, Any]:
+        counts = {"frames": count, "frames_dropped": self.n_windows - count}
+        return {"source": source, "metric": name, "value": value, "protocol": self.protocol, **counts, "status": status}
 
     def _frames(self, windows: Mapping[str, Array]) -> Rows:
         return [
@@ -86,11 +84,6 @@ class Targets:
             for i, source in enumerate(self.sources)
             for frame in range(self.n_windows)
         ]
-
-    def row(self, source: str, name: str, value: float, count: int, status: str) -> dict[str, Any]:
-        columns = ("source", "metric", "value", "protocol", "frames", "frames_dropped", "status")
-        values = (source, name, value, self.protocol, count, self.n_windows - count, status)
-        return dict(zip(columns, values, strict=True))
 
     def _stack(self, signals: Mapping[str, Any], kind: str, like: Array | None = None) -> Array:
         """`(source, channel, time)` in the protocol's order, each source checked under its own name."""
@@ -108,13 +101,6 @@ class Targets:
         return np.stack(arrays)
 
 
-def score_track(
-    *,
-    estimate: Mapping[str, Any],
-    target: Mapping[str, Any],
-    sample_rate: int = SAMPLE_RATE,
-    protocol: str = "2stem",
-    track: str = "",
-) -> Rows:
-    """All scores of one track: the rows of `Targets.score`, where there is a single estimate."""
-    return Targets(target, sample_rate, protocol, track).score(estimate)[0]
+def score_track(*, estimate: Mapping[str, Any], target: Mapping[str, Any], **options: Any) -> Rows:
+    """All scores of one track: the rows of `Targets(target, **options).score`, where there is a single estimate."""
+    return Targets(target, **options).score(estimate)[0]

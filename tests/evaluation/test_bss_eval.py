@@ -213,8 +213,8 @@ def test_tensors_on_a_device_or_a_device_asked_for_score_as_arrays(device, loss,
 def test_the_sums_run_on_the_device_of_the_target():
     # The device "meta" computes nothing, but every tensor must have been asked for there.
     rows = References(STEREO, RATE, "meta")._rows
-    assert rows.cross(rows[0], 0).device.type == "meta"
-    assert rows.across(rows[1][None, :, :511]).device.type == "meta"
+    assert rows.cross(rows.parts[0], 0).device.type == "meta"
+    assert rows.across(rows.parts[1][None, :, :511]).device.type == "meta"
 
 
 def test_singular_equations_fall_back_to_least_squares():
