@@ -4,7 +4,7 @@ import ctypes
 import time
 import timeit
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Literal
 
@@ -12,15 +12,13 @@ import torch
 
 from sepkit.errors import SepkitError, UsageError
 
-# options of glibc's mallopt: how many blocks are mapped separately, how much free memory at the heap's end is kept
-M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
-KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}
-RELEASE = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 2**17}  # glibc's defaults
+# glibc's M_MMAP_MAX, blocks mapped separately, and M_TRIM_THRESHOLD, free bytes kept: while training, and by default
+MALLOPT = {-4: (0, 65536), -1: (2**31 - 1, 2**17)}
 
 
 def pick_device(device: str | None) -> str:
     """`device`; for None, cuda where there is one.  UsageError or SepkitError for one that is not there."""
-    if device in (None, "auto"):
+    if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("cpu", "cuda"):
         raise UsageError(f"There is no device {device!r}; expected cpu or cuda.")
@@ -66,8 +64,8 @@ def _product_seconds(dtype: torch.dtype) -> float:
 def one_thread(device: str) -> Iterator[None]:
     """One thread on a CPU: a GRU's steps are too small to share, and waiting threads stall each other.
 
-    A Base step takes 3.7 s with one thread; with two, 2.8 s on an idle 2-core machine and over 30 s on a
-    busy one.  And sums do not depend on the number of cores.
+    A Base step takes 3.7 s with one thread; with two, 2.8 s on an idle 2-core machine and over 30 s on a busy one.
+    And sums do not depend on the number of cores.
     """
     threads = torch.get_num_threads()
     if device == "cpu":
@@ -82,21 +80,17 @@ def one_thread(device: str) -> Iterator[None]:
 def kept_memory(device: str) -> Iterator[None]:
     """On a CPU with glibc, the process keeps freed memory for the next step.
 
-    glibc would return large blocks to the system and get them again, zeroed page by page, a thousand times
-    a step: 17 to 37 % of a step's CPU time.  Keeping them raises the peak by 30 to 40 %.
+    glibc would return large blocks to the system and get them again, zeroed page by page, a thousand times a step: 17
+    to 37 % of a step's CPU time.  Keeping them raises the peak by 30 to 40 %.
     """
     try:
         glibc = ctypes.CDLL("libc.so.6") if device == "cpu" else None
     except OSError:  # another C library
         glibc = None
-    if not glibc:
+    with ExitStack() as after:
+        if glibc:
+            after.callback(glibc.malloc_trim, 0)
+            for option, (kept, default) in MALLOPT.items():
+                glibc.mallopt(option, kept)
+                after.callback(glibc.mallopt, option, default)
         yield
-        return
-    for option, value in KEEP.items():
-        glibc.mallopt(option, value)
-    try:
-        yield
-    finally:
-        for option, value in RELEASE.items():
-            glibc.mallopt(option, value)
-        glibc.malloc_trim(0)

@@ -1,9 +1,8 @@
 """A network and a whole song -> the sources of the song.
 
-The song is cut into chunks that overlap and are crossfaded, so memory depends on the chunk, not on the
-song.  Chunks start at fixed places, one at a time, so the same input gives the same bytes; all are equally
-long, the last one overlaps more.  Where the network estimates the vocals alone, the accompaniment is the
-`residual`: mixture minus vocals.
+The song is cut into chunks that overlap and are crossfaded, so memory depends on the chunk, not on the song.  Chunks
+start at fixed places, one at a time, so the same input gives the same bytes; all are equally long, the last one
+overlaps more.  Where the network estimates the vocals alone, the accompaniment is the `residual`: mixture minus vocals.
 """
 
 from collections.abc import Mapping
@@ -38,8 +37,8 @@ def separate(
 
     chunk_s: None is the network's own, or 24 s; overlap_s: None is 2 s, or a quarter of a shorter chunk.
 
-    A mono mixture counts as two equal channels.  A mixture at another rate than the network's is resampled
-    there and back.  Raises SepkitError for other shapes and for samples that are not finite.
+    A mono mixture counts as two equal channels.  A mixture at another rate than the network's is resampled there and
+    back.  Raises SepkitError for other shapes and for samples that are not finite.
     """
     mixture = np.asarray(mixture, dtype=np.float32)
     if mixture.ndim != 2 or mixture.shape[0] not in (1, model.channels) or mixture.shape[1] == 0:
@@ -48,12 +47,10 @@ def separate(
         )
     if not np.isfinite(mixture).all():
         raise SepkitError(f"The mixture holds {np.count_nonzero(~np.isfinite(mixture))} samples that are not finite.")
-    if chunk_s is None:
-        chunk_s = model.chunk_s or CHUNK_S
+    chunk_s = (model.chunk_s or CHUNK_S) if chunk_s is None else chunk_s
     if chunk_s < SHORTEST_CHUNK_S:
         raise SepkitError(f"Expected chunks of at least {SHORTEST_CHUNK_S} s, got {chunk_s} s.")
-    if overlap_s is None:
-        overlap_s = min(OVERLAP_S, chunk_s / 4)
+    overlap_s = min(OVERLAP_S, chunk_s / 4) if overlap_s is None else overlap_s
     if not 0 <= overlap_s < chunk_s / 2:
         raise SepkitError(f"Expected an overlap below half a chunk ({chunk_s} s), got {overlap_s} s.")
     if sample_rate < 1 or sample_rate != int(sample_rate):
@@ -72,8 +69,7 @@ def separate(
     finally:
         model.train(was_training)
     output = resample(output, model.sample_rate, int(sample_rate))[..., :length]
-    estimates = {source: np.ascontiguousarray(output[number]) for number, source in enumerate(model.sources)}
-    return complete(estimates, mixture)
+    return complete(dict(zip(model.sources, map(np.ascontiguousarray, output), strict=True)), mixture)
 
 
 def complete(estimates: Mapping[str, np.ndarray], mixture: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,10 +1,9 @@
 """Open-Unmix as a trunk and heads, of which this package's variants are composed.
 
-The layers are those of `openunmix.model.OpenUnmix` (Stöter et al., JOSS 2019): the trunk up to its second
-batch normalisation, a head what follows.  Weights are drawn in the order in which the layers are made.
+The layers are those of `openunmix.model.OpenUnmix` (Stöter et al., JOSS 2019): the trunk up to its second batch
+normalisation, a head what follows.  Weights are drawn in the order in which the layers are made.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,11 +14,7 @@ from sepkit.errors import UsageError
 from sepkit.models import importing
 from sepkit.models.mask import MaskModel
 
-BOUNDS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "relu": torch.relu,
-    "clamp": partial(torch.clamp, min=0, max=1),
-}
+BOUNDS: dict[str, Any] = {"sigmoid": torch.sigmoid, "relu": torch.relu, "clamp": partial(torch.clamp, min=0, max=1)}
 
 
 def gru(hidden_size: int, layers: int, dropout: float) -> nn.GRU:

@@ -1,12 +1,13 @@
 """Weights into a network, or one sentence about what does not fit."""
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from sepkit.errors import SepkitError
 
-HEAD = ("fc3", "bn3", "output_scale", "output_mean")  # openunmix's layers behind the trunk
+HEAD = re.compile(r"\bcore\.(?=(fc3|bn3|output_scale|output_mean)\b)")  # of openunmix's layers behind the trunk
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -15,12 +16,7 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     >>> list(renamed({"model.core.fc1.weight": None, "model.core.fc3.weight": None}))
     ['model.core.fc1.weight', 'model.heads.0.fc3.weight']
     """
-    return {_renamed(key): value for key, value in state.items()}
-
-
-def _renamed(key: str) -> str:
-    before, core, layer = key.rpartition("core.")
-    return f"{before}heads.0.{layer}" if core and layer.split(".")[0] in HEAD else key
+    return {HEAD.sub("heads.0.", key): value for key, value in state.items()}
 
 
 def differences(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

@@ -1,8 +1,8 @@
 """Checkpoints as files, and the network in them.
 
-`last.ckpt` holds all that a resumed run needs, `previous.ckpt` the epoch before, `best.ckpt` the epoch of
-the highest `valid_sdr`; all load with weights_only=True.  `training.saving` writes them.  Lightning is not
-imported here: it takes seconds, and every process that scores songs reads a checkpoint.
+`last.ckpt` holds all that a resumed run needs, `previous.ckpt` the epoch before, `best.ckpt` the epoch of the highest
+`valid_sdr`; all load with weights_only=True.  `training.saving` writes them.  Lightning is not imported here: it takes
+seconds, and every process that scores songs reads a checkpoint.
 """
 
 import pickle
@@ -20,8 +20,8 @@ from sepkit.storage import drive
 from sepkit.storage.files import writing
 from sepkit.storage.root import Run
 
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # of batch normalisation; an optimiser has none
 # raised by torch and pickle for a file that is cut short, overwritten or something else
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, ValueError, TypeError)
 
 
@@ -65,9 +65,7 @@ def _under_todays_names(checkpoint: dict[str, Any]) -> dict[str, Any]:
 def newest(run: Run) -> Path | None:
     """The newest checkpoint of `run` that loads: last.ckpt, or the one before it, with a line; or None."""
     damaged = ""
-    for path in (run.last, run.path / "previous.ckpt"):
-        if not path.exists():
-            continue
+    for path in filter(Path.exists, (run.last, run.path / "previous.ckpt")):
         try:
             epochs = load_checkpoint(path).get("epoch", -1) + 1
         except SepkitError:
@@ -89,8 +87,7 @@ def load_model(run: Run, which: str = "best") -> Any:
     path = run.path / f"{which}.ckpt"
     if not path.exists():
         raise SepkitError(f"{run.name} has no {path.name} yet under {run.path}; train it first.")
-    model = models.build(**run.config["model"])
-    state = load_checkpoint(path)["state_dict"]
+    model, state = models.build(**run.config["model"]), load_checkpoint(path)["state_dict"]
     load_weights(model, {key.removeprefix("model."): value for key, value in state.items()}, str(path))
     if model.normalizes_over_time:
         model.chunk_s = run.config["training"]["segment_s"]

@@ -48,7 +48,7 @@ def plan(
         experiment = get_experiment(name)
         training = resolve(experiment, profile)["training"]
         steps = 0 if experiment.weights_of else training["epochs"] * training["steps_per_epoch"]
-        step_s, basis = _step_cost(experiment, profile, root, device)
+        step_s, basis = _step_cost(experiment, profile, Root.at(root, profile), device)
         minutes = steps * step_s / 60
         within = total + minutes / 60 <= limit
         total += minutes / 60 if within else 0.0
@@ -59,20 +59,17 @@ def plan(
     return pd.DataFrame(rows)
 
 
-def _step_cost(
-    experiment: Experiment, profile: Profile, root: Path | str | Root | None, device: str | None
-) -> tuple[float, str]:
+def _step_cost(experiment: Experiment, profile: Profile, root: Root, device: str | None) -> tuple[float, str]:
     """(seconds a step, where the figure comes from)."""
-    # a root that does not exist yet is made only where something is measured, and booked
-    where = Root.at(root, profile)
-    run = where.run_of(experiment.name)
+    run = root.run_of(experiment.name)
     if (run.path / "history.csv").exists():
         steps = resolve(experiment, profile)["training"]["steps_per_epoch"]
         return float(run.history()["seconds"].median()) / steps, f"measured in {run.name}"
     device = pick_device(device)
     if profile.as_planned and device == "cpu":
         return experiment.t4_step_s, "estimate for a T4"
-    with spending(Root.open(where.path, profile), stage="plan", device=device_name(device)):
+    # only now, where minutes are spent, is the root made
+    with spending(Root.open(root.path), stage="plan", device=device_name(device)):
         return step_seconds(experiment, profile, device), f"measured now on {device_name(device)}"
 
 

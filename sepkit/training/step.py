@@ -124,11 +124,9 @@ class SeparationTask(L.LightningModule):
         draw = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx]).generate_state(1, np.uint64)
         torch.manual_seed(int(draw[0] >> 1))
 
-    def on_validation_epoch_start(self) -> None:
-        self.valid_sdrs.clear()
-
     def on_validation_epoch_end(self) -> None:
         sdrs = torch.cat(self.valid_sdrs)
+        self.valid_sdrs.clear()
         if not len(sdrs):
             raise SepkitError(
                 "No validation clip has a target that can be heard, so no epoch can be called the best: "

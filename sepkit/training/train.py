@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -155,15 +156,15 @@ def train_many(
     n_jobs: runs at a time; None is one a core without a GPU, one with it.  `where` as for `train`.
     """
     experiments, seeds, folds = list(experiments), list(seeds), list(folds)
-    todo = [(experiment, seed, fold) for experiment in experiments for seed in seeds for fold in folds]
+    todo = list(product(experiments, seeds, folds))
     jobs = n_jobs or (1 if pick_device(where.get("device")) == "cuda" else os.cpu_count() or 1)
     jobs = min(jobs, max(1, len(todo)))
     if jobs > 1:
         _prepare(experiments, seeds=seeds, folds=folds, n_jobs=n_jobs, **where)
     work = delayed(train if jobs == 1 else _train_quietly)
     runs = spread((work(experiment, seed=s, fold=f, **where) for experiment, s, f in todo), n_jobs=jobs)
-    name = lambda run: f"{run.name} {run.status['stopped']}, {run.status['minutes']:.1f} min"  # noqa: E731
-    return list(progress(runs, doing="train", total=len(todo), name=name))
+    ended = "{0.name} {0.status[stopped]}, {0.status[minutes]:.1f} min".format
+    return list(progress(runs, doing="train", total=len(todo), name=ended))
 
 
 def _prepare(experiments: list[str | Experiment], **where: Any) -> None:
