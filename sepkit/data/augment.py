@@ -97,15 +97,13 @@ def stretch(sources: np.ndarray, sample_rate: int, *, rate: float, length: int) 
     summed; in silence, exactly at that place).  Neighbours are crossfaded over 12 ms with raised cosines, whose sum
     is 1.  The input counts as a loop, its end crossfaded into its start.
     """
-    fade, search = round(FADE_S * sample_rate), round(SEARCH_S * sample_rate)
-    hop = round(PIECE_S * sample_rate) - fade
+    piece, fade, search = (round(length_s * sample_rate) for length_s in (PIECE_S, FADE_S, SEARCH_S))
+    hop = piece - fade
     more = fade + search + hop + fade  # read beyond the end by a piece, the search, and a comparison
-    missing = max(0, more - sources.shape[-1])
-    sources = np.pad(sources, [(0, 0)] * (sources.ndim - 1) + [(0, missing)])
+    sources = np.pad(sources, [(0, 0)] * (sources.ndim - 1) + [(0, max(0, more - sources.shape[-1]))])
     rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(fade) + 0.5) / fade)).astype(np.float32)
     seam = sources[..., -fade:] * (1 - rise) + sources[..., :fade] * rise
     loop = np.concatenate([sources[..., :-fade], seam, sources[..., fade:more]], axis=-1)
-    period = sources.shape[-1] - fade
     mixture = loop.reshape(-1, loop.shape[-1]).sum(axis=0)
     energy = np.concatenate([[0.0], np.cumsum(mixture.astype(np.float64) ** 2)])
     size = fft.next_fast_len(2 * search + fade, real=True)
@@ -114,11 +112,10 @@ def stretch(sources: np.ndarray, sample_rate: int, *, rate: float, length: int) 
     start = 0
     for place in range(hop, output.shape[-1] - fade, hop):
         template = mixture[start + hop : start + hop + fade]  # the continuation of the piece before
-        start = round(place * rate) % period
+        start = round(place * rate) % (sources.shape[-1] - fade)
         if template.any():
             low, high = max(0, start - search), start + search
-            around = mixture[low : high + fade]
-            match = fft.irfft(fft.rfft(around, size) * fft.rfft(template, size).conj(), size)
+            match = fft.irfft(fft.rfft(mixture[low : high + fade], size) * fft.rfft(template, size).conj(), size)
             power = energy[low + fade : high + fade + 1] - energy[low : high + 1]
             likeness = match[: high - low + 1] / np.sqrt(np.maximum(power, 1e-9 * energy[-1]))
             start = low + int(np.argmax(likeness))

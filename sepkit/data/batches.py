@@ -31,7 +31,7 @@ class Starts:
         self.tables: dict[bool | None, dict[str, np.ndarray]] = {True: {}, False: {}, None: {}}
         for name in names:
             starts = np.arange(0, max(1, cache.n_samples(name) - length + 1), hop)
-            loud = np.concatenate([[0], np.cumsum(cache.activity_db(name) > SILENCE_DBFS)])
+            loud = np.concatenate([[0], np.cumsum(cache.file(name)["activity_db"][:] > SILENCE_DBFS)])
             last = np.minimum(-(-(starts + length) // hop), len(loud) - 1)
             active = loud[last] > loud[starts // hop]
             for vocals, found in ((True, active), (False, ~active)):
@@ -151,10 +151,7 @@ def _item(cache: Cache, clip: np.ndarray, name: str) -> dict[str, Any]:
 
 
 class EpochBatches(Sampler):
-    """Lists of (epoch, index), `steps` an epoch; clips half as long come in batches twice as large.
-
-    So every epoch has the same seconds in the same number of updates, rounded to whole clips.
-    """
+    """Lists of (epoch, index), `steps` an epoch, each of the same seconds: clips half as long come twice as many."""
 
     def __init__(self, clips: TrainingClips, batch_size: int, steps: int) -> None:
         self.clips, self.batch_size, self.steps, self.epoch = clips, batch_size, steps, 0

@@ -123,8 +123,11 @@ def _cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dic
     sources = np.stack([audio[name] for name in settings.sources])  # (source, channel, time)
     file = track_file(path, track.name)
     with writing(file) as part, h5py.File(part, "w") as out:
-        if settings.kind == "stft":
-            _write_magnitudes(out, sources, settings)
+        if settings.kind == "stft":  # the mixture first; |X| stays below n_fft / 2 · peak
+            stack = torch.from_numpy(np.concatenate([mixture_of(sources)[None], sources]))
+            magnitudes = STFT(settings.n_fft, settings.hop_length)(stack).abs()[..., : settings.n_bins, :].numpy()
+            chunks = (*magnitudes.shape[:-1], min(STFT_CHUNK_FRAMES, magnitudes.shape[-1]))
+            out.create_dataset("magnitudes", data=magnitudes.astype(np.float16), chunks=chunks)
         else:
             _write_int16(out, "audio", sources, rate)
             if stores_mixture(settings, residual):
@@ -145,16 +148,6 @@ def _write_int16(out: h5py.File, name: str, audio: np.ndarray, sample_rate: int)
     scale = max(1.0, float(np.abs(audio).max(initial=0.0)) * 32768 / 32767) / 32768
     chunks = (*audio.shape[:-1], min(sample_rate, audio.shape[-1]))
     out.create_dataset(name, data=np.rint(audio / scale).astype(np.int16), chunks=chunks).attrs["scale"] = scale
-
-
-def _write_magnitudes(out: h5py.File, sources: np.ndarray, settings: CacheSettings) -> None:
-    """|STFT| of the summed sources and of each, a few seconds a chunk; |X| stays below n_fft / 2 · peak."""
-    stack = torch.from_numpy(np.concatenate([mixture_of(sources)[None], sources]))
-    magnitudes = (
-        STFT(settings.n_fft, settings.hop_length)(stack).abs()[..., : settings.n_bins, :].numpy().astype(np.float16)
-    )
-    chunks = (*magnitudes.shape[:-1], min(STFT_CHUNK_FRAMES, magnitudes.shape[-1]))
-    out.create_dataset("magnitudes", data=magnitudes, chunks=chunks)
 
 
 def activity_db(vocals: np.ndarray, sample_rate: int) -> np.ndarray:

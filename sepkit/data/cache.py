@@ -22,23 +22,19 @@ from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE, STEMS
 
 ACTIVITY_S = 0.1  # hop of the stored loudness of the vocals
-# Energy of mixture − Σ sources above this, beside the mixture's, is more than three roundings to int16.
-SUM_RESIDUAL_DB = -60.0
+SUM_RESIDUAL_DB = -60.0  # energy of mixture − Σ sources above this, beside the mixture's, is more than rounding
 
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """What a cache holds: kind, rate in Hz, the sources, and the STFT where the kind is stft.
+    """What a cache holds; the STFT's settings, without bins above the bandwidth, count where the kind is stft."""
 
-    bandwidth_hz: bins above it are left out; None keeps all.  UsageError for another kind.
-    """
-
-    kind: str = "wave"
+    kind: str = "wave"  # or "stft"
     sample_rate: int = SAMPLE_RATE
     sources: tuple[str, ...] = PROTOCOLS["2stem"]
     n_fft: int = 1024
     hop_length: int = 256
-    bandwidth_hz: float | None = None
+    bandwidth_hz: float | None = None  # None keeps all bins
 
     def __post_init__(self) -> None:
         if self.kind not in ("wave", "stft"):
@@ -97,14 +93,13 @@ class Cache:
         return int(self.songs[name]["frames"])
 
     def file(self, name: str) -> h5py.File:
+        """The song's open file; beside the audio it holds `activity_db`, the vocals' loudness each 0.1 s in dBFS."""
         key, file = (os.getpid(), name), track_file(self.path, name)
         try:
             if key not in self._handles:
                 self._handles[key] = h5py.File(file, "r")
         except OSError as error:
-            raise SepkitError(
-                f"The cache file {file} can't be read ({error}); delete it and run cache again."
-            ) from error
+            raise SepkitError(f"Cache file {file} can't be read ({error}); delete it and run cache again.") from error
         return self._handles[key]
 
     def sources(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -120,10 +115,6 @@ class Cache:
     def magnitudes(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """float32 (1 + source, channel, freq, frame) of a stft cache, the mixture first; frames count."""
         return self.file(name)["magnitudes"][..., start:stop].astype(np.float32)
-
-    def activity_db(self, name: str) -> np.ndarray:
-        """Loudness of the vocals, dBFS, one value each 0.1 s."""
-        return self.file(name)["activity_db"][:]
 
     def close(self) -> None:
         for handle in self._handles.values():

@@ -13,8 +13,7 @@ from typing import Any
 from sepkit.data.cache import Cache
 from sepkit.errors import SepkitError, UsageError
 
-FOLDS = 3
-VALID_SHARE = 7
+FOLDS, VALID_SHARE = 3, 7
 
 
 def deal(artists: dict[str, str], folds: int) -> dict[str, int]:
@@ -42,8 +41,7 @@ def split_songs(cache: Cache, fold: int | None) -> dict[str, list[str]]:
     artists = {name: artist for name, artist in artists.items() if name in cache.songs}
     rest = {name: artist for name, artist in artists.items() if folds[name] != fold}
     parts = deal(rest, VALID_SHARE)
-    sizes = Counter(parts.values())
-    # with few artists some parts are empty, and some too large
+    sizes = Counter(parts.values())  # with few artists some parts are empty, and some too large
     stops = min(sizes, key=lambda part: (abs(sizes[part] - len(rest) / VALID_SHARE), part), default=None)
     split = {
         "train": [name for name in rest if parts[name] != stops],
@@ -51,10 +49,8 @@ def split_songs(cache: Cache, fold: int | None) -> dict[str, list[str]]:
         "test": [name for name in artists if folds[name] == fold],
     }
     if empty := [part for part, names in split.items() if not names]:
-        raise SepkitError(
-            f"Fold {fold} has no {' and no '.join(empty)} songs: {FOLDS} folds by artist need at least "
-            f"{FOLDS} artists in train/, found {len(set(artists.values()))}; train without a fold."
-        )
+        few = f"at least {FOLDS} artists in train/, found {len(set(artists.values()))}; train without a fold"
+        raise SepkitError(f"Fold {fold} has no {' and no '.join(empty)} songs: {FOLDS} folds by artist need {few}.")
     return split
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import sepkit
 from sepkit.data.cache import Cache, CacheSettings
-from sepkit.data.demo import DemoSong
+from sepkit.data.demo.songs import DemoSong
 from sepkit.data.folds import FOLDS, deal, split_songs
 from sepkit.data.songs import artist_of
 from sepkit.errors import SepkitError, UsageError

@@ -1,18 +1,17 @@
 """A made-up song: key, tempo, chords, who plays what, and the mix.
 
-Positions are beats, four to the bar; scale degrees count from 0, seven to the octave; a stem is
-float64 (channel, time) with two channels.  Every player has a generator of its own, so a change to
-one part leaves the others as they were.
+Positions are beats, four to the bar; scale degrees count from 0, seven to the octave; a stem is float64 (channel, time)
+with two channels.  Every player has a generator of its own, so a change to one part leaves the others as they were.
 """
 
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.random import Generator
 
 from sepkit.data.demo import synth
 from sepkit.data.demo.synth import Singer
+from sepkit.data.songs import accompaniment
 from sepkit.profiles import SAMPLE_RATE
 
 REST_S = 4.1 + synth.ROOM_S  # a planned rest, of which the last phrase's reverberation takes a part
@@ -34,32 +33,17 @@ WETNESS = {"vocals": (0.2, 0.45), "drums": (0.05, 0.2), "bass": (0.0, 0.03), "ot
 VOCALS_DB = (-5.0, 1.0)  # vocals against all others, while there is singing
 
 
-@dataclass(frozen=True)
 class Song:
-    """What the players of a song agree on."""
+    """What the players of a song agree on, drawn from the plan's generator."""
 
-    n_samples: int
-    beat_s: float
-    swing: float  # how late every second sixteenth comes, in sixteenths
-    root: int
-    mode: tuple[int, ...]
-    chords: tuple[int, ...]  # degree of each bar's chord, repeating
-
-    @classmethod
-    def draw(cls, rng: Generator, duration_s: float) -> "Song":
-        return cls(
-            n_samples=round(duration_s * SAMPLE_RATE),
-            beat_s=60.0 / rng.uniform(84.0, 148.0),
-            swing=(0.0, 0.0, 0.15, 0.35)[rng.integers(4)],
-            root=int(rng.integers(45, 57)),
-            mode=MODES[rng.integers(len(MODES))],
-            chords=PROGRESSIONS[rng.integers(len(PROGRESSIONS))],
-        )
-
-    @property
-    def bars(self) -> range:
-        """Bars that begin inside the song."""
-        return range(int(np.ceil(self.n_samples / SAMPLE_RATE / (4 * self.beat_s))))
+    def __init__(self, rng: Generator, duration_s: float) -> None:
+        self.n_samples = round(duration_s * SAMPLE_RATE)
+        self.beat_s = 60.0 / rng.uniform(84.0, 148.0)
+        self.bars = range(int(np.ceil(self.n_samples / SAMPLE_RATE / (4 * self.beat_s))))  # those that begin in it
+        self.swing = (0.0, 0.0, 0.15, 0.35)[rng.integers(4)]  # how late every second sixteenth comes, in sixteenths
+        self.root = int(rng.integers(45, 57))
+        self.mode = MODES[rng.integers(len(MODES))]
+        self.chords = PROGRESSIONS[rng.integers(len(PROGRESSIONS))]  # degree of each bar's chord, repeating
 
     def pitch(self, degree: int) -> int:
         """MIDI number of a scale degree."""
@@ -73,14 +57,10 @@ class Song:
         """The pitches of a bar's chord, each in the octave above `low`."""
         return sorted(low + (self.pitch(self.chord(4 * bar) + third) - low) % 12 for third in (0, 2, 4))
 
-    def silence(self) -> np.ndarray:
-        return np.zeros((2, self.n_samples))
-
     def place(self, stem: np.ndarray, beat: float, sound: np.ndarray, pan: float = 0.0) -> None:
         """Adds a sound (time,) to a stem, in place; `pan` from -1 (left) to 1, at constant power."""
-        start = max(0, round(beat * self.beat_s * SAMPLE_RATE))
+        start, angle = max(0, round(beat * self.beat_s * SAMPLE_RATE)), (pan + 1) * np.pi / 4
         sound = sound[: max(0, self.n_samples - start)]
-        angle = (pan + 1) * np.pi / 4
         stem[0, start : start + sound.size] += np.cos(angle) * sound
         stem[1, start : start + sound.size] += np.sin(angle) * sound
 
@@ -88,13 +68,11 @@ class Song:
 def make_stems(song_rng: Generator, artist_rng: Generator, duration_s: float) -> dict:
     """{"vocals", "drums", "bass", "other": float64 (channel, time)}, at their levels in the mixture.
 
-    song_rng decides music, arrangement and levels; artist_rng the singer and the band's sound, which are
-    the same for all songs of an artist.
+    artist_rng decides the singer and the band's sound, song_rng everything else.
     """
-    singer, bass_kind = Singer.draw(artist_rng), int(artist_rng.integers(2))
-    band = artist_rng.permutation(3)[:2]
+    singer, bass_kind, band = Singer.draw(artist_rng), int(artist_rng.integers(2)), artist_rng.permutation(3)[:2]
     plan, drummer, bassist, others, voice, room, levels = song_rng.spawn(7)
-    song = Song.draw(plan, duration_s)
+    song = Song(plan, duration_s)
     sections = singing_sections(plan, duration_s, song.beat_s)
     stems = {
         "vocals": sing(voice, song, singer, sections),
@@ -106,11 +84,9 @@ def make_stems(song_rng: Generator, artist_rng: Generator, duration_s: float) ->
         stems[name] = synth.reverberate(room, stems[name], room.uniform(*bounds))
     for name, bounds in LEVELS.items():
         stems[name] *= 10 ** (levels.uniform(*bounds) / 20) / synth.rms(stems[name])
-    accompaniment = stems["drums"] + stems["bass"] + stems["other"]
-    # Vocals are set against what plays while they are sung, not against the whole song.
     loudest = np.abs(stems["vocals"]).max(axis=0)
     singing = loudest > 1e-3 * loudest.max()
-    balance = synth.rms(accompaniment[:, singing]) / synth.rms(stems["vocals"][:, singing])
+    balance = synth.rms(accompaniment(stems)[:, singing]) / synth.rms(stems["vocals"][:, singing])
     stems["vocals"] *= balance * 10 ** (levels.uniform(*VOCALS_DB) / 20)
     fade = synth.envelope(song.n_samples, 0.01, 0.05)
     return {name: stem * fade for name, stem in stems.items()}
@@ -122,10 +98,10 @@ def singing_sections(rng: Generator, duration_s: float, beat_s: float) -> list[t
     n_rests = max(1, int(rest_s / REST_S))
     shortest = min(REST_S, rest_s / n_rests)
     rests = list(shortest + (rest_s - n_rests * shortest) * rng.dirichlet(np.full(n_rests, 2.0)))
-    opens_with_rest = rng.random() < 0.6
-    closes_with_rest = rng.random() < 0.5 and (n_rests > 1 or not opens_with_rest)
-    n_sung = n_rests + 1 - opens_with_rest - closes_with_rest
-    sections, now = [], rests.pop(0) if opens_with_rest else 0.0
+    rest_first = rng.random() < 0.6
+    rest_last = rng.random() < 0.5 and (n_rests > 1 or not rest_first)
+    n_sung = n_rests + 1 - rest_first - rest_last
+    sections, now = [], rests.pop(0) if rest_first else 0.0
     for sung_s in (duration_s - rest_s) * rng.dirichlet(np.full(n_sung, 12.0)):
         sections.append((float(np.ceil(now / beat_s)), float((now + sung_s) / beat_s)))
         now += sung_s + (rests.pop(0) if rests else 0.0)
@@ -134,12 +110,10 @@ def singing_sections(rng: Generator, duration_s: float, beat_s: float) -> list[t
 
 def sing(rng: Generator, song: Song, singer: Singer, sections: list) -> np.ndarray:
     """The vocals: phrases in the sung sections, exactly zero elsewhere."""
-    stem = song.silence()
-    degrees = [d for d in range(-21, 35) if singer.low <= song.pitch(d) <= singer.high]
-    backing = rng.random() < 0.4  # two more voices a third above, in the last section
+    stem, backing = np.zeros((2, song.n_samples)), rng.random() < 0.4  # two voices a third above, in the last section
+    degrees = [degree for degree in range(-21, 35) if singer.low <= song.pitch(degree) <= singer.high]
     at = len(degrees) // 2
-    for section in sections:
-        beat, end = section
+    for beat, end in sections:
         while end - beat >= 1:
             n_beats = min(float(rng.choice((4, 6, 8))), float(np.floor(2 * (end - beat)) / 2))
             notes, used = [], 0.0
@@ -154,7 +128,7 @@ def sing(rng: Generator, song: Song, singer: Singer, sections: list) -> np.ndarr
                 used += length
             lead = [(start, length, song.pitch(degree)) for start, length, degree in notes]
             song.place(stem, beat, synth.sing_phrase(rng, singer, lead), rng.uniform(-0.1, 0.1))
-            if backing and section == sections[-1]:
+            if backing and end == sections[-1][1]:
                 third = [(start, length, song.pitch(degree + 2)) for start, length, degree in notes]
                 for pan in (-0.7, 0.7):
                     song.place(stem, beat, 0.25 * synth.sing_phrase(rng, singer, third), pan)
@@ -164,7 +138,7 @@ def sing(rng: Generator, song: Song, singer: Singer, sections: list) -> np.ndarr
 
 def play_drums(rng: Generator, song: Song) -> np.ndarray:
     """A pattern with small variations, and every fourth bar a fill into a crash."""
-    stem, kit = song.silence(), synth.drum_kit(rng)
+    stem, kit = np.zeros((2, song.n_samples)), synth.drum_kit(rng)
     kicks, hat_every = KICKS[rng.integers(len(KICKS))], (1, 2, 2, 4)[rng.integers(4)]
     hat_level, hat_pan, starts_at = rng.uniform(0.12, 0.35), rng.uniform(-0.5, 0.5), rng.integers(2)
 
@@ -196,7 +170,7 @@ def play_drums(rng: Generator, song: Song) -> np.ndarray:
 
 def play_bass(rng: Generator, song: Song, kind: int) -> np.ndarray:
     """A bass line on the chords' roots: `kind` 0 is a synthesiser, 1 a plucked string."""
-    stem, line = song.silence(), BASS_LINES[rng.integers(len(BASS_LINES))]
+    stem, line = np.zeros((2, song.n_samples)), BASS_LINES[rng.integers(len(BASS_LINES))]
     bright, closing_s, softness = rng.uniform(0.3, 1.0), rng.uniform(0.08, 0.3), rng.uniform(0.9, 0.97)
     for bar in song.bars:
         for (eighth, above), (until, _) in pairwise((*line, (8, 0))):
@@ -225,23 +199,21 @@ def play_others(rng: Generator, song: Song, sections: list, band: np.ndarray) ->
 
 def play_pad(rng: Generator, song: Song) -> np.ndarray:
     """Slow sustained chords: detuned sawtooths, other ones left than right."""
-    stem, tilt, low = song.silence(), rng.uniform(1.5, 2.3), int(rng.integers(48, 60))
-    t = synth.seconds(4 * song.beat_s)
-    shape = synth.envelope(t.size, rng.uniform(0.05, 0.4), 0.1)
+    stem, t = np.zeros((2, song.n_samples)), synth.seconds(4 * song.beat_s)
+    tilt, low, attack_s = rng.uniform(1.5, 2.3), int(rng.integers(48, 60)), rng.uniform(0.05, 0.4)
+    shape = synth.envelope(t.size, attack_s, 0.1)
     for bar in song.bars:
-        for pitch in song.triad(bar, low):
-            for pan in (-0.8, 0.8):
-                hz = synth.midi_to_hz(pitch + rng.normal(0.0, 0.06))
-                sound = synth.tone(t * hz + rng.random(), synth.harmonics(hz, tilt))
-                song.place(stem, 4 * bar, shape * sound, pan)
+        for pitch, pan in product(song.triad(bar, low), (-0.8, 0.8)):
+            hz = synth.midi_to_hz(pitch + rng.normal(0.0, 0.06))
+            sound = synth.tone(t * hz + rng.random(), synth.harmonics(hz, tilt))
+            song.place(stem, 4 * bar, shape * sound, pan)
     return stem
 
 
 def play_strings(rng: Generator, song: Song) -> np.ndarray:
     """Arpeggios, or strummed chords, on plucked strings."""
-    stem, low, decay = song.silence(), int(rng.integers(50, 62)), rng.uniform(0.99, 0.997)
-    strums, pan = rng.random() < 0.4, rng.uniform(-0.6, 0.6)
-    order = rng.permutation(8) % 4
+    stem, low, decay = np.zeros((2, song.n_samples)), int(rng.integers(50, 62)), rng.uniform(0.99, 0.997)
+    strums, pan, order = rng.random() < 0.4, rng.uniform(-0.6, 0.6), rng.permutation(8) % 4
     strings: dict[int, np.ndarray] = {}  # a pitch sounds alike each time, as from a sampler
     for bar in song.bars:
         chord = song.triad(bar, low)
@@ -261,7 +233,7 @@ def play_strings(rng: Generator, song: Song) -> np.ndarray:
 
 def play_keys(rng: Generator, song: Song) -> np.ndarray:
     """Short chords on an organ or an electric piano, with tremolo from side to side."""
-    stem, low, decay_s = song.silence(), int(rng.integers(52, 64)), rng.choice((0.5, 1.0, 8.0))
+    stem, low, decay_s = np.zeros((2, song.n_samples)), int(rng.integers(52, 64)), rng.choice((0.5, 1.0, 8.0))
     amplitudes = np.array([1.0, 0.6, 0.35, 0.2, 0.05, 0.15, 0.0, 0.1]) * rng.uniform(0.4, 1, 8)
     steps = ((0, 4), (0, 3, 6), (1, 3, 5, 7))[rng.integers(3)]
     t = synth.seconds(min(2.0, 8 / len(steps)) * song.beat_s * 0.9)
@@ -270,16 +242,14 @@ def play_keys(rng: Generator, song: Song) -> np.ndarray:
     for bar in song.bars:
         for pitch in song.triad(bar, low):
             sound = shape * synth.tone(t * synth.midi_to_hz(pitch), amplitudes)
-            for eighth in steps:
-                for pan in (-0.7, 0.7):
-                    song.place(stem, 4 * bar + eighth / 2, sound * (1 - np.sign(pan) * sway), pan)
+            for eighth, pan in product(steps, (-0.7, 0.7)):
+                song.place(stem, 4 * bar + eighth / 2, sound * (1 - np.sign(pan) * sway), pan)
     return stem
 
 
 def play_lead(rng: Generator, song: Song, sections: list) -> np.ndarray:
     """A synthesiser melody in the rests: it has vibrato, and no formants."""
-    stem, at, tilt = song.silence(), 7, rng.uniform(1.0, 1.6)
-    t = synth.seconds(song.beat_s)
+    stem, t, at, tilt = np.zeros((2, song.n_samples)), synth.seconds(song.beat_s), 7, rng.uniform(1.0, 1.6)
     shape = synth.envelope(t.size, 0.01, 0.05)
     vibrato_s = 0.0006 * np.sin(2 * np.pi * 5.5 * t) * np.minimum(1, t / 0.3)
     for beat in range(4 * len(song.bars)):

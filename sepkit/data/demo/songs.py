@@ -1,18 +1,17 @@
 """Demo songs on disk: procedurally made music in MUSDB18-HQ's layout, for runs without a download.
 
-44.1 kHz stereo 16-bit WAV, each mixture exactly the sum of its stems; `validation.txt`; `demo.json` with
-the settings.  A song depends on the seed, its split, its index and the range of durations alone.
-Validation songs share their artists, and so their singers, with training songs, as in MUSDB; test
-artists are new.
+44.1 kHz stereo 16-bit WAV, each mixture exactly the sum of its stems; `validation.txt`; `demo.json` with the settings.
+A song depends on the seed, its split, its index and the range of durations alone.  Validation songs share their
+artists, and so their singers, with training songs, as in MUSDB; test artists are new.
 
-A song is made in `.partial` and moved into place; `demo.json` comes last and marks completeness.
-After a kill the same call makes what is missing.  One process at a time makes a folder.
+A song is made in `.partial` and moved into place; `demo.json` comes last and marks completeness.  After a kill the same
+call makes what is missing.  One process at a time makes a folder.
 """
 
 import json
 import shutil
 from dataclasses import dataclass
-from math import isfinite
+from math import inf
 from numbers import Integral
 from pathlib import Path
 
@@ -30,14 +29,14 @@ PEAK = 10 ** (-1 / 20)  # of full scale: -1 dBFS
 SHORTEST_S = 3.0  # a shorter song may leave no beat to sing on
 VERSION = 1  # of the sound; raise it when a change alters what a seed gives
 
+# The first ten artists train, the others are tested.
 ARTISTS = (
-    "Amber Kiln", "The Paper Tides", "Juno Marsh", "Slow Cartography", "Ferrous Choir", "Nadia Oak",
-    "Low Lantern", "Ninth Harbour", "The Quiet Ohms", "Vela & Roe",
-)  # fmt: skip
-TEST_ARTISTS = (
+    "Amber Kiln", "The Paper Tides", "Juno Marsh", "Slow Cartography", "Ferrous Choir", "Nadia Oak", "Low Lantern",
+    "Ninth Harbour", "The Quiet Ohms", "Vela & Roe",
     "Copper Estuary", "Ilse Winter", "Night Bakery", "The Long Divisors", "Otto's Garden", "Saffron Engine",
     "Tin Meridian", "Wren Hollow",
 )  # fmt: skip
+TRAINING_ARTISTS = 10
 # Lists of 7 and 12, read in step: 84 different titles a split.
 ADJECTIVES = {
     "train": ("Bright", "Broken", "Distant", "First", "Golden", "Hollow", "Last"),
@@ -45,8 +44,7 @@ ADJECTIVES = {
     "test": ("Second", "Silver", "Sleeping", "Slow", "Turning", "Western", "Wild"),
 }
 NOUNS = (
-    "Harbour", "Signal", "Winter", "Machine", "Letters", "River", "Window", "Parade", "Island", "Echo",
-    "Season", "Avenue",
+    "Harbour", "Signal", "Winter", "Machine", "Letters", "River", "Window", "Parade", "Island", "Echo", "Season", "Avenue",
 )  # fmt: skip
 
 
@@ -59,17 +57,16 @@ class DemoSong:
 
     @property
     def artist(self) -> int:
-        """Number of the artist in ARTISTS + TEST_ARTISTS."""
+        """Number of the artist in ARTISTS."""
         if self.split == "test":
-            return len(ARTISTS) + self.index % len(TEST_ARTISTS)
+            return TRAINING_ARTISTS + self.index % (len(ARTISTS) - TRAINING_ARTISTS)
         # three steps an index: few validation songs do not all go to the first artists
-        return (3 * self.index + 1 if self.split == "valid" else self.index) % len(ARTISTS)
+        return (3 * self.index + 1 if self.split == "valid" else self.index) % TRAINING_ARTISTS
 
     @property
     def name(self) -> str:
-        lap = self.index // (7 * len(NOUNS))
-        title = f"{ADJECTIVES[self.split][self.index % 7]} {NOUNS[self.index % len(NOUNS)]}"
-        return f"{(ARTISTS + TEST_ARTISTS)[self.artist]} - {title}" + (f" {lap + 1}" if lap else "")
+        adjective, noun, lap = ADJECTIVES[self.split][self.index % 7], NOUNS[self.index % 12], self.index // 84
+        return f"{ARTISTS[self.artist]} - {adjective} {noun}" + (f" {lap + 1}" if lap else "")
 
     @property
     def folder(self) -> Path:
@@ -99,10 +96,9 @@ def make_demo_songs(
     Raises UsageError for a setting out of range, SepkitError where the folder holds something else.
     """
     folder, (low, high) = Path(folder).expanduser(), map(float, duration_s)
-    if not (isfinite(high) and SHORTEST_S <= low <= high):
-        raise UsageError(
-            f"duration_s: expected (shortest, longest) in seconds with {SHORTEST_S} <= shortest <= longest, got {duration_s}."
-        )
+    if not SHORTEST_S <= low <= high < inf:
+        expected = f"(shortest, longest) in seconds with {SHORTEST_S} <= shortest <= longest"
+        raise UsageError(f"duration_s: expected {expected}, got {duration_s}.")
     counts = {"train": train, "valid": valid, "test": test}
     for name, value in {"seed": seed, **counts}.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
@@ -110,16 +106,13 @@ def make_demo_songs(
     settings = {"maker": "sepkit demo", "version": VERSION, "seed": int(seed)}
     settings |= {split: int(n) for split, n in counts.items()} | {"duration_s": [low, high]}
     songs = [DemoSong(split, index) for split, n in counts.items() for index in range(n)]
-    partial, complete = folder / ".partial", _is_complete(folder, settings)
-    missing = [song for song in songs if not _is_whole(folder / song.folder)]
+    partial, complete, files = folder / ".partial", _is_complete(folder, settings), ("mixture", *STEMS)
+    missing = [song for song in songs if not all((folder / song.folder / f"{file}.wav").is_file() for file in files)]
     if missing or not complete:
         shutil.rmtree(partial / "songs", ignore_errors=True)
         write_json(partial / "demo.json", settings)
-        calls = (delayed(_make_song)(folder, song, int(seed), low, high) for song in missing)
-        for _ in spread(calls, n_jobs=n_jobs):
-            pass
-        validation = [f"{song.name}\n" for song in songs if song.split == "valid"]
-        write_text(folder / "validation.txt", "".join(validation))
+        list(spread((delayed(_make_song)(folder, song, int(seed), low, high) for song in missing), n_jobs=n_jobs))
+        write_text(folder / "validation.txt", "".join(f"{song.name}\n" for song in songs if song.split == "valid"))
         (partial / "demo.json").replace(folder / "demo.json")  # what claimed the folder marks it complete
     shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -136,21 +129,14 @@ def _is_complete(folder: Path, settings: dict) -> bool:
         except ValueError:
             found = "something unreadable"
         if found != settings:
-            raise SepkitError(
-                f"Expected demo songs made with {settings}, but {mark} says {found}: "
-                f"give another folder, or delete {folder}."
-            )
+            other = f"{mark} says {found}: give another folder, or delete {folder}"
+            raise SepkitError(f"Expected demo songs made with {settings}, but {other}.")
     names = sorted(entry.name for entry in folder.glob("[!.]*"))
     if names and not marks:
-        raise SepkitError(
-            f"Expected a new or empty folder for the demo songs, but {folder} holds "
-            f"{', '.join(names[:4])}{' …' if len(names) > 4 else ''} and no demo.json: give another folder."
-        )
+        held = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
+        other = f"{folder} holds {held} and no demo.json: give another folder"
+        raise SepkitError(f"Expected a new or empty folder for the demo songs, but {other}.")
     return folder / "demo.json" in marks and (folder / "validation.txt").exists()
-
-
-def _is_whole(song: Path) -> bool:
-    return all((song / f"{source}.wav").is_file() for source in ("mixture", *STEMS))
 
 
 def _make_song(folder: Path, song: DemoSong, seed: int, low: float, high: float) -> None:

@@ -1,8 +1,8 @@
 """Sounds of the demo songs: tones, plucked strings, drum hits, a singing voice, a room.
 
-A sound is float64 (time,), a stem (channel, time) with two channels; frequencies in Hz, pitches as
-MIDI numbers (69 is 440 Hz).  Tones are read from one-period tables without harmonics above `TOP_HZ`,
-so nothing aliases.  All randomness comes from the generators passed in.
+A sound is float64 (time,), a stem (channel, time) with two channels; frequencies in Hz, pitches as MIDI numbers (69 is
+440 Hz).  Tones are read from one-period tables without harmonics above `TOP_HZ`, so nothing aliases.  All randomness
+comes from the generators passed in.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,7 @@ CONTROL = 100  # samples between two values of a control signal (pitch, loudness
 ROOM_S = 0.35  # where the room's response is cut, so that the silence after a phrase is exact
 
 # First three formants of sung a, e, i, o, u in Hz, for a vocal tract of scale 1 (a low voice).
-VOWELS = np.array(
-    [(730.0, 1090.0, 2440.0), (530.0, 1840.0, 2480.0), (290.0, 2250.0, 3000.0), (500.0, 860.0, 2410.0),
-     (320.0, 870.0, 2240.0)]
-)  # fmt: skip
+VOWELS = np.array([(730.0, 1090, 2440), (530, 1840, 2480), (290, 2250, 3000), (500, 860, 2410), (320, 870, 2240)])
 UPPER_FORMANTS = np.array((3300.0, 4200.0, 5400.0, 6800.0, 8600.0, 10500.0))
 FORMANT_WIDTH = np.array((130.0, 160.0, 240.0, 330.0, 450.0, 700.0, 900.0, 1200.0, 1500.0))
 FORMANT_DB = np.array((0.0, -2.0, -5.0, -5.0, -9.0, -14.0, -17.0, -20.0, -24.0))
@@ -34,11 +31,7 @@ CONSONANTS = (
 
 
 def midi_to_hz(pitch):
-    """Frequency of a MIDI pitch, elementwise.
-
-    >>> midi_to_hz(69), midi_to_hz(57)
-    (440.0, 220.0)
-    """
+    """Frequency of a MIDI pitch, elementwise."""
     return 440.0 * 2.0 ** ((pitch - 69) / 12)
 
 
@@ -77,13 +70,13 @@ def rms(sound: np.ndarray) -> float:
 def plucked_string(rng: Generator, pitch: float, duration_s: float, decay: float, softness: float) -> np.ndarray:
     """Karplus and Strong's string (1983): a noise burst in a delay line that averages neighbours.
 
-    decay: the loop's gain, just below 1; softness: 0 to 1, pole of the low-pass filter that stands for
-    the pick.  A loop is N + 1/2 samples long, so the nearest such pitch is made and resampled.
+    decay: the loop's gain, just below 1; softness: 0 to 1, pole of the low-pass filter that stands for the pick.
+    A loop is N + 1/2 samples long, so the nearest such pitch is made and resampled.
     """
     period = SAMPLE_RATE / midi_to_hz(pitch)
     delay = max(2, round(period - 0.5))
     speed = (delay + 0.5) / period
-    string = np.zeros(delay + 1 + round(duration_s * SAMPLE_RATE * speed) + 2)
+    string = np.zeros(delay + 3 + round(duration_s * SAMPLE_RATE * speed))
     string[1 : delay + 1] = signal.lfilter([1.0], [1.0, -softness], rng.uniform(-1, 1, delay))
     for start in range(delay + 1, string.size, delay):  # a turn needs only the one before it
         turn = decay / 2 * (string[start - delay : start] + string[start - delay - 1 : start - 1])
@@ -112,15 +105,17 @@ def drum_kit(rng: Generator) -> dict[str, np.ndarray]:
         t = seconds(duration_s)
         return 0.3 * noise(rng, t.size, low_hz, high_hz) * np.exp(-t / decay_s)
 
-    kit = {"kick": drop(0.4, rng.uniform(42, 58), rng.uniform(90, 220), 0.03, rng.uniform(0.08, 0.16))}
-    kit["kick"][:882] += hiss(0.02, 1500, 9000, 0.004)
-    skin = 0.8 * drop(0.3, rng.uniform(165, 220), 60, 0.02, 0.07)
-    kit["snare"] = skin + 0.6 * hiss(0.3, 900, 9000, rng.uniform(0.05, 0.10))
-    bright = rng.uniform(5500, 8000)
-    kit["hat"] = hiss(0.15, bright, 17000, rng.uniform(0.02, 0.045))
-    kit["open"] = hiss(0.6, bright * 0.9, 17000, rng.uniform(0.12, 0.25))
-    kit["crash"] = hiss(2.0, 3000, 17000, rng.uniform(0.4, 0.7))
-    kit["tom"] = drop(0.4, rng.uniform(80, 120), 50, 0.06, 0.14)
+    kick = drop(0.4, rng.uniform(42, 58), rng.uniform(90, 220), 0.03, rng.uniform(0.08, 0.16))
+    kick[:882] += hiss(0.02, 1500, 9000, 0.004)
+    skin = drop(0.3, rng.uniform(165, 220), 60, 0.02, 0.07)
+    kit = {
+        "kick": kick,
+        "snare": 0.8 * skin + 0.6 * hiss(0.3, 900, 9000, rng.uniform(0.05, 0.10)),
+        "hat": hiss(0.15, bright := rng.uniform(5500, 8000), 17000, rng.uniform(0.02, 0.045)),
+        "open": hiss(0.6, bright * 0.9, 17000, rng.uniform(0.12, 0.25)),
+        "crash": hiss(2.0, 3000, 17000, rng.uniform(0.4, 0.7)),
+        "tom": drop(0.4, rng.uniform(80, 120), 50, 0.06, 0.14),
+    }
     return {name: hit / np.abs(hit).max() for name, hit in kit.items()}
 
 
@@ -153,8 +148,7 @@ class Singer:
 def smooth(control: np.ndarray, width_s: float) -> np.ndarray:
     """A control signal averaged over a Hann window; its ends are held."""
     window = np.hanning(max(3, round(width_s * SAMPLE_RATE / CONTROL)) + 2)
-    half = window.size // 2
-    padded = np.pad(control, (half, window.size - 1 - half), mode="edge")
+    padded = np.pad(control, (window.size // 2, (window.size - 1) // 2), mode="edge")
     return np.convolve(padded, window / window.sum(), mode="valid")
 
 
@@ -184,8 +178,7 @@ def sing_phrase(rng: Generator, singer: Singer, notes: list[tuple[float, float, 
     loudness[t >= end - 0.03] = 0
     bursts = np.zeros(n_samples)
     for start in starts:
-        kind = int(rng.integers(len(CONSONANTS) + 3))  # three in eight notes begin without one
-        gap_s = 0.02
+        kind, gap_s = rng.integers(len(CONSONANTS) + 3), 0.02  # three in eight notes begin without one
         if kind < len(CONSONANTS):
             low_hz, high_hz, gap_s, level = CONSONANTS[kind]
             burst = level * noise(rng, round(gap_s * SAMPLE_RATE), low_hz, high_hz)
@@ -199,9 +192,8 @@ def sing_phrase(rng: Generator, singer: Singer, notes: list[tuple[float, float, 
     frequency = np.interp(fine, coarse, midi_to_hz(pitch))
     phase = np.cumsum(frequency) / SAMPLE_RATE
     source = tone(phase, harmonics(frequency.max(), singer.tilt))
-    # Breath comes while the glottis is open, once a period.
     breath = singer.breath * noise(rng, n_samples, 1000.0, 14000.0)
-    source += breath * (1 + np.cos(2 * np.pi * phase))
+    source += breath * (1 + np.cos(2 * np.pi * phase))  # while the glottis is open, once a period
     source *= np.interp(fine, coarse, loudness)
     vowels = VOWELS[rng.integers(len(VOWELS), size=len(notes))][which]
     vowels = np.stack([smooth(vowels[:, k], 0.09) for k in range(3)], axis=1)
@@ -228,9 +220,6 @@ def reverberate(rng: Generator, stem: np.ndarray, wet: float) -> np.ndarray:
     """Adds a room to a stem: decaying noise, different left and right; wet: its amplitude beside the dry sound."""
     t = seconds(ROOM_S)
     decay = np.exp(-6.9 * t / rng.uniform(0.3, 0.7)) * np.minimum(1, (t[-1] - t) / 0.05)
-    channels = []
-    for channel in stem:
-        response = noise(rng, t.size, 200, 7000) * decay
-        response *= wet / np.sqrt(np.sum(response**2))
-        channels.append(signal.oaconvolve(channel, response)[: channel.size])
-    return stem + np.stack(channels)
+    responses = np.stack([noise(rng, t.size, 200, 7000) * decay for _ in stem])
+    responses *= wet / np.sqrt(np.sum(responses**2, axis=1, keepdims=True))
+    return stem + signal.oaconvolve(stem, responses, axes=1)[:, : stem.shape[1]]
