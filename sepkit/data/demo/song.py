@@ -1,9 +1,11 @@
 """A made-up song: key, tempo, chords, who plays what, and the mix.
 
 Positions are beats, four to the bar; scale degrees count from 0, seven to the octave; a stem is float64 (channel, time)
-with two channels.  Every player has a generator of its own, so a change to one part leaves the others as they were.
+with two channels.  A player yields (beat, sound (time,), pan), pan from -1 (left) to 1 at constant power, and draws from
+a generator of its own, so a change to one part leaves the others as they were.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise, product
 
 import numpy as np
@@ -13,6 +15,8 @@ from sepkit.data.demo import synth
 from sepkit.data.demo.synth import Singer
 from sepkit.data.songs import accompaniment
 from sepkit.profiles import SAMPLE_RATE
+
+Part = Iterator[tuple[float, np.ndarray, float]]
 
 REST_S = 4.1 + synth.ROOM_S  # a planned rest, of which the last phrase's reverberation takes a part
 
@@ -57,12 +61,15 @@ class Song:
         """The pitches of a bar's chord, each in the octave above `low`."""
         return sorted(low + (self.pitch(self.chord(4 * bar) + third) - low) % 12 for third in (0, 2, 4))
 
-    def place(self, stem: np.ndarray, beat: float, sound: np.ndarray, pan: float = 0.0) -> None:
-        """Adds a sound (time,) to a stem, in place; `pan` from -1 (left) to 1, at constant power."""
-        start, angle = max(0, round(beat * self.beat_s * SAMPLE_RATE)), (pan + 1) * np.pi / 4
-        sound = sound[: max(0, self.n_samples - start)]
-        stem[0, start : start + sound.size] += np.cos(angle) * sound
-        stem[1, start : start + sound.size] += np.sin(angle) * sound
+    def mix(self, part: Part) -> np.ndarray:
+        """The stem (channel, time) of what one player plays."""
+        stem = np.zeros((2, self.n_samples))
+        for beat, sound, pan in part:
+            start, angle = max(0, round(beat * self.beat_s * SAMPLE_RATE)), (pan + 1) * np.pi / 4
+            sound = sound[: max(0, self.n_samples - start)]
+            stem[0, start : start + sound.size] += np.cos(angle) * sound
+            stem[1, start : start + sound.size] += np.sin(angle) * sound
+        return stem
 
 
 def make_stems(song_rng: Generator, artist_rng: Generator, duration_s: float) -> dict:
@@ -75,9 +82,9 @@ def make_stems(song_rng: Generator, artist_rng: Generator, duration_s: float) ->
     song = Song(plan, duration_s)
     sections = singing_sections(plan, duration_s, song.beat_s)
     stems = {
-        "vocals": sing(voice, song, singer, sections),
-        "drums": play_drums(drummer, song),
-        "bass": play_bass(bassist, song, bass_kind),
+        "vocals": song.mix(sing(voice, song, singer, sections)),
+        "drums": np.tanh(1.5 * song.mix(play_drums(drummer, song))),  # compressed: its peaks stay below the mixture's
+        "bass": song.mix(play_bass(bassist, song, bass_kind)),
         "other": play_others(others, song, sections, band),
     }
     for name, bounds in WETNESS.items():
@@ -108,9 +115,9 @@ def singing_sections(rng: Generator, duration_s: float, beat_s: float) -> list[t
     return sections
 
 
-def sing(rng: Generator, song: Song, singer: Singer, sections: list) -> np.ndarray:
+def sing(rng: Generator, song: Song, singer: Singer, sections: list) -> Part:
     """The vocals: phrases in the sung sections, exactly zero elsewhere."""
-    stem, backing = np.zeros((2, song.n_samples)), rng.random() < 0.4  # two voices a third above, in the last section
+    backing = rng.random() < 0.4  # two more voices a third above, in the last section
     degrees = [degree for degree in range(-21, 35) if singer.low <= song.pitch(degree) <= singer.high]
     at = len(degrees) // 2
     for beat, end in sections:
@@ -127,50 +134,47 @@ def sing(rng: Generator, song: Song, singer: Singer, sections: list) -> np.ndarr
                 notes.append((used * song.beat_s, length * song.beat_s, degrees[at]))
                 used += length
             lead = [(start, length, song.pitch(degree)) for start, length, degree in notes]
-            song.place(stem, beat, synth.sing_phrase(rng, singer, lead), rng.uniform(-0.1, 0.1))
+            yield beat, synth.sing_phrase(rng, singer, lead), rng.uniform(-0.1, 0.1)
             if backing and end == sections[-1][1]:
                 third = [(start, length, song.pitch(degree + 2)) for start, length, degree in notes]
                 for pan in (-0.7, 0.7):
-                    song.place(stem, beat, 0.25 * synth.sing_phrase(rng, singer, third), pan)
+                    yield beat, 0.25 * synth.sing_phrase(rng, singer, third), pan
             beat += n_beats
-    return stem
 
 
-def play_drums(rng: Generator, song: Song) -> np.ndarray:
+def play_drums(rng: Generator, song: Song) -> Part:
     """A pattern with small variations, and every fourth bar a fill into a crash."""
-    stem, kit = np.zeros((2, song.n_samples)), synth.drum_kit(rng)
+    kit = synth.drum_kit(rng)
     kicks, hat_every = KICKS[rng.integers(len(KICKS))], (1, 2, 2, 4)[rng.integers(4)]
     hat_level, hat_pan, starts_at = rng.uniform(0.12, 0.35), rng.uniform(-0.5, 0.5), rng.integers(2)
 
-    def hit(name: str, bar: int, step: int, level: float, pan: float = 0.0) -> None:
-        beat = 4 * bar + (step + song.swing * (step % 2)) / 4
-        song.place(stem, beat, level * rng.uniform(0.8, 1.0) * kit[name], pan)
+    def hit(name: str, bar: int, step: int, level: float, pan: float = 0.0) -> tuple[float, np.ndarray, float]:
+        return 4 * bar + (step + song.swing * (step % 2)) / 4, level * rng.uniform(0.8, 1.0) * kit[name], pan
 
     for bar in song.bars:
         last = 16 if bar % 4 < 3 else 12
         for step in range(0, 16, hat_every):
             opened = step == 14 and rng.random() < 0.3
-            hit("open" if opened else "hat", bar, step, hat_level * (0.6 if step % 4 else 1.0), hat_pan)
+            yield hit("open" if opened else "hat", bar, step, hat_level * (0.6 if step % 4 else 1.0), hat_pan)
         if bar < starts_at:  # some songs begin with the hi-hat alone
             continue
         for step in range(last):
             if step in kicks or (step % 2 and rng.random() < 0.04):
-                hit("kick", bar, step, 1.0)
+                yield hit("kick", bar, step, 1.0)
             if step in (4, 12):
-                hit("snare", bar, step, 0.75)
+                yield hit("snare", bar, step, 0.75)
             elif rng.random() < 0.03:
-                hit("snare", bar, step, 0.2)
+                yield hit("snare", bar, step, 0.2)
         for step in range(last, 16):
             tom = rng.random() < 0.5
-            hit("tom" if tom else "snare", bar, step, 0.65, (step - 13.5) / 3 if tom else 0.0)
+            yield hit("tom" if tom else "snare", bar, step, 0.65, (step - 13.5) / 3 if tom else 0.0)
         if bar % 4 == 0 and bar:
-            hit("crash", bar, 0, 0.25, -hat_pan)
-    return np.tanh(1.5 * stem)  # a drum bus is compressed: it keeps the peaks below the mixture's
+            yield hit("crash", bar, 0, 0.25, -hat_pan)
 
 
-def play_bass(rng: Generator, song: Song, kind: int) -> np.ndarray:
+def play_bass(rng: Generator, song: Song, kind: int) -> Part:
     """A bass line on the chords' roots: `kind` 0 is a synthesiser, 1 a plucked string."""
-    stem, line = np.zeros((2, song.n_samples)), BASS_LINES[rng.integers(len(BASS_LINES))]
+    line = BASS_LINES[rng.integers(len(BASS_LINES))]
     bright, closing_s, softness = rng.uniform(0.3, 1.0), rng.uniform(0.08, 0.3), rng.uniform(0.9, 0.97)
     for bar in song.bars:
         for (eighth, above), (until, _) in pairwise((*line, (8, 0))):
@@ -184,35 +188,31 @@ def play_bass(rng: Generator, song: Song, kind: int) -> np.ndarray:
                 rich = synth.tone(t * hz, synth.harmonics(hz * 2, 1.3))
                 note += bright * np.exp(-t / closing_s) * (rich - note)
             note = note * synth.envelope(note.size, 0.004, 0.02)
-            song.place(stem, 4 * bar + eighth / 2, note / synth.rms(note))
-    return stem
+            yield 4 * bar + eighth / 2, note / synth.rms(note), 0.0
 
 
 def play_others(rng: Generator, song: Song, sections: list, band: np.ndarray) -> np.ndarray:
     """The chords on two of pad, plucked strings and keys; often a lead where nobody sings."""
-    parts = [(play_pad, play_strings, play_keys)[player](rng, song) for player in band]
+    parts = [song.mix((play_pad, play_strings, play_keys)[player](rng, song)) for player in band]
     if rng.random() < 0.5:
-        parts.append(play_lead(rng, song, sections))
+        parts.append(song.mix(play_lead(rng, song, sections)))
     parts = [part / synth.rms(part) for part in parts if part.any()]
     return np.sum([rng.uniform(0.5, 1.0) * part for part in parts], axis=0)
 
 
-def play_pad(rng: Generator, song: Song) -> np.ndarray:
+def play_pad(rng: Generator, song: Song) -> Part:
     """Slow sustained chords: detuned sawtooths, other ones left than right."""
-    stem, t = np.zeros((2, song.n_samples)), synth.seconds(4 * song.beat_s)
-    tilt, low, attack_s = rng.uniform(1.5, 2.3), int(rng.integers(48, 60)), rng.uniform(0.05, 0.4)
-    shape = synth.envelope(t.size, attack_s, 0.1)
+    t, tilt, low = synth.seconds(4 * song.beat_s), rng.uniform(1.5, 2.3), int(rng.integers(48, 60))
+    shape = synth.envelope(t.size, rng.uniform(0.05, 0.4), 0.1)
     for bar in song.bars:
         for pitch, pan in product(song.triad(bar, low), (-0.8, 0.8)):
             hz = synth.midi_to_hz(pitch + rng.normal(0.0, 0.06))
-            sound = synth.tone(t * hz + rng.random(), synth.harmonics(hz, tilt))
-            song.place(stem, 4 * bar, shape * sound, pan)
-    return stem
+            yield 4 * bar, shape * synth.tone(t * hz + rng.random(), synth.harmonics(hz, tilt)), pan
 
 
-def play_strings(rng: Generator, song: Song) -> np.ndarray:
+def play_strings(rng: Generator, song: Song) -> Part:
     """Arpeggios, or strummed chords, on plucked strings."""
-    stem, low, decay = np.zeros((2, song.n_samples)), int(rng.integers(50, 62)), rng.uniform(0.99, 0.997)
+    low, decay = int(rng.integers(50, 62)), rng.uniform(0.99, 0.997)
     strums, pan, order = rng.random() < 0.4, rng.uniform(-0.6, 0.6), rng.permutation(8) % 4
     strings: dict[int, np.ndarray] = {}  # a pitch sounds alike each time, as from a sampler
     for bar in song.bars:
@@ -224,16 +224,15 @@ def play_strings(rng: Generator, song: Song) -> np.ndarray:
         for eighth in range(8):
             beat = 4 * bar + (eighth + song.swing / 2 * (eighth % 2)) / 2
             if not strums:
-                song.place(stem, beat, rng.uniform(0.7, 1.0) * strings[chord[order[eighth]]], pan)
+                yield beat, rng.uniform(0.7, 1.0) * strings[chord[order[eighth]]], pan
             elif eighth in (0, 3, 4, 6):
                 for k, pitch in enumerate(chord):  # 12 ms from string to string
-                    song.place(stem, beat + 0.012 * k / song.beat_s, strings[pitch], pan)
-    return stem
+                    yield beat + 0.012 * k / song.beat_s, strings[pitch], pan
 
 
-def play_keys(rng: Generator, song: Song) -> np.ndarray:
+def play_keys(rng: Generator, song: Song) -> Part:
     """Short chords on an organ or an electric piano, with tremolo from side to side."""
-    stem, low, decay_s = np.zeros((2, song.n_samples)), int(rng.integers(52, 64)), rng.choice((0.5, 1.0, 8.0))
+    low, decay_s = int(rng.integers(52, 64)), rng.choice((0.5, 1.0, 8.0))
     amplitudes = np.array([1.0, 0.6, 0.35, 0.2, 0.05, 0.15, 0.0, 0.1]) * rng.uniform(0.4, 1, 8)
     steps = ((0, 4), (0, 3, 6), (1, 3, 5, 7))[rng.integers(3)]
     t = synth.seconds(min(2.0, 8 / len(steps)) * song.beat_s * 0.9)
@@ -243,18 +242,16 @@ def play_keys(rng: Generator, song: Song) -> np.ndarray:
         for pitch in song.triad(bar, low):
             sound = shape * synth.tone(t * synth.midi_to_hz(pitch), amplitudes)
             for eighth, pan in product(steps, (-0.7, 0.7)):
-                song.place(stem, 4 * bar + eighth / 2, sound * (1 - np.sign(pan) * sway), pan)
-    return stem
+                yield 4 * bar + eighth / 2, sound * (1 - np.sign(pan) * sway), pan
 
 
-def play_lead(rng: Generator, song: Song, sections: list) -> np.ndarray:
+def play_lead(rng: Generator, song: Song, sections: list) -> Part:
     """A synthesiser melody in the rests: it has vibrato, and no formants."""
-    stem, t, at, tilt = np.zeros((2, song.n_samples)), synth.seconds(song.beat_s), 7, rng.uniform(1.0, 1.6)
+    t, at, tilt = synth.seconds(song.beat_s), 7, rng.uniform(1.0, 1.6)
     shape = synth.envelope(t.size, 0.01, 0.05)
     vibrato_s = 0.0006 * np.sin(2 * np.pi * 5.5 * t) * np.minimum(1, t / 0.3)
     for beat in range(4 * len(song.bars)):
         if not any(first - 1 < beat < last for first, last in sections):
             at = int(np.clip(at + rng.integers(-2, 3), 3, 13))
             hz = synth.midi_to_hz(song.pitch(at))
-            song.place(stem, beat, synth.tone(hz * (t + vibrato_s), synth.harmonics(hz, tilt)) * shape, 0.2)
-    return stem
+            yield beat, synth.tone(hz * (t + vibrato_s), synth.harmonics(hz, tilt)) * shape, 0.2
