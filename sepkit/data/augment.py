@@ -2,9 +2,8 @@
 
 Pitch and tempo change by waveform-similarity overlap-add (WSOLA: Verhelst & Roelands, ICASSP 1993; the method of
 SoundTouch, which augmented Demucs v2) and, for the pitch, resampling.  All stems are cut at the same places, chosen on
-the mixture: they stay aligned to the sample, and the change of a sum is the sum of the changes.  Two stereo stems of
-6 s take 20 ms of one core, and a training step 460 ms a clip; a phase vocoder (librosa's, 2048/512) takes 100 to
-130 ms, smears attacks and cuts each stem at other places.
+the mixture: they stay aligned to the sample, and the change of a sum is the sum of the changes.  A phase vocoder takes
+five times as long, smears attacks and cuts each stem at other places.
 """
 
 from collections.abc import Callable, Mapping

@@ -130,10 +130,7 @@ def clip_length(seconds: float, sample_rate: int) -> int:
 
 
 def read_clip(cache: Cache, name: str, start: int, length: int) -> np.ndarray:
-    """A clip in float32, padded with zeros at its end where the song is shorter.
-
-    `start` and `length` are in samples; a stft cache gives the 1 + length // hop frames from there.
-    """
+    """A float32 clip from `start`, in samples, zeros after the song's end; of a stft cache its 1 + length // hop frames."""
     if cache.settings.kind == "stft":
         hop = cache.settings.hop_length
         start, length = start // hop, 1 + length // hop

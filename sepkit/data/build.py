@@ -19,7 +19,7 @@ from joblib import delayed
 
 from sepkit.data.cache import ACTIVITY_S, Cache, CacheSettings, cache_gigabytes, mixture_of, stores_mixture, track_file
 from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
-from sepkit.data.songs import SPLITS, SongFolder, Track, accompaniment, duration_s, import_musdb, read_song
+from sepkit.data.songs import SPLITS, SongFolder, Track, accompaniment, artist_of, duration_s, import_musdb, read_song
 from sepkit.dsp import STFT, resample
 from sepkit.errors import SepkitError
 from sepkit.parallel import progress, spread
@@ -45,7 +45,7 @@ def build_cache(
     path = root.path / "cache" / f"{settings.kind}-{fingerprint(folder, settings)}"
     manifest = path / "manifest.json"
     songs = read_json(manifest, "the manifest of a cache")["songs"] if manifest.exists() else {}
-    excluded = {track.name: {"split": track.split, "artist": track.artist} for track in folder.excluded}
+    excluded = {track.name: {"split": track.split, "artist": artist_of(track.name)} for track in folder.excluded}
     cache = Cache(path, settings, songs, excluded)
     if todo := [track for track in tracks if not _is_whole(cache, track.name)]:
         with spending(root, stage="cache", device="cpu"):
@@ -58,7 +58,8 @@ def _is_whole(cache: Cache, name: str) -> bool:
     file = track_file(cache.path, name)
     if name not in cache.songs or not file.exists():
         return False
-    if (size := file.stat().st_size) != (written := cache.songs[name]["bytes"]):
+    size, written = file.stat().st_size, cache.songs[name]["bytes"]
+    if size != written:
         print(f"cache: {file.name} has {size} bytes where {written} were written; it is built again")
     return size == written
 
@@ -94,8 +95,7 @@ def _build(folder: SongFolder, cache: Cache, todo: list[Track], n_jobs: int) -> 
 def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
     """Twelve hexadecimal digits over the settings and the content of every source file, not their place or times."""
     digest = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict()]).encode())
-    tracks = sorted((*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name))
-    for track in tracks:
+    for track in sorted((*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name)):
         for file in filter(Path.exists, track.files):  # the header check names those that are absent
             size = file.stat().st_size
             digest.update(f"{track.name}/{file.name}:{size}".encode())
@@ -135,7 +135,7 @@ def _cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dic
         out["activity_db"] = activity_db(audio["vocals"], rate)
     song = {
         "split": track.split,
-        "artist": track.artist,
+        "artist": artist_of(track.name),
         "frames": int(sources.shape[-1]),
         "bytes": file.stat().st_size,
         "residual_db": round(residual, 1) if np.isfinite(residual) else None,

@@ -89,7 +89,6 @@ class Cache:
         return [name for name, song in self.songs.items() if song["split"] == split]
 
     def n_samples(self, name: str) -> int:
-        """Length of a song."""
         return int(self.songs[name]["frames"])
 
     def file(self, name: str) -> h5py.File:

@@ -8,7 +8,7 @@ excluded; songs are never trimmed or padded.
 import difflib
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
@@ -21,8 +21,7 @@ from sepkit.errors import SepkitError
 from sepkit.parallel import spread
 from sepkit.profiles import SAMPLE_RATE
 
-# Energy of mixture − Σ stems beside that of the mixture, dB.  16-bit rounding leaves −80 dB and
-# AAC coding −28 dB (worst −21 dB in the preview).
+# Energy of mixture − Σ stems beside that of the mixture, dB.  Rounding to 16 bits leaves −80, AAC −28 (at worst −21).
 MAX_RESIDUAL_DB = {"wav": -30.0, "stem.mp4": -15.0}
 # A long song is checked on excerpts: the check of 32 GB of songs must not take as long as a run.
 EXCERPTS, EXCERPT_S, WHOLE_BELOW_S = 6, 5.0, 60.0
@@ -70,8 +69,9 @@ def check_headers(track: Track) -> list[Problem]:
         try:
             info = sf.info(file, verbose=True)
         except (sf.LibsndfileError, RuntimeError):
-            found = f"{file.stat().st_size} bytes that are not audio"
-            problems.append(problem(name, "unreadable", "a WAV file", found))
+            problems.append(
+                problem(name, "unreadable", "a WAV file", f"{file.stat().st_size} bytes that are not audio")
+            )
             continue
         lengths[name] = info.frames
         if info.frames == 0:
@@ -155,10 +155,7 @@ def check_folder(folder: SongFolder, n_jobs: int = -1) -> tuple[float, float, li
 
 
 def check_counts(folder: SongFolder, median_s: float = np.inf) -> list[Problem]:
-    """Problems of the folder as a whole: counts, doubled names, validation songs, short clips.
-
-    A set that bears MUSDB's validation names, but not its number of songs or their length, gets a note.
-    """
+    """Problems of the folder as a whole; also where a set with MUSDB's validation songs has not its number or lengths."""
     problem, problems = partial(Problem, "", str(folder.path)), []
     note = partial(problem, blocking=False)
     if folder.layout == "stem.mp4" and (missing := missing_decoders()):
@@ -169,13 +166,11 @@ def check_counts(folder: SongFolder, median_s: float = np.inf) -> list[Problem]:
         problems.append(note("unknown name", "a song of this folder", repr(name), fix))
     for split in SPLITS:
         if folder.counts[split] == 0:
-            named = "name some songs of train/ in validation.txt beside it"
-            fix = named if split == "valid" else f"check {folder.path}"
+            fix = "name songs of train/ in validation.txt beside it" if split == "valid" else f"check {folder.path}"
             problems.append(problem(f"no {split} songs", "at least 1", "0", fix, blocking=split != "test"))
     for name, count in Counter(track.name for track in folder.tracks).items():
         if count > 1:
-            where = (name, str(folder.path), "song in train and test")
-            problems.append(Problem(*where, "one place", "two", "delete one"))
+            problems.append(replace(problem("song in train and test", "one place", "two", "delete one"), track=name))
     if folder.own_validation:
         return problems
     preview = median_s < SHORT_S and folder.layout == "stem.mp4"

@@ -11,19 +11,15 @@ from sepkit.profiles import Profile
 from sepkit.storage import Root
 
 PREVIEW_URL = "https://github.com/sigsep/sigsep-mus-db/releases/download/v0.4.0/MUSDB18-7-STEMS.zip"
-FULL_URL = "https://zenodo.org/records/3338373"
 
 
 def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongFolder:
-    """The songs of `profile`: in `data` or SEPKIT_DATA, else under the root, made or downloaded.
-
-    Raises SepkitError where there are none, with the address and what to do by hand.
-    """
+    """The songs of `profile`: in `data` or SEPKIT_DATA, else under the root, made or downloaded; SepkitError for none."""
     path = data or os.environ.get("SEPKIT_DATA")
     if not path and profile.songs_from == "given":
         raise SepkitError(
-            f"The {profile.name} profile needs MUSDB18-HQ: download musdb18hq.zip from {FULL_URL}, unpack it on the "
-            "local disk, and give its folder with --data or SEPKIT_DATA."
+            f"The {profile.name} profile needs MUSDB18-HQ: download musdb18hq.zip from https://zenodo.org/records/3338373, "
+            "unpack it on the local disk, and give its folder with --data or SEPKIT_DATA."
         )
     make = make_demo_songs if profile.songs_from == "made" else download_preview
     return find_songs(path or make(root.path / "songs"), root.excluded())

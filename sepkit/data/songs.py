@@ -45,10 +45,6 @@ class Track:
     layout: str
 
     @property
-    def artist(self) -> str:
-        return artist_of(self.name)
-
-    @property
     def files(self) -> tuple[Path, ...]:
         if self.layout == "stem.mp4":
             return (self.path,)
@@ -85,10 +81,7 @@ def musdb_validation_names() -> frozenset[str]:
 
 
 def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
-    """The songs under `path`, sorted by split and name; nothing is decoded.
-
-    Raises SepkitError where there is no folder, no song, or songs of both layouts.
-    """
+    """The songs under `path`, by split and name, not decoded; SepkitError for no folder, no song, or both layouts."""
     root = Path(path).expanduser()
     if not root.is_dir():
         what = "is a file; unpack it first" if root.exists() else "does not exist"
@@ -99,8 +92,9 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
     if not any(any(song.glob("*.[wW][aA][vV]")) for song in wavs):
         wavs = []  # where one folder holds a WAV file, all are songs, and the check says what the others lack
     if wavs and mp4s:
-        counts = f"{len(wavs)} WAV folders and {len(mp4s)} .stem.mp4 files"
-        raise SepkitError(f"{root} holds both {counts}; keep one layout in it.")
+        raise SepkitError(
+            f"{root} holds both {len(wavs)} WAV folders and {len(mp4s)} .stem.mp4 files; keep one layout."
+        )
     if not wavs and not mp4s:
         raise SepkitError(_why_none(root))
     own = (root / "validation.txt").exists()
@@ -152,8 +146,7 @@ def read_song(track: Track, start: int = 0, stop: int | None = None) -> tuple[di
     audio, rates = {}, {}
     for file in track.files:
         if not file.exists():
-            what = f"{file.name} is missing in {track.path}; restore the file or exclude the song"
-            raise SepkitError(f"{track.name}: {what}.")
+            raise SepkitError(f"{track.name}: {file.name} is missing in {track.path}; restore it or exclude the song.")
         try:
             samples, rates[file.stem] = sf.read(file, start=start, stop=stop, dtype="float32", always_2d=True)
         except (sf.LibsndfileError, RuntimeError) as error:

@@ -22,8 +22,7 @@ REST_S = 4.1 + synth.ROOM_S  # a planned rest, of which the last phrase's reverb
 
 MODES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10))  # major, minor
 PROGRESSIONS = ((0, 4, 5, 3), (5, 3, 0, 4), (0, 5, 3, 4), (0, 3, 0, 4), (0, 2, 3, 4), (0, 6, 5, 6))
-# Sixteenths of a bar on which the kick drum falls.
-KICKS = ((0, 4, 8, 12), (0, 8, 10), (0, 6, 8), (0, 3, 8, 11), (0, 7, 10))
+KICKS = ((0, 4, 8, 12), (0, 8, 10), (0, 6, 8), (0, 3, 8, 11), (0, 7, 10))  # on these sixteenths of a bar
 # Eighths of a bar, and the degrees above the chord's root that the bass plays there.
 BASS_LINES = (
     ((0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0)),
@@ -73,10 +72,7 @@ class Song:
 
 
 def make_stems(song_rng: Generator, artist_rng: Generator, duration_s: float) -> dict:
-    """{"vocals", "drums", "bass", "other": float64 (channel, time)}, at their levels in the mixture.
-
-    artist_rng decides the singer and the band's sound, song_rng everything else.
-    """
+    """{name: stem} at their levels in the mixture; artist_rng decides singer and band, song_rng everything else."""
     singer, bass_kind, band = Singer.draw(artist_rng), int(artist_rng.integers(2)), artist_rng.permutation(3)[:2]
     plan, drummer, bassist, others, voice, room, levels = song_rng.spawn(7)
     song = Song(plan, duration_s)

@@ -70,7 +70,6 @@ class DemoSong:
 
     @property
     def folder(self) -> Path:
-        """Relative to the folder of all songs."""
         return Path("test" if self.split == "test" else "train") / self.name
 
     def generators(self, seed: int) -> tuple[np.random.Generator, np.random.Generator]:
@@ -89,9 +88,7 @@ def make_demo_songs(
     duration_s: tuple[float, float] = (20.0, 30.0),
     n_jobs: int = -1,
 ) -> Path:
-    """Makes the demo songs in `folder`, or finds them there; the folder.
-
-    train, valid, test: songs a split; duration_s: of the shortest and the longest song.
+    """Makes the demo songs in `folder`, so many a split and from the shortest to the longest duration; the folder.
 
     Raises UsageError for a setting out of range, SepkitError where the folder holds something else.
     """

@@ -153,10 +153,7 @@ def smooth(control: np.ndarray, width_s: float) -> np.ndarray:
 
 
 def sing_phrase(rng: Generator, singer: Singer, notes: list[tuple[float, float, int]]) -> np.ndarray:
-    """A sung phrase (time,), a little longer than its notes: pulse and breath through moving formants.
-
-    notes: (start and length in seconds, MIDI pitch), in order and without gaps.
-    """
+    """Sings notes (start and length in seconds, MIDI pitch) without gaps: pulse and breath through moving formants."""
     starts, pitches = np.array([note[0] for note in notes]), np.array([note[2] for note in notes], float)
     end = notes[-1][0] + notes[-1][1]
     n_samples = round((end + 0.1) * SAMPLE_RATE)
@@ -165,9 +162,8 @@ def sing_phrase(rng: Generator, singer: Singer, notes: list[tuple[float, float, 
     which = np.clip(np.searchsorted(starts, t, side="right") - 1, 0, None)
     since = t - starts[which]
 
-    pitch = smooth(pitches[which], singer.glide_s)
-    pitch -= rng.uniform(0.5, 2.0) * np.exp(-t / 0.05)  # the scoop into a phrase
-    # Vibrato sets in late in a note; its rate wanders a little.
+    # A scoop into the phrase, then vibrato that sets in late in a note; its rate wanders a little.
+    pitch = smooth(pitches[which], singer.glide_s) - rng.uniform(0.5, 2.0) * np.exp(-t / 0.05)
     rate = singer.vibrato_hz * (1 + 0.5 * smooth(rng.standard_normal(t.size), 0.4))
     depth = singer.vibrato_semitones * smooth(np.clip((since - 0.15) / 0.3, 0, 1), 0.05)
     pitch += depth * np.sin(2 * np.pi * np.cumsum(rate) * CONTROL / SAMPLE_RATE)
@@ -205,13 +201,11 @@ def _through_formants(source, vowels, frequency, tract) -> np.ndarray:
     n_fft, hop = 1024, 256
     bins, times, spectrum = signal.stft(source, SAMPLE_RATE, nperseg=n_fft, noverlap=n_fft - hop)
     index = np.clip(np.rint(times * SAMPLE_RATE / CONTROL).astype(int), 0, frequency.size - 1)
-    upper = np.broadcast_to(UPPER_FORMANTS * tract, (index.size, UPPER_FORMANTS.size))
-    centre = np.concatenate([vowels[index], upper], axis=1)
+    centre = np.hstack([vowels[index], np.tile(UPPER_FORMANTS * tract, (index.size, 1))])
     centre[:, 0] = np.maximum(centre[:, 0], frequency[index])  # singers open up for high notes
     gain = np.full((bins.size, index.size), 1e-4)  # power, (freq, frame)
     for k, (width, level_db) in enumerate(zip(FORMANT_WIDTH, FORMANT_DB, strict=True)):
-        distance = (bins[:, None] - centre[None, :, k]) / width
-        gain += 10 ** (level_db / 10) / (1 + distance**2) ** 1.5
+        gain += 10 ** (level_db / 10) / (1 + ((bins[:, None] - centre[:, k]) / width) ** 2) ** 1.5
     _, sound = signal.istft(spectrum * np.sqrt(gain), nperseg=n_fft, noverlap=n_fft - hop)
     return sound[: source.size]
 
