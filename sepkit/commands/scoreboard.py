@@ -1,5 +1,7 @@
 """`scoreboard`: all scored runs beside each other."""
 
-from sepkit.reporting.scoreboard import print_scoreboard
+import pandas as pd
 
-show = print_scoreboard
+
+def show(table: pd.DataFrame) -> None:
+    print(table.attrs["text"])

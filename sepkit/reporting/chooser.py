@@ -12,7 +12,7 @@ import numpy as np
 
 from sepkit.errors import SepkitError
 from sepkit.experiments import BASE
-from sepkit.reporting.player import MAX_SECONDS, loudest_s, player_html
+from sepkit.reporting.player import MAX_SECONDS, loudest_s, player
 from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import spectrograms
 from sepkit.storage import Root
@@ -96,7 +96,7 @@ class Chooser:
                 skip = loudest_s(shown[f"{source}, target"], self.sample_rate, STATIC_SECONDS)
                 cut = {name: clip[..., round(skip * self.sample_rate) :] for name, clip in shown.items()}
                 title = f"{song}, {source}, from {start + skip:.0f} s"
-                parts.append(player_html(cut, self.sample_rate, seconds=STATIC_SECONDS, title=title))
+                parts.append(player(cut, self.sample_rate, seconds=STATIC_SECONDS, title=title).data)
         return "<br>".join(parts)
 
     def widget(self) -> Any:
@@ -111,7 +111,7 @@ class Chooser:
             song, run, source = (menu.value for menu in menus.values())
             try:
                 start, clips = self.clips(run, song, source)
-                sound.value = player_html(clips, self.sample_rate, title=f"{song}, from {start:.0f} s")
+                sound.value = player(clips, self.sample_rate, title=f"{song}, from {start:.0f} s").data
                 picture.value = spectrograms(clips, self.sample_rate, start_s=start).png(80)
             except SepkitError as error:
                 sound.value, picture.value = html.escape(str(error)), b""

@@ -1,11 +1,9 @@
-"""What the numbers say, in sentences: every one is computed from files under the root.
-
-A sentence appears only where its numbers are there.
-"""
+"""What the numbers say, in sentences computed from files under the root; each appears where its numbers are there."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sepkit.errors import SepkitError
@@ -55,19 +53,16 @@ def verdicts(section: Section) -> list[str]:
 def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
     """Where the base lies between mixture and oracle; whether the measures agree; runs against their starts."""
     table, base, said = section.table.set_index("Exp"), section.base, []
-    if {base, *REFERENCES} <= set(table.index):
-        low, here, high = table.loc[["mixture", base, "oracle"], MAIN].astype(float)
-        if high > low:
-            said.append(
-                f"{base} reaches {here:.2f} dB, {100 * (here - low) / (high - low):.0f} % of the way from the mixture "
-                f"({low:.2f}) to the ideal ratio mask ({high:.2f})."
-            )
-    trained = table.loc[[name for name in table.index if name not in REFERENCES], list(LEADING)].astype(float)
-    if len(trained) > 1 and trained.notna().all(axis=None):
-        best = trained.idxmax()
-        if best.nunique() > 1:
-            listed = ", ".join(f"{name} by {column}" for column, name in best.items())
-            said.append(f"The measures disagree on the best experiment: {listed}.")
+    low, here, high = table[MAIN].astype(float).reindex(["mixture", base, "oracle"])
+    if high > low and np.isfinite(here):
+        said.append(
+            f"{base} reaches {here:.2f} dB, {100 * (here - low) / (high - low):.0f} % of the way from the mixture "
+            f"({low:.2f}) to the ideal ratio mask ({high:.2f})."
+        )
+    trained = table.loc[~table.index.isin(REFERENCES), list(LEADING)].astype(float)
+    if len(trained) > 1 and trained.notna().all(axis=None) and (best := trained.idxmax()).nunique() > 1:
+        listed = ", ".join(f"{name} by {column}" for column, name in best.items())
+        said.append(f"The measures disagree on the best experiment: {listed}.")
     sar = table[list(LEADING)[-1]].astype(float)
     if len(trained) and sar.notna().any() and sar.idxmax() == "mixture":
         said.append("SAR alone misleads: the unprocessed mixture has the highest.")
@@ -97,19 +92,18 @@ def money(budget: pd.DataFrame, shown: Collection[str] = ()) -> list[str]:
     by_stage, by_run = (budget.groupby(name)["minutes"].sum().sort_values(ascending=False) for name in ("stage", "run"))
     stages = ", ".join(f"{100 * part / minutes:.0f} % {stage}" for stage, part in by_stage.head(4).items())
     said = [f"{spent}: {stages}; the most expensive run is {by_run.index[0]} with {by_run.iloc[0]:.1f} minutes."]
-    lost = by_run[[run not in shown for run in by_run.index]]
+    lost = by_run[~by_run.index.isin(shown)]
     if shown and lost.sum() > 0:
-        said.append(
-            f"{lost.sum():.1f} of these minutes went into what has no row in a table: {', '.join(map(str, lost.index))}."
-        )
+        listed = ", ".join(map(str, lost.index))
+        said.append(f"{lost.sum():.1f} of these minutes went into what has no row in a table: {listed}.")
     return said
 
 
 def missing(board: Board) -> list[str]:
     """Experiments of the week without a score, runs that are not in the tables, what the profile leaves out."""
     ran = {str(name) for section in board.sections for name in section.table["Exp"]}
-    absent = [name for name in (*week_experiments(), *REFERENCES) if name not in ran]
-    said = [*board.missing, *([f"No score of: {', '.join(absent)}."] if absent else [])]
+    absent = ", ".join(name for name in (*week_experiments(), *REFERENCES) if name not in ran)
+    said = [*board.missing, *([f"No score of: {absent}."] if absent else [])]
     profile = board.profile
     if not profile.as_planned:
         carried = "The plan's and the literature's figures are for whole songs and longer training, and may come out otherwise."

@@ -26,20 +26,7 @@ MP3_RATES = (32000, 44100, 48000)  # below them LAME lowers the level by 5 %
 _CELL = "padding:3px 12px 3px 0;text-align:left;vertical-align:middle"
 
 
-def player(clips: Mapping[str, Any], sample_rate: int = 44100, **settings: Any) -> Any:
-    """One player a clip, in one table, as `IPython.display.HTML`; settings: as of `player_html`.
-
-    >>> tone = np.sin(np.arange(22050) / 10) / 2
-    >>> page = player({"loud": tone, "quiet": tone / 100}, 22050).data
-    >>> page.count("<audio controls"), "common gain 0.0 dB" in page
-    (2, True)
-    """
-    from IPython.display import HTML  # only where something is displayed
-
-    return HTML(player_html(clips, sample_rate, **settings))
-
-
-def player_html(
+def player(
     clips: Mapping[str, Any],
     sample_rate: int = 44100,
     *,
@@ -47,8 +34,8 @@ def player_html(
     seconds: float = MAX_SECONDS,
     gain_db: float | None = None,
     title: str = "",
-) -> str:
-    """The players as HTML.
+) -> Any:
+    """One player a clip, in one table, as `IPython.display.HTML`; its `data` is the text.
 
     Args:
         clips: `(channel, time)` or `(time,)` by name, NumPy or torch; one or two channels.
@@ -58,7 +45,14 @@ def player_html(
 
     Raises:
         SepkitError: no clip, a wrong shape, samples that are not finite, nothing at `start_s`.
+
+    >>> tone = np.sin(np.arange(22050) / 10) / 2
+    >>> page = player({"loud": tone, "quiet": tone / 100}, 22050).data
+    >>> page.count("<audio controls"), "common gain 0.0 dB" in page
+    (2, True)
     """
+    from IPython.display import HTML  # only where something is displayed
+
     if not clips:
         raise SepkitError("expected at least one clip to play, got none.")
     first, count = round(start_s * sample_rate), round(min(seconds, MAX_SECONDS) * sample_rate)
@@ -82,7 +76,7 @@ def player_html(
     length = max(clip.shape[1] for clip in cut.values()) / sample_rate
     where = f"{length:.1f} s" + (f" from {start_s:.1f} s" if start_s else "")
     heading = f"<b>{html.escape(title)}</b><br>" if title else ""
-    return (
+    return HTML(
         f'<div style="font-family:sans-serif;font-size:14px">{heading}<table style="border-collapse:collapse">'
         f"{''.join(rows)}</table><small>{where}; common gain {gain_db:z.1f} dB for all clips; levels are before it."
         "</small></div>"

@@ -6,6 +6,7 @@ never one column, never one test. Tests are against the protocol's base, over th
 references `mixture` and `oracle` are not tested.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,8 +55,8 @@ class Board:
 def scoreboard(root: Any, profile: Profile | str | None = None) -> pd.DataFrame:
     """The table of all finished and fully scored runs; written as scoreboard.csv, .md and .html.
 
-    Returns the first section (test songs, the protocol of Base) as numbers; `.attrs` holds `unfinished`
-    {run: reason} and `text`, all sections for a terminal. Other sections have a CSV each,
+    Returns the first section (test songs, the protocol of Base) as numbers; `.attrs` holds `unfinished` {run: reason}
+    and `text`, all sections for a terminal of 120 columns. Other sections have a CSV each,
     scoreboard-<protocol>[-folds].csv.
     """
     root = Root.open(root, profile)
@@ -73,11 +74,6 @@ def write(root: Root, board: Board) -> pd.DataFrame:
     write_text(root.path / "scoreboard.html", page("Scoreboard", blocks=blocks))
     table.attrs = {"unfinished": board.unfinished, "text": text(blocks)}
     return table
-
-
-def print_scoreboard(table: pd.DataFrame) -> None:
-    """What `scoreboard` returned, as plain text of at most 120 columns."""
-    print(table.attrs["text"])
 
 
 def collect(root: Root, profile: Profile | str | None = None) -> Board:
@@ -113,12 +109,9 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
 def _profile_of(root: Root) -> str | None:
     """The profile of the first readable run."""
     for run in root.runs():
-        try:
-            name = run.config.get("profile")
-        except SepkitError:
-            continue  # `collect` lists it with the reason
-        if name in PROFILES:
-            return str(name)
+        with suppress(SepkitError):  # `collect` lists it with the reason
+            if run.config.get("profile") in PROFILES:
+                return str(run.config["profile"])
     return None
 
 
@@ -135,10 +128,9 @@ def _scores(run: Run, profile: Profile) -> pd.DataFrame:
         scores = run.scores()
     except ValueError as error:
         raise SepkitError(f"scores.csv can't be read ({error}); score it again") from error
-    missing = [name for name in COLUMNS if name not in scores]
+    missing = ", ".join(name for name in COLUMNS if name not in scores)
     if missing or scores.empty:
-        lacking = f"lacks {', '.join(missing)}" if missing else "is empty"
-        raise SepkitError(f"scores.csv {lacking}; score it again")
+        raise SepkitError(f"scores.csv {f'lacks {missing}' if missing else 'is empty'}; score it again")
     if set(scores["protocol"]) - set(PROTOCOLS):
         raise SepkitError(f"scores.csv has protocols {set(scores['protocol'])}; score it again")
     if "accompaniment" in scores and scores["accompaniment"].nunique() > 1:
@@ -149,17 +141,18 @@ def _scores(run: Run, profile: Profile) -> pd.DataFrame:
 def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str, str]]:
     """The rows of fully scored runs; and {run: what it lacks}.
 
-    A run must hold every song that any run of the section (and fold) holds, and every source; and a seed
-    every fold that another seed of its experiment holds.
+    A run must hold every song that any run of the section (and fold) holds, and every source; and a seed every fold
+    that another seed of its experiment holds.
     """
-    partial, sources = {}, len(PROTOCOLS[protocol])
     songs = rows.groupby(rows["fold"].astype(float).fillna(-1))["track"].transform("nunique")
     cells = rows.assign(songs=songs).drop_duplicates(["run", "track", "source"])
-    counts = cells.groupby(["run", "songs", "track"]).size()
-    whole = (counts == sources).groupby(["run", "songs"]).sum().rename("whole").reset_index()
-    for run, wanted, done in whole.itertuples(index=False):
-        if done < wanted:
-            partial[str(run)] = f"scored on {done} of {wanted} songs ({protocol}); evaluate it again"
+    whole = cells.groupby(["run", "songs", "track"]).size() == len(PROTOCOLS[protocol])
+    counts = whole.groupby(["run", "songs"]).sum().rename("whole").reset_index()
+    partial = {
+        str(run): f"scored on {done} of {wanted} songs ({protocol}); evaluate it again"
+        for run, wanted, done in counts.itertuples(index=False)
+        if done < wanted
+    }
     rows = rows[~rows["run"].isin(list(partial))]
     for experiment, own in rows.groupby("experiment"):
         folds = own.groupby("seed")["fold"].nunique()

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from sepkit.errors import SepkitError
-from sepkit.reporting.player import as_clip, loudest_s, player, player_html
+from sepkit.reporting.player import as_clip, loudest_s, player
 
 RATE = 44100
 
@@ -127,7 +127,7 @@ def test_tensors_with_gradient_are_accepted():
 def test_flac_where_mp3_can_not_be_written(monkeypatch):
     monkeypatch.setattr(soundfile, "available_formats", lambda: {"FLAC": "FLAC"})
     tone = 0.5 * np.sin(np.arange(44100) / 5)
-    page = player_html({"loud": tone, "quiet": tone / 100}, RATE)
+    page = player({"loud": tone, "quiet": tone / 100}, RATE).data
     (loud, _), (quiet, _) = decoded(page)
     assert "audio/flac" in page
     assert rms(loud) / rms(quiet) == pytest.approx(100, rel=0.01)

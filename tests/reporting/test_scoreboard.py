@@ -14,7 +14,7 @@ from sepkit.evaluation.statistics import ARTIST_OVERLAP, summary
 from sepkit.reporting import scoreboard as module
 from sepkit.reporting.report import report
 from sepkit.reporting.rows import LEADING, ONE_SEED, best_rows, facts_of
-from sepkit.reporting.scoreboard import collect, print_scoreboard, scoreboard
+from sepkit.reporting.scoreboard import collect, scoreboard
 from sepkit.storage import Root, write_csv, write_json
 
 MAIN = "SDR voc (sdr_bsseval)"
@@ -199,7 +199,7 @@ def test_four_sources_are_tested_against_base_4(root, helpers, capsys):
     assert "no difference shown" in beside[0]
     assert all("after Holm" in note for note in beside)
     assert ONSETS in (root.path / "scoreboard.html").read_text(encoding="utf-8")
-    print_scoreboard(table)
+    print(table.attrs["text"])
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 120
     assert "sdr_onsets" in out
@@ -289,7 +289,7 @@ def test_three_seeds_a_side_give_a_method_an_interval(root, helpers, capsys):
     }  # fmt: skip
     assert 0.5 < table.loc["C", "method low"] < 1 < table.loc["C", "method high"] < 1.5
     assert table.loc["D", "method high"] - table.loc["D", "method low"] > 4
-    print_scoreboard(scoreboard(root))
+    print(scoreboard(root).attrs["text"])
     out = capsys.readouterr().out
     assert "C against Base as methods: better" in out
     assert f"[{table.loc['C', 'method low']:+.2f}, {table.loc['C', 'method high']:+.2f}]" in out
@@ -327,7 +327,7 @@ def test_cpu_minutes_are_shown_as_such(tmp_path, helpers, capsys):
     assert np.isnan(table.loc[0, "GPU min"])
     assert table.loc[0, "CPU min"] == 30
     assert "CPU min" in (root.path / "scoreboard.html").read_text(encoding="utf-8")
-    print_scoreboard(table)
+    print(table.attrs["text"])
     assert "CPU min" in capsys.readouterr().out
 
 
@@ -352,7 +352,7 @@ def test_no_shared_artists_no_second_table(main_section):
 def test_terminal_text_fits_120_columns(table, root, helpers, capsys):
     helpers.add(root, "A-s0", helpers.rows("A-s0", helpers.base_db, protocol="4stem"), device="cpu", minutes=1234)
     helpers.add(root, "C+D-s0", helpers.rows("C+D-s0", helpers.base_db - 12), device="cpu", minutes=1234)
-    print_scoreboard(scoreboard(root))
+    print(scoreboard(root).attrs["text"])
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 120
     assert "protocol 4stem" in out
@@ -361,7 +361,7 @@ def test_terminal_text_fits_120_columns(table, root, helpers, capsys):
 
 
 def test_empty_root_is_a_sentence(tmp_path, capsys):
-    print_scoreboard(scoreboard(Root.open(tmp_path)))
+    print(scoreboard(Root.open(tmp_path)).attrs["text"])
     assert "No run is finished and scored yet" in capsys.readouterr().out
     assert "No run is finished and scored" in (tmp_path / "scoreboard.html").read_text(encoding="utf-8")
 
