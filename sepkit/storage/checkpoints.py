@@ -1,7 +1,7 @@
 """Checkpoints as files, and the network in them.
 
 `last.ckpt` holds all that a resumed run needs, `previous.ckpt` the epoch before, `best.ckpt` the epoch of the highest
-`valid_sdr`; all load with weights_only=True.  `training.saving` writes them.  Lightning is not imported here: it takes
+`valid_sdr`; all load with weights_only=True.  `training.fit` writes them.  Lightning is not imported here: it takes
 seconds, and every process that scores songs reads a checkpoint.
 """
 

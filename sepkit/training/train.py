@@ -198,7 +198,6 @@ def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
         )
 
 
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
+def _flat(config: dict[str, Any]) -> Any:
     """{"model.hidden_size": 128, …}, values as JSON keeps them."""
-    (flat,) = pd.json_normalize(json.loads(json.dumps(config))).to_dict("records")
-    return {str(key): value for key, value in flat.items()}
+    return pd.json_normalize(json.loads(json.dumps(config))).to_dict("records")[0]

@@ -11,8 +11,8 @@ from sepkit.experiments import MENU, resolve
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, write_json
 from sepkit.storage.checkpoints import load_checkpoint, load_model
+from sepkit.training.fit import AtomicCheckpointIO
 from sepkit.training.losses import make_loss
-from sepkit.training.saving import AtomicCheckpointIO
 from sepkit.training.step import Estimate
 
 NARROW = {

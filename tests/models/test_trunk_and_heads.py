@@ -8,7 +8,7 @@ from torch import nn
 from sepkit import models
 from sepkit.storage import Root, write_json
 from sepkit.storage.checkpoints import load_checkpoint, load_model
-from sepkit.training.saving import AtomicCheckpointIO
+from sepkit.training.fit import AtomicCheckpointIO
 
 TINY = {"n_fft": 64, "hop_length": 16, "hidden_size": 8, "layers": 2}
 

@@ -28,8 +28,8 @@ from sepkit.experiments import MENU
 from sepkit.storage import drive, write_json
 from sepkit.storage.checkpoints import load_model
 from sepkit.training import losses
+from sepkit.training.fit import AtomicCheckpointIO
 from sepkit.training.losses import make_loss
-from sepkit.training.saving import AtomicCheckpointIO
 from sepkit.training.step import SeparationTask, clip_sdr
 
 train_module = importlib.import_module("sepkit.training.train")  # the package may export a function so named
