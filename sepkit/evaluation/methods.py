@@ -1,8 +1,7 @@
 """Would another training say the same? An interval for the difference between two methods.
 
-A test over songs holds the trained checkpoints fixed. A claim about methods counts the seeds as well:
-each side was trained k times, and another k trainings would score otherwise. Songs and seeds are
-crossed, so their variances add:
+A test over songs holds the trained checkpoints fixed. A claim about methods counts the seeds as well: each side was
+trained k times, and another k trainings would score otherwise. Songs and seeds are crossed, so their variances add:
 
     V = V_songs + S²_run / k_run + S²_base / k_base
 

@@ -1,8 +1,7 @@
 """What difference can n songs and k seeds show?
 
-Closed forms for normal differences (Cohen 1988, ch. 2): a two-sided test with standard error se and f
-degrees of freedom has the power P(|T| > t) for T noncentral t with f degrees and noncentrality
-difference / se.
+Closed forms for normal differences (Cohen 1988, ch. 2): a two-sided test with standard error se and f degrees of
+freedom has the power P(|T| > t) for T noncentral t with f degrees and noncentrality difference / se.
 
 Two checkpoints: Wilcoxon's test over n songs is a paired t-test over 3n/π songs (asymptotic relative
 efficiency; Hollander, Wolfe, Chicken 2014, ch. 3), with the SD over songs of their paired difference.

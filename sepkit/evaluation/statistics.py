@@ -1,12 +1,11 @@
 """Is the difference real? Paired comparison of two runs, or two methods, over the same songs.
 
-Conventions: scores are DataFrames with the columns of scores.csv, one row for each song, source and
-metric; differences are run − base, in dB. A song's scores are averaged over seeds (and folds) first. A
-song whose score is undefined (NaN) on one side leaves both sides and is counted.
+Conventions: scores are DataFrames with the columns of scores.csv, one row for each song, source and metric;
+differences are run − base, in dB. A song's scores are averaged over seeds first. A song whose score is undefined
+(NaN) on one side leaves both sides and is counted.
 
-Two questions. Wilcoxon's signed-rank test over songs (`paired`) asks whether these checkpoints differ; it
-holds the seeds fixed. `method_interval` (`methods`) asks whether the methods differ, and needs two seeds a
-side. Where several experiments are tested against one base, Holm's p decides.
+Two questions. Wilcoxon's signed-rank test over songs (`paired`) asks whether these checkpoints differ, seeds fixed.
+`method_interval` (`methods`) asks whether the methods differ, and needs two seeds a side.
 """
 
 import math
@@ -27,8 +26,7 @@ from sepkit.evaluation.sides import Side, refuse_mixing
 
 __all__ = ["ALPHA", "Comparison", "compare_all", "compare_scores", "corrected", "holm", "show_p", "summary"]
 ALPHA = 0.01  # the level of every test here, after Holm's correction where there are several
-# Scores are written with 6 decimals and museval's with 5, so that equal scores may differ by 1e-5.
-ZERO_DB = 2e-5
+ZERO_DB = 2e-5  # museval writes scores with 5 decimals, so that equal ones may differ by 1e-5
 # Test songs whose artists also sing in the training songs.
 ARTIST_OVERLAP = ("Hollow Ground - Ill Fate", "Skelpolu - Resurrection", "The Long Wait - Dark Horses")
 # Nearly silent vocals: −15 to −24 dB for good systems, which rules any mean.

@@ -171,7 +171,7 @@ def paired_differences(
     figure = Picture(8, 1.5 + 0.2 * max(len(gaps), 5))
     axes = figure.subplots()
     axes.barh(range(len(gaps)), gaps, color=[BETTER if gain > 0 else WORSE for gain in gains], height=0.7)
-    axes.set_yticks(range(len(gaps)), [_short(song) for song in gaps.index], fontsize=8)
+    axes.set_yticks(range(len(gaps)), [song if len(song) <= 40 else f"{song[:39]}…" for song in gaps.index], fontsize=8)
     axes.axvline(0, color="black", lw=0.8)
     if len(gaps):
         if np.isfinite(low):
@@ -211,7 +211,3 @@ def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Pic
         each.legend(title="stage", fontsize=8, title_fontsize=8, loc="lower right")
     plain(total, each)
     return figure
-
-
-def _short(song: str, most: int = 40) -> str:
-    return song if len(song) <= most else song[: most - 1] + "…"

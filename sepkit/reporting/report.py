@@ -7,6 +7,7 @@ under `report/figures/`. A part that has nothing to show says so.
 import base64
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,14 @@ def report(root: Any, profile: Profile | str | None = None) -> Path:
         _training(root, board, folder),
         _budget(budget, folder),
     ]
-    path = root.path / "report" / "milestone2.html"
-    write_text(path, page(TITLE, blocks=blocks, lead=_lead(board)))
-    return path
-
-
-def _lead(board: Board) -> list[str]:
-    names = [] if board.main is None else [name for name in board.main.table["Exp"] if name not in REFERENCES]
+    names = list(board.main.table["Exp"]) if board.main else []
+    listed = ", ".join(name for name in names if name not in REFERENCES) or "none yet"
     revision = git_revision()
     made = f"Made on {time.strftime('%Y-%m-%d')}" + (f" from revision {revision}" if revision else "")
-    return [f"{made}. Experiments trained and scored: {', '.join(names) or 'none yet'}.", board.about]
+    path = root.path / "report" / "milestone2.html"
+    lead = [f"{made}. Experiments trained and scored: {listed}.", board.about]
+    write_text(path, page(TITLE, blocks=blocks, lead=lead))
+    return path
 
 
 def _images(
@@ -100,11 +99,9 @@ def _results(section: Section, folder: Path) -> list[Block]:
 def _training(root: Root, board: Board, folder: Path) -> Block:
     runs = list[Run]()
     for run in root.runs():
-        try:
+        with suppress(SepkitError, ValueError):  # the scoreboard lists it with the reason
             if run.config.get("profile") in (None, board.profile.name) and len(run.history()):
                 runs.append(run)
-        except (SepkitError, ValueError):
-            continue  # the scoreboard lists it with the reason
     if not runs:
         return Block("Training", ["No run has finished an epoch yet."])
     table = pd.DataFrame([_facts(run) for run in runs], dtype=object)  # whole numbers stay whole
@@ -132,8 +129,7 @@ def _best(run: Run) -> str:
 
 
 def _budget(budget: pd.DataFrame, folder: Path) -> Block:
-    heading = f"The budget: {WEEK_HOURS:g} GPU-hours"
-    spent = lessons.money(budget)[0]
+    heading, spent = f"The budget: {WEEK_HOURS:g} GPU-hours", lessons.money(budget)[0]
     if budget.empty:
         return Block(heading, [spent])
     table = budget.pivot_table(index="run", columns="stage", values="minutes", aggfunc="sum", fill_value=0.0)

@@ -89,7 +89,7 @@ def row(
     found |= {name: np.nan if value is None else value for name, value in zip(names, tested, strict=True)}
     low, high = (test and test.method_interval) or (np.nan, np.nan)
     found |= {
-        "Method": _claim(test),
+        "Method": _claim(test) if test else NONE,
         "method low": low,
         "method high": high,
         "accompaniment": ", ".join(sorted(set(scores["accompaniment"].dropna()))) or NONE,
@@ -104,9 +104,7 @@ def row(
     return found
 
 
-def _claim(test: Comparison | None) -> str:
-    if test is None:
-        return NONE
+def _claim(test: Comparison) -> str:
     if test.method_interval is None:
         return "no change" if test.p_value is None else ONE_SEED
     return {"better": "✓", "worse": "▼"}.get(test.method_verdict, "n.s.")

@@ -76,9 +76,8 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool) -> 
         notes += [test.method_sentence] if test.method_interval else []
     if protocol == "4stem":
         notes += _beside_vocals(by_name, known.keys(), list(tests), base)
-    single = table.loc[table["Method"] == ONE_SEED, "Exp"]
-    if len(single):
-        notes.append(f"{', '.join(single)}: {ONE_SEED} about the method; two seeds on each side give an interval.")
+    if single := ", ".join(table.loc[table["Method"] == ONE_SEED, "Exp"]):
+        notes.append(f"{single}: {ONE_SEED} about the method; two seeds on each side give an interval.")
     header = _header(root, rows, protocol, table)
     return Section(protocol, folds, table, header, notes, _overlap(by_name), tests, rows, facts)
 
@@ -123,14 +122,8 @@ def _span(counts: pd.Series) -> str:
 def _overlap(by_name: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Means and medians with and without the songs that share an artist with training, and the outliers."""
     keys = [
-        "mean",
-        "mean_without_overlap",
-        "mean_without_outliers",
-        "median",
-        "median_without_overlap",
-        "n",
-        "n_without_overlap",
-    ]
+        "mean", "mean_without_overlap", "mean_without_outliers", "median", "median_without_overlap", "n", "n_without_overlap",
+    ]  # fmt: skip
     concerned = {name: scores for name, scores in by_name.items() if scores["track"].isin(ARTIST_OVERLAP).any()}
     facts = [{"Exp": name, **statistics.summary(scores, *LEADING[MAIN])} for name, scores in concerned.items()]
     table = pd.DataFrame(facts, columns=["Exp", *keys]).rename(columns=lambda key: key.replace("_", " "))

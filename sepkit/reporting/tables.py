@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,10 @@ class Block:
 
 def page(title: str, *, blocks: list[Block], lead: Iterable[str] = ()) -> str:
     """One self-contained HTML page."""
-    return str(_template().render(title=title, blocks=blocks, lead=list(lead), references=REFERENCES))
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.get_template("report.html")
+    return template.render(title=title, blocks=blocks, lead=list(lead), references=REFERENCES)
 
 
 def markdown(title: str, blocks: list[Block]) -> str:
@@ -125,10 +128,3 @@ def number(value: Any, form: str = ".2f") -> str:
 
 def interval(low: float, high: float, form: str = ".2f") -> str:
     return f"[{low:{form}}, {high:{form}}]" if np.isfinite([low, high]).all() else ""
-
-
-@cache
-def _template() -> Any:
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template("report.html")
