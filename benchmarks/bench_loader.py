@@ -23,7 +23,7 @@ import torch
 from sepkit.data.batches import TrainingClips
 from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings
-from sepkit.data.demo import make_demo_songs
+from sepkit.data.demo.songs import make_demo_songs
 from sepkit.data.songs import Track, find_songs, read_song
 from sepkit.storage import Root
 

@@ -16,7 +16,7 @@ import pytest
 
 import sepkit
 from sepkit.commands.week import DAYS
-from sepkit.data.demo import make_demo_songs
+from sepkit.data.demo.songs import make_demo_songs
 from sepkit.experiments import REFERENCES, week_experiments
 from sepkit.storage import Root
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sepkit.commands import SEED
-from sepkit.data.demo import make_demo_songs as demo
+from sepkit.data.demo.songs import make_demo_songs as demo
 
 ARGUMENTS = {"folder": {"help": "where the songs go"}, **SEED}
 

@@ -1,5 +1,1 @@
-"""Songs on disk -> checked tracks -> caches -> batches.
-
-songs.py finds and reads songs, check.py says what is wrong with them, locate.py knows where a
-profile's songs lie, cache.py stores them for fast reading, batches.py draws training clips.
-"""
+"""Songs on disk (songs, locate) -> checked tracks (check) -> caches (build, cache) -> batches (folds, augment, batches)."""

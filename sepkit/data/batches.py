@@ -131,10 +131,9 @@ def clip_length(seconds: float, sample_rate: int) -> int:
 
 def read_clip(cache: Cache, name: str, start: int, length: int) -> np.ndarray:
     """A float32 clip from `start`, in samples, zeros after the song's end; of a stft cache its 1 + length // hop frames."""
+    read, hop = cache.sources, cache.settings.hop_length
     if cache.settings.kind == "stft":
-        hop = cache.settings.hop_length
-        start, length = start // hop, 1 + length // hop
-    read = cache.magnitudes if cache.settings.kind == "stft" else cache.sources
+        read, start, length = cache.magnitudes, start // hop, 1 + length // hop
     clip = read(name, start, start + length)
     missing = length - clip.shape[-1]
     return np.pad(clip, [(0, 0)] * (clip.ndim - 1) + [(0, missing)]) if missing else clip
@@ -168,7 +167,5 @@ class EpochBatches(Sampler):
 
 def training_loader(clips: TrainingClips, *, batch_size: int, steps: int, workers: int = 0) -> DataLoader:
     """`steps` batches an epoch; the clips are the same for any number of workers."""
-    batches, pinned = EpochBatches(clips, batch_size, steps), torch.cuda.is_available()
-    return DataLoader(
-        clips, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0, pin_memory=pinned
-    )
+    batches, gpu = EpochBatches(clips, batch_size, steps), torch.cuda.is_available()
+    return DataLoader(clips, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0, pin_memory=gpu)

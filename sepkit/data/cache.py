@@ -22,7 +22,7 @@ from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE, STEMS
 
 ACTIVITY_S = 0.1  # hop of the stored loudness of the vocals
-SUM_RESIDUAL_DB = -60.0  # energy of mixture − Σ sources above this, beside the mixture's, is more than rounding
+SUM_RESIDUAL_DB = -60.0  # energy of mixture − Σ sources above this, beside the mixture's, is more than three roundings
 
 
 @dataclass(frozen=True)

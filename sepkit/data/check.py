@@ -8,7 +8,8 @@ excluded; songs are never trimmed or padded.
 import difflib
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
@@ -25,11 +26,7 @@ from sepkit.profiles import SAMPLE_RATE
 MAX_RESIDUAL_DB = {"wav": -30.0, "stem.mp4": -15.0}
 # A long song is checked on excerpts: the check of 32 GB of songs must not take as long as a run.
 EXCERPTS, EXCERPT_S, WHOLE_BELOW_S = 6, 5.0, 60.0
-EXPECTED_SONGS = {
-    "wav": (150, "MUSDB18-HQ has 100 + 50"),
-    "stem.mp4": (150, "MUSDB18 has 100 + 50"),
-    "preview": (144, "the 7-second preview has 94 + 50"),
-}
+EXPECTED_SONGS = {"MUSDB18": (100, 50), "the 7-second preview": (94, 50)}  # in train/ and test/
 SHORT_S = 10.0
 EXCLUDE = "repair it, or exclude the song (one name a line in exclude.txt under the root)"
 CUT_SHORT = re.compile(r"^data : \d+ \(should be", re.MULTILINE)  # libsndfile's words
@@ -69,9 +66,7 @@ def check_headers(track: Track) -> list[Problem]:
         try:
             info = sf.info(file, verbose=True)
         except (sf.LibsndfileError, RuntimeError):
-            problems.append(
-                problem(name, "unreadable", "a WAV file", f"{file.stat().st_size} bytes that are not audio")
-            )
+            problems.append(problem(name, "unreadable", "a WAV file", f"{file.stat().st_size} bytes, not audio"))
             continue
         lengths[name] = info.frames
         if info.frames == 0:
@@ -87,19 +82,18 @@ def check_headers(track: Track) -> list[Problem]:
     return problems
 
 
-def _format_problems(track: Track, file: str, sample_rate: int, channels: int) -> list[Problem]:
-    problem, problems, rate = partial(Problem, track.name, file), [], f"{SAMPLE_RATE} Hz"
+def _format_problems(track: Track, file: str, sample_rate: int, channels: int) -> Iterator[Problem]:
+    problem, rate = partial(Problem, track.name, file), f"{SAMPLE_RATE} Hz"
     if channels != 2:
-        problems.append(problem("channels", "2 channels", f"{channels}"))
+        yield problem("channels", "2 channels", f"{channels}")
     if sample_rate != SAMPLE_RATE:
-        problems.append(problem("sample rate", rate, f"{sample_rate} Hz", f"resample all stems of the song to {rate}"))
-    return problems
+        yield problem("sample rate", rate, f"{sample_rate} Hz", f"resample all stems of the song to {rate}")
 
 
 def check_audio(track: Track, audio: dict[str, np.ndarray], sample_rate: int) -> list[Problem]:
     """What only the samples show: not finite, silent, mixture unlike the sum of stems; of AAC also the format."""
     problem, name, wav = partial(Problem, track.name), track.path.name, track.layout == "wav"
-    problems = [] if wav else _format_problems(track, name, sample_rate, audio["mixture"].shape[0])
+    problems = [] if wav else list(_format_problems(track, name, sample_rate, len(audio["mixture"])))
     for source, samples in audio.items():
         file = f"{source}.wav" if wav else f"{name}, {source}"
         if bad := int(np.count_nonzero(~np.isfinite(samples))):
@@ -147,42 +141,39 @@ def check_track(track: Track) -> tuple[float, list[Problem]]:
 def check_folder(folder: SongFolder, n_jobs: int = -1) -> tuple[float, float, list[Problem]]:
     """(hours, median duration in seconds, problems) of all songs and of the folder as a whole."""
     if folder.layout == "stem.mp4" and missing_decoders():
-        return 0.0, 0.0, check_counts(folder)
+        return 0.0, 0.0, list(check_counts(folder))
     results = spread((delayed(check_track)(track) for track in folder.tracks), n_jobs=n_jobs)
     durations, problems = zip(*results, strict=True)
     median_s = float(np.median([duration_s for duration_s in durations if duration_s] or [0.0]))
     return sum(durations) / 3600, median_s, [*check_counts(folder, median_s), *chain.from_iterable(problems)]
 
 
-def check_counts(folder: SongFolder, median_s: float = np.inf) -> list[Problem]:
-    """Problems of the folder as a whole; also where a set with MUSDB's validation songs has not its number or lengths."""
-    problem, problems = partial(Problem, "", str(folder.path)), []
+def check_counts(folder: SongFolder, median_s: float = np.inf) -> Iterator[Problem]:
+    """Problems of the folder as a whole; notes where songs with MUSDB's validation names are not all of it, or short."""
+    problem = partial(Problem, "", str(folder.path))
     note = partial(problem, blocking=False)
     if folder.layout == "stem.mp4" and (missing := missing_decoders()):
-        tools = f"{' and '.join(missing)} on the PATH to read .stem.mp4 songs"
-        problems.append(problem("no ffmpeg", tools, "none", GET_FFMPEG))
+        yield problem("no ffmpeg", f"{' and '.join(missing)} on the PATH to read .stem.mp4 songs", "none", GET_FFMPEG)
     for name in folder.unknown:
-        fix = "correct exclude.txt under the root, or validation.txt"
-        problems.append(note("unknown name", "a song of this folder", repr(name), fix))
+        yield note("unknown name", "a song of this folder", repr(name), "correct exclude.txt or validation.txt")
     for split in SPLITS:
         if folder.counts[split] == 0:
             fix = "name songs of train/ in validation.txt beside it" if split == "valid" else f"check {folder.path}"
-            problems.append(problem(f"no {split} songs", "at least 1", "0", fix, blocking=split != "test"))
+            yield problem(f"no {split} songs", "at least 1", "0", fix, blocking=split != "test")
     for name, count in Counter(track.name for track in folder.tracks).items():
         if count > 1:
-            problems.append(replace(problem("song in train and test", "one place", "two", "delete one"), track=name))
+            yield Problem(name, str(folder.path), "song in train and test", "one place", "two", "delete one")
     if folder.own_validation:
-        return problems
-    preview = median_s < SHORT_S and folder.layout == "stem.mp4"
-    expected, why = EXPECTED_SONGS["preview" if preview else folder.layout]
-    if (total := len(folder.tracks) + len(folder.excluded)) != expected:
+        return
+    known = "the 7-second preview" if median_s < SHORT_S and folder.layout == "stem.mp4" else "MUSDB18"
+    train, test = EXPECTED_SONGS[known]
+    if (total := len(folder.tracks) + len(folder.excluded)) != train + test:
         fix = "results on other songs are not comparable with MUSDB18's; complete the set if you meant it"
-        problems.append(note("song count", f"{expected} songs ({why})", f"{total}", fix))
+        yield note("song count", f"{train + test} songs ({known} has {train} + {test})", f"{total}", fix)
     if median_s < SHORT_S:
         fix = "fine for the preview profile; use MUSDB18-HQ for results that you report"
-        found = f"clips of {median_s:.1f} s" + (" (the 7-second preview)" if preview else "")
-        problems.append(note("short clips", "whole songs", found, fix))
-    return problems
+        found = f"clips of {median_s:.1f} s" + (f" ({known})" if known != "MUSDB18" else "")
+        yield note("short clips", "whole songs", found, fix)
 
 
 def require(problems: list[Problem], doing: str) -> None:

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from sepkit.data.demo import make_demo_songs
+from sepkit.data.demo.songs import make_demo_songs
 from sepkit.data.songs import SongFolder, find_songs, import_musdb
 from sepkit.errors import SepkitError
 from sepkit.profiles import Profile

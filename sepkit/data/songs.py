@@ -108,12 +108,10 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
     names, excluded = {track.name for track in everything}, frozenset(exclude)
     if names <= excluded:
         raise SepkitError(f"All {len(names)} songs under {root} are on the exclusion list; take some off it.")
-    unknown = excluded - names
-    if own:
-        unknown |= validation - {track.name for track in everything if track.split == "valid"}
+    misnamed = validation - {track.name for track in everything if track.split == "valid"} if own else set()
     tracks = tuple(track for track in everything if track.name not in excluded)
     left_out = tuple(track for track in everything if track.name in excluded)
-    return SongFolder(root, everything[0].layout, tracks, left_out, own, tuple(sorted(unknown)))
+    return SongFolder(root, everything[0].layout, tracks, left_out, own, tuple(sorted(excluded - names | misnamed)))
 
 
 def _why_none(root: Path) -> str:

@@ -19,7 +19,6 @@ from sepkit.profiles import SAMPLE_RATE
 Part = Iterator[tuple[float, np.ndarray, float]]
 
 REST_S = 4.1 + synth.ROOM_S  # a planned rest, of which the last phrase's reverberation takes a part
-
 MODES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10))  # major, minor
 PROGRESSIONS = ((0, 4, 5, 3), (5, 3, 0, 4), (0, 5, 3, 4), (0, 3, 0, 4), (0, 2, 3, 4), (0, 6, 5, 6))
 KICKS = ((0, 4, 8, 12), (0, 8, 10), (0, 6, 8), (0, 3, 8, 11), (0, 7, 10))  # on these sixteenths of a bar

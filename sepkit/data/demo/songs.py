@@ -12,7 +12,6 @@ import json
 import shutil
 from dataclasses import dataclass
 from math import inf
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -98,17 +97,16 @@ def make_demo_songs(
         raise UsageError(f"duration_s: expected {expected}, got {duration_s}.")
     counts = {"train": train, "valid": valid, "test": test}
     for name, value in {"seed": seed, **counts}.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        if type(value) is not int or value < 0:
             raise UsageError(f"{name}: expected a whole number of at least 0, got {value!r}.")
-    settings = {"maker": "sepkit demo", "version": VERSION, "seed": int(seed)}
-    settings |= {split: int(n) for split, n in counts.items()} | {"duration_s": [low, high]}
+    settings = {"maker": "sepkit demo", "version": VERSION, "seed": seed, **counts, "duration_s": [low, high]}
     songs = [DemoSong(split, index) for split, n in counts.items() for index in range(n)]
     partial, complete, files = folder / ".partial", _is_complete(folder, settings), ("mixture", *STEMS)
     missing = [song for song in songs if not all((folder / song.folder / f"{file}.wav").is_file() for file in files)]
     if missing or not complete:
         shutil.rmtree(partial / "songs", ignore_errors=True)
         write_json(partial / "demo.json", settings)
-        list(spread((delayed(_make_song)(folder, song, int(seed), low, high) for song in missing), n_jobs=n_jobs))
+        list(spread((delayed(_make_song)(folder, song, seed, low, high) for song in missing), n_jobs=n_jobs))
         write_text(folder / "validation.txt", "".join(f"{song.name}\n" for song in songs if song.split == "valid"))
         (partial / "demo.json").replace(folder / "demo.json")  # what claimed the folder marks it complete
     shutil.rmtree(partial, ignore_errors=True)
