@@ -26,7 +26,7 @@ from sepkit.profiles import SAMPLE_RATE
 MAX_RESIDUAL_DB = {"wav": -30.0, "stem.mp4": -15.0}
 # A long song is checked on excerpts: the check of 32 GB of songs must not take as long as a run.
 EXCERPTS, EXCERPT_S, WHOLE_BELOW_S = 6, 5.0, 60.0
-EXPECTED_SONGS = {"MUSDB18": (100, 50), "the 7-second preview": (94, 50)}  # in train/ and test/
+TRAIN_SONGS = {"wav": ("MUSDB18-HQ", 100), "stem.mp4": ("MUSDB18", 100), "preview": ("the 7-second preview", 94)}
 SHORT_S = 10.0
 EXCLUDE = "repair it, or exclude the song (one name a line in exclude.txt under the root)"
 CUT_SHORT = re.compile(r"^data : \d+ \(should be", re.MULTILINE)  # libsndfile's words
@@ -165,14 +165,14 @@ def check_counts(folder: SongFolder, median_s: float = np.inf) -> Iterator[Probl
             yield Problem(name, str(folder.path), "song in train and test", "one place", "two", "delete one")
     if folder.own_validation:
         return
-    known = "the 7-second preview" if median_s < SHORT_S and folder.layout == "stem.mp4" else "MUSDB18"
-    train, test = EXPECTED_SONGS[known]
-    if (total := len(folder.tracks) + len(folder.excluded)) != train + test:
+    preview = median_s < SHORT_S and folder.layout == "stem.mp4"
+    known, train = TRAIN_SONGS["preview" if preview else folder.layout]
+    if (total := len(folder.tracks) + len(folder.excluded)) != train + 50:  # each has 50 test songs
         fix = "results on other songs are not comparable with MUSDB18's; complete the set if you meant it"
-        yield note("song count", f"{train + test} songs ({known} has {train} + {test})", f"{total}", fix)
+        yield note("song count", f"{train + 50} songs ({known} has {train} + 50)", f"{total}", fix)
     if median_s < SHORT_S:
         fix = "fine for the preview profile; use MUSDB18-HQ for results that you report"
-        found = f"clips of {median_s:.1f} s" + (f" ({known})" if known != "MUSDB18" else "")
+        found = f"clips of {median_s:.1f} s" + (f" ({known})" if preview else "")
         yield note("short clips", "whole songs", found, fix)
 
 
