@@ -91,13 +91,10 @@ class References:
         self.sample_rate, self.device = int(sample_rate), device or getattr(target, "device", "cpu")
         self.n_windows, self.window = in_windows(self.target, self.sample_rate).shape[-2:]
         self.silent = silence(self.target, self.sample_rate)
+        self._rows = self._windows(self.target)
 
     def _windows(self, signals: Array) -> Windows:
         return Windows(torch.from_numpy(signals.reshape(-1, signals.shape[2])).to(self.device), self.window)
-
-    @cached_property
-    def _rows(self) -> Windows:
-        return self._windows(self.target)
 
     @cached_property
     def _shared(self) -> tuple[Tensor, Tensor, Solver, list[Solver]]:
@@ -174,12 +171,11 @@ class Filters:
 
     def __init__(self, own: slice, spatial: Tensor, everything: Tensor, window: int) -> None:
         self.own, self.spatial, self.everything = own, spatial, everything
-        self.crosstalk, self.all_projection = everything.clone(), everything.clone()
-        itself = torch.zeros_like(spatial)
-        itself[range(len(spatial)), range(len(spatial)), 0] = 1
-        self.projection = itself + spatial
+        itself = torch.zeros_like(everything)
+        itself[range(own.start, own.stop), range(len(spatial)), 0] = 1
+        self.projection, self.all_projection = spatial + itself[own], everything + itself
+        self.crosstalk = everything.clone()
         self.crosstalk[own] -= spatial
-        self.all_projection[own] += itself
         self.n_fft = scipy.fft.next_fast_len(window + TAPS - 1, real=True)
 
     def energies(self, correlations: Tensor, with_error: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:

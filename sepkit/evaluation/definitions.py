@@ -24,15 +24,19 @@ DEFINITIONS = {
 }
 
 
-def sdr_definitions(run: Run, song: str | None = None, data: Path | str | None = None) -> pd.DataFrame:
+def sdr_definitions(run: Run, data: Path | str | None = None) -> pd.DataFrame:
     """The four SDRs of one test song of `run`: a row for each, columns "as it is", "half as loud", "muffled".
 
-    song: its name; None takes the one in the middle by sdr_bsseval among those that have all four. `.attrs["song"]`
-    names it, `.attrs["sentence"]` says what is to be seen.
+    The song is the one in the middle by sdr_bsseval among those that have all four. `.attrs["song"]` names it,
+    `.attrs["sentence"]` says what is to be seen.
 
     Raises SepkitError where the run is not scored, or on four sources, or no song has all four.
     """
-    song = song or _middle(run)
+    scores = run.scores().query("source == 'vocals'").pivot(index="track", columns="metric", values="value")
+    scores = scores.reindex(columns=list(DEFINITIONS)).replace([np.inf, -np.inf], np.nan).dropna()
+    if scores.empty:
+        raise SepkitError(f"No song of {run.name} has all of {', '.join(DEFINITIONS)}; look at its scores.csv.")
+    song = str(scores.sort_values("sdr_bsseval").index[len(scores) // 2])
     clips = estimates(run, song, data)
     if "accompaniment" not in clips:
         raise SepkitError(f"{run.name} is scored on four sources; show definitions on a run of two, as Base-s0.")
@@ -56,12 +60,3 @@ def sdr_definitions(run: Run, song: str | None = None, data: Path | str | None =
         f"{plain.idxmax()}: {plain.max() - plain.min():.2f} dB apart, and nothing but the definition has changed."
     )
     return table
-
-
-def _middle(run: Run) -> str:
-    vocals = run.scores().query("source == 'vocals'")
-    table = vocals.pivot(index="track", columns="metric", values="value").reindex(columns=list(DEFINITIONS))
-    table = table.replace([np.inf, -np.inf], np.nan).dropna().sort_values("sdr_bsseval")
-    if table.empty:
-        raise SepkitError(f"No song of {run.name} has all of {', '.join(DEFINITIONS)}; look at its scores.csv.")
-    return str(table.index[len(table) // 2])

@@ -32,11 +32,12 @@ class Undefined(Exception):
     """A metric has no value for this song; the message says why."""
 
 
+@dataclass(eq=False)
 class Target:
     """One source's true signal `(channel, time)`, and what metrics need of it alone, each computed once."""
 
-    def __init__(self, signal: Array, sample_rate: int) -> None:
-        self.signal, self.sample_rate = signal, sample_rate
+    signal: Array
+    sample_rate: int
 
     @cached_property
     def sounds(self) -> bool:
@@ -109,8 +110,7 @@ def sdr_global(estimate: Array, target: Target) -> float:
     """Signal-to-distortion ratio of the whole track, channels pooled, in dB.
 
     10·log10(Σs² / Σ(s − ŝ)²): the MDX challenge's SDR (Mitsufuji et al. 2022), without its ε. +inf for a perfect
-    estimate. Undefined where target or estimate is silent: the formula's 0 dB for a silent estimate is better than many
-    a mixture.
+    estimate. Undefined where target or estimate is silent: 0 dB for a silent estimate is better than many a mixture.
 
         >>> target = np.ones((2, 1000))
         >>> round(sdr_global(estimate=0.9 * target, target=target), 6)
