@@ -57,8 +57,8 @@ class Model(TrunkAndHeads):
     def load_pretrained(self) -> None:
         """Loads the published weights; SepkitError where they can't be fetched or this network is smaller."""
         state, where = fetch(self.sources[0])
-        state = renamed(state)  # without the window and the rate, which the published files hold too
-        load_weights(self, {key: state[key] for key in self.state_dict() if key in state}, where)
+        own = self.state_dict()  # no window and no rate, which the published files hold too
+        load_weights(self, {key: value for key, value in renamed(state).items() if key in own}, where)
 
 
 def fetch(source: str) -> tuple[dict[str, Tensor], str]:

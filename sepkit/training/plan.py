@@ -17,8 +17,8 @@ from sepkit.errors import UsageError
 from sepkit.experiments import BASE, default_week, get_experiment
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.parallel import progress
-from sepkit.profiles import Profile, get_profile
-from sepkit.storage import WEEK_HOURS, Root
+from sepkit.profiles import Profile, ProfileLike, get_profile
+from sepkit.storage import WEEK_HOURS, Root, RootLike
 from sepkit.storage.ledger import spending
 from sepkit.training.losses import make_loss
 from sepkit.training.train import training_cache
@@ -28,10 +28,10 @@ STEPS = 3  # steps that count, after one that warms up
 
 def plan(
     *,
-    profile: str | Profile | None = None,
+    profile: ProfileLike = None,
     pick: Iterable[str] | None = None,
     hours: float | None = None,
-    root: Path | str | Root | None = None,
+    root: RootLike = None,
     device: str | None = None,
 ) -> pd.DataFrame:
     """Predicted training minutes of the picked experiments (or the default week).
@@ -87,19 +87,17 @@ def step_seconds(experiment: Experiment, profile: Profile, device: str) -> float
         sources = 0.1 * torch.randn(training["batch_size"], *shape)
         batch = {"mixture": sources.sum(dim=1), "sources": sources, "track": []}
         task = SeparationTask(model, make_loss(**settings["loss"]), list(range(len(model.sources))), training)
-        timer = StepTimer(task, lambda: batch, device)
-        for _ in range(STEPS + 1):
-            timer.step()
-    return timer.step_s
+        step = _stepper(task, lambda: batch, device)
+        return median([step() for _ in range(STEPS + 1)][1:])
 
 
 def equal_epochs(
     experiments: Iterable[str | Experiment],
     *,
     minutes: float,
-    profile: str | Profile | None = None,
+    profile: ProfileLike = None,
     data: Path | str | None = None,
-    root: Path | str | Root | None = None,
+    root: RootLike = None,
     device: str | None = None,
 ) -> pd.DataFrame:
     """How many epochs of each experiment take at most `minutes`, validation included.
@@ -117,26 +115,27 @@ def equal_epochs(
     profile, device = get_profile(profile), pick_device(device)
     root, rows = Root.open(root, profile), []
     with computing(device), spending(root, stage="plan", device=device_name(device)):
-        work = {it.name: _timer(it, profile, data, root, device) for it in map(get_experiment, experiments)}
-        turns = [(number, name) for number in range(STEPS + 1) for name in work]
-        for _, name in progress(turns, doing="measure", total=len(turns), name=lambda turn: turn[1]):
-            work[name][0].step()
-        for name, (timer, valid) in work.items():
-            valid_s = timer.validation_s(valid)
-            epoch_s = timer.step_s * timer.task.settings["steps_per_epoch"] + valid_s
+        work = {it.name: _prepared(it, profile, data, root, device) for it in map(get_experiment, experiments)}
+        seconds: dict[str, list[float]] = {name: [] for name in work}
+        turns = list(work) * (STEPS + 1)
+        for name in progress(turns, doing="measure", total=len(turns)):
+            seconds[name].append(work[name][0]())
+        for name, (_, task, valid) in work.items():
+            step_s, valid_s = median(seconds[name][1:]), _validation_s(task, valid, device)
+            epoch_s = step_s * task.settings["steps_per_epoch"] + valid_s
             if not (epochs := int(60 * minutes / epoch_s)):
                 raise UsageError(
                     f"One epoch of {name} takes {epoch_s / 60:.2f} minutes, more than the {minutes:g} given."
                 )
-            rows.append((name, timer.step_s, valid_s, epoch_s, epochs, epochs * epoch_s / 60))
+            rows.append((name, step_s, valid_s, epoch_s, epochs, epochs * epoch_s / 60))
     table = pd.DataFrame(rows, columns=["experiment", "step_s", "valid_s", "epoch_s", "epochs", "minutes"])
     return table.round({"step_s": 3, "valid_s": 2, "epoch_s": 2, "minutes": 2})
 
 
-def _timer(
+def _prepared(
     experiment: Experiment, profile: Profile, data: Path | str | None, root: Root, device: str
-) -> tuple["StepTimer", DataLoader]:
-    """(the timer of an experiment's steps, its validation clips)."""
+) -> tuple[Callable[[], float], Any, DataLoader]:
+    """(what makes and times a step of an experiment, its `SeparationTask`, its validation clips)."""
     from sepkit.training.fit import prepare
 
     settings = resolve(experiment, profile)
@@ -145,49 +144,44 @@ def _timer(
     batches: Any = loader.batch_sampler
     batches.set_epoch(settings["training"]["epochs"] - 1)
     clips, collate = loader.dataset, loader.collate_fn
-    return StepTimer(task, lambda: collate([clips[key] for key in next(iter(batches))]), device), valid
+    return _stepper(task, lambda: collate([clips[key] for key in next(iter(batches))]), device), task, valid
 
 
-class StepTimer:
-    """Times whole training steps: clips, loss, gradient, optimiser.
+def _stepper(task: Any, draw: Callable[[], dict[str, Any]], device: str) -> Callable[[], float]:
+    """A function that makes one whole training step (clips, loss, gradient, optimiser) and gives its seconds.
 
-    On a CPU in seconds of CPU time, which a busy machine does not stretch; on a GPU in seconds of the clock.
     task: a `SeparationTask`; draw: makes a batch on the CPU.
     """
+    optimizer = task.to(device).configure_optimizers()["optimizer"]
 
-    def __init__(self, task: Any, draw: Callable[[], dict[str, Any]], device: str) -> None:
-        self.task, self.draw, self.device = task.to(device), draw, device
-        self.optimizer = task.configure_optimizers()["optimizer"]
-        self.seconds: list[float] = []
-
-    @property
-    def step_s(self) -> float:
-        return median(self.seconds[1:])
-
-    def step(self) -> None:
-        drawn = self._moved(self.draw()) if self.device == "cuda" else None  # workers draw there meanwhile
+    def step() -> float:
+        drawn = _moved(task, draw(), device) if device == "cuda" else None  # workers draw there meanwhile
 
         def work() -> None:
-            self.optimizer.zero_grad()
-            self.task.train().evaluated(drawn or self.draw())[2].backward()
-            self.optimizer.step()
+            optimizer.zero_grad()
+            task.train().evaluated(drawn or draw())[2].backward()
+            optimizer.step()
 
-        self.seconds.append(self._timed(work))
+        return _timed(work, task, device)
 
-    @torch.no_grad()
-    def validation_s(self, clips: DataLoader) -> float:
-        self.task.eval()
-        return self._timed(lambda: [self.task.judge(self._moved(batch)) for batch in clips])
+    return step
 
-    def _moved(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return self.task.transfer_batch_to_device(batch, torch.device(self.device), 0)
 
-    def _timed(self, work: Callable[[], Any]) -> float:
-        """Seconds of `work` in training's precision."""
-        clock = time.perf_counter if self.device == "cuda" else time.process_time
-        start = clock()
-        with autocast(self.device, bfloat16=self.task.settings["bfloat16"]):
-            work()
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        return clock() - start
+@torch.no_grad()
+def _validation_s(task: Any, clips: DataLoader, device: str) -> float:
+    return _timed(lambda: [task.eval().judge(_moved(task, batch, device)) for batch in clips], task, device)
+
+
+def _moved(task: Any, batch: dict[str, Any], device: str) -> dict[str, Any]:
+    return task.transfer_batch_to_device(batch, torch.device(device), 0)
+
+
+def _timed(work: Callable[[], Any], task: Any, device: str) -> float:
+    """Seconds of `work` in training's precision: of CPU time, which a busy machine does not stretch; a GPU's by the clock."""
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    start = clock()
+    with autocast(device, bfloat16=task.settings["bfloat16"]):
+        work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start

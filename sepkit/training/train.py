@@ -29,8 +29,8 @@ from sepkit.experiments import MENU, get_experiment
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.models.weights import differences
 from sepkit.parallel import progress, spread
-from sepkit.profiles import Profile, get_profile
-from sepkit.storage import Root, Run, drive, write_json
+from sepkit.profiles import Profile, ProfileLike, get_profile
+from sepkit.storage import Root, RootLike, Run, drive, write_json
 from sepkit.storage.checkpoints import kept, load_model, take_weights
 from sepkit.training.losses import ON_MAGNITUDES
 
@@ -43,9 +43,9 @@ except ImportError:  # Windows
 def train(
     experiment: str | Experiment,
     *,
-    profile: str | Profile | None = None,
+    profile: ProfileLike = None,
     data: Path | str | None = None,
-    root: Path | str | Root | None = None,
+    root: RootLike = None,
     seed: int = 0,
     fold: int | None = None,
     device: str | None = None,
