@@ -75,6 +75,7 @@ def evaluate_many(
 
 def reference(name: str, **options: Any) -> Run:
     """The run `mixture` or `oracle`, scored (options as in `evaluate_many`): between them a system should lie."""
+    refuse_contaminated(name)
     if name not in REFERENCES:
         raise UsageError(f"There is no reference {name!r}; expected one of {', '.join(REFERENCES)}.")
     evaluate(name, **options)
