@@ -20,8 +20,7 @@ import numpy as np
 from tabulate import tabulate
 
 from sepkit.data.songs import artist_of
-from sepkit.evaluation.methods import components
-from sepkit.evaluation.paired import artist_bootstrap, wilcoxon
+from sepkit.evaluation.paired import artist_bootstrap, components, wilcoxon
 from sepkit.evaluation.power import PAIRED_SDS, SEED_SDS, TYPICAL_PAIRED_SD, checkpoints_db, detectable_db, methods_db
 from sepkit.evaluation.signals import Array
 

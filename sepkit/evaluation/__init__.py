@@ -1,8 +1,8 @@
 """Checkpoint + mixture -> estimate -> metrics -> scores.csv -> statistics.
 
-bsseval.py and metrics.py score one song, scoring.py runs; statistics.py compares runs over songs (paired.py) and methods
-over seeds (methods.py), power.py says what that can show; museval_json.py writes and reads museval's format. Reading
-scores needs no network and no signal processing, so the two calls below are loaded where they are first used.
+bsseval.py and metrics.py score one song, scoring.py runs; statistics.py compares runs over songs, and methods over
+seeds (paired.py), power.py says what that can show; museval_json.py writes and reads museval's format. Reading scores
+needs no network and no signal processing, so the two calls below are loaded where they are first used.
 """
 
 import importlib

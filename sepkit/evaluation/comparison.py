@@ -7,9 +7,8 @@ several experiments are tested against one base, Holm's p decides.
 import math
 from dataclasses import dataclass, field
 
-from sepkit.evaluation.methods import Components
 from sepkit.evaluation.metrics import LOWER_IS_BETTER
-from sepkit.evaluation.paired import FEWEST_ARTISTS
+from sepkit.evaluation.paired import FEWEST_ARTISTS, Components
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ freedom has the power P(|T| > t) for T noncentral t with f degrees and noncentra
 
 Two checkpoints: Wilcoxon's test over n songs is a paired t-test over 3n/π songs (asymptotic relative
 efficiency; Hollander, Wolfe, Chicken 2014, ch. 3), with the SD over songs of their paired difference.
-Two methods: the interval of `sepkit.evaluation.methods` with k seeds a side, its variances and degrees of
+Two methods: the interval of `sepkit.evaluation.paired` with k seeds a side, its variances and degrees of
 freedom drawn from their distributions (20,000 times, always the same draws).
 """
 

@@ -4,8 +4,8 @@ Conventions: scores are DataFrames with the columns of scores.csv, one row for e
 differences are run − base, in dB. A song's scores are averaged over seeds first. A song whose score is undefined
 (NaN) on one side leaves both sides and is counted.
 
-Two questions. Wilcoxon's signed-rank test over songs (`paired`) asks whether these checkpoints differ, seeds fixed.
-`method_interval` (`methods`) asks whether the methods differ, and needs two seeds a side.
+Two questions. Wilcoxon's signed-rank test over songs asks whether these checkpoints differ, seeds fixed.
+`method_interval` asks whether the methods differ, and needs two seeds a side. `paired` has the formulas of both.
 """
 
 import math
@@ -18,10 +18,9 @@ import pandas as pd
 
 from sepkit.data.songs import artist_of
 from sepkit.errors import SepkitError
+from sepkit.evaluation import paired
 from sepkit.evaluation.comparison import Comparison, show_p
-from sepkit.evaluation.methods import components
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, LOWER_IS_BETTER
-from sepkit.evaluation.paired import artist_bootstrap, artist_interval, pseudo_median, rank_biserial, wilcoxon
 from sepkit.evaluation.sides import Side, refuse_mixing
 
 __all__ = ["ALPHA", "Comparison", "compare_all", "compare_scores", "corrected", "holm", "show_p", "summary"]
@@ -69,12 +68,12 @@ def _compare(run: Side, base: Side, alpha: float) -> Comparison:
     differences = np.where(np.abs(raw) < ZERO_DB, 0.0, np.round(raw, 9))  # rounding must not split ties
     gains = -differences if run.metric in LOWER_IS_BETTER else differences
     moved = gains[gains != 0]
-    p_value, method = wilcoxon(moved) if len(moved) else (None, "none")
+    p_value, method = paired.wilcoxon(moved) if len(moved) else (None, "none")
     artists = len({artist_of(song) for song in songs})
-    draws = artist_bootstrap(differences, songs) if songs else np.array([math.nan])
+    draws = paired.artist_bootstrap(differences, songs) if songs else np.array([math.nan])
     parts = None
     if len(moved) and run.seeds != 1 and base.seeds != 1:
-        parts = components(run.table[songs].to_numpy(), base.table[songs].to_numpy(), draws, artists)
+        parts = paired.components(run.table[songs].to_numpy(), base.table[songs].to_numpy(), draws, artists)
     about = {name: getattr(run, name) for name in ("metric", "source", "protocol", "origin")}
     return Comparison(
         run=run.name,
@@ -86,10 +85,10 @@ def _compare(run: Side, base: Side, alpha: float) -> Comparison:
         n_better=int((gains > 0).sum()),
         p_value=p_value,
         method=method,
-        median_difference=pseudo_median(differences),
-        interval=artist_interval(draws, artists),
+        median_difference=paired.pseudo_median(differences),
+        interval=paired.artist_interval(draws, artists),
         artists=artists,
-        rank_biserial=rank_biserial(moved),
+        rank_biserial=paired.rank_biserial(moved),
         seeds=(run.seeds, base.seeds),
         components=parts,
         dropped=dropped,

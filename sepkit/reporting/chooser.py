@@ -1,8 +1,4 @@
-"""Song, run and source by menu: players and spectrograms; and a static copy of the players.
-
-The menus (ipywidgets 7 or 8) live as long as the kernel. Under them stands a plain table of players
-for an easy and a hard song, which a notebook that was executed headless keeps.
-"""
+"""Song, run and source by menu: players and spectrograms; under them a plain table of players, which needs no kernel."""
 
 import html
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +23,7 @@ class Chooser:
 
     Args:
         songs: None for the scored ones, Base's best and worst first.
-        estimates: gives {"mixture", "vocals", "vocals estimate", …} of a run's name and a song, each
-            `(channel, time)`; called when a choice is first looked at.
+        estimates: called when a run and a song are first looked at.
         runs: names; None for every scored run of the usual split that has the protocol of Base, which is first.
         seconds: length of the clips, from where the source is loudest.
     """
@@ -54,9 +49,7 @@ class Chooser:
         unknown = [name for name in self.runs if name not in scored]
         if unknown or not self.runs:
             listed = ", ".join(unknown) or "No run"
-            raise SepkitError(
-                f"{listed} is not scored under this root, so there is nothing to choose; evaluate it first."
-            )
+            raise SepkitError(f"{listed} is not scored under this root: nothing to choose; evaluate it first.")
         table = scored[leader].query("metric == 'sdr_bsseval' and source == 'vocals'")
         best_first = list(table.dropna(subset="value").sort_values("value", ascending=False)["track"])
         self.songs = list(songs or dict.fromkeys([*best_first[:1], *best_first[-1:], *table["track"]]))
@@ -82,7 +75,7 @@ class Chooser:
         return start, {label: np.array(whole[key][..., part]) for label, key in names.items()}
 
     def static_html(self) -> str:
-        """A table of players: for two songs the mixture, the target and three runs. No kernel needed."""
+        """A table of players: for two songs the mixture, the target and three runs."""
         parts, source = [], self.sources[0]
         for song in self.songs[:STATIC_SONGS]:
             start, shown = 0.0, dict[str, Any]()

@@ -1,7 +1,7 @@
 """Audio players that keep level differences, and stay in a notebook that was executed headless.
 
-Conventions: clips are `(channel, time)` or `(time,)`, floating point, full scale at 1. All clips of a player share
-one gain, which only lowers the level and is printed, so a silent estimate stays silent. Players are plain
+Conventions: clips are `(channel, time)` or `(time,)`, floating point, full scale at 1. All clips of a player share one
+printed gain: 0 dB, or less where the loudest would clip; so a silent estimate stays silent. Players are plain
 `<audio controls>` tags with the data in them: no JavaScript, no kernel.
 
 Format: MP3 at about 250 kbit/s (LAME through libsndfile ≥ 1.1), 0.4 MB for 10 s of stereo where WAV takes 2.4;
@@ -32,7 +32,6 @@ def player(
     *,
     start_s: float = 0.0,
     seconds: float = MAX_SECONDS,
-    gain_db: float | None = None,
     title: str = "",
 ) -> Any:
     """One player a clip, in one table, as `IPython.display.HTML`; its `data` is the text.
@@ -41,7 +40,6 @@ def player(
         clips: `(channel, time)` or `(time,)` by name, NumPy or torch; one or two channels.
         sample_rate: Hz; resampled to 44.1 kHz where it is not 32, 44.1 or 48 kHz.
         start_s, seconds: which part is played; at most 10 s.
-        gain_db: the common gain; None for 0 dB, or less where the loudest clip would clip.
 
     Raises:
         SepkitError: no clip, a wrong shape, samples that are not finite, nothing at `start_s`.
@@ -63,8 +61,7 @@ def player(
         if not cut[name].size:
             raise SepkitError(f"clip {name!r} has {whole.shape[1] / sample_rate:.2f} s, nothing from {start_s:g} s on.")
     peak = max(float(np.abs(clip).max()) for clip in cut.values())
-    if gain_db is None:
-        gain_db = min(0.0, 20 * np.log10(PEAK / peak)) if peak else 0.0
+    gain_db = min(0.0, 20 * np.log10(PEAK / peak)) if peak else 0.0
     rows = []
     for name, clip in cut.items():
         source, label = _encoded(clip * 10 ** (gain_db / 20), sample_rate), html.escape(name)

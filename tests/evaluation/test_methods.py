@@ -11,8 +11,7 @@ import statsmodels.stats.power as textbook
 
 from sepkit.data.songs import artist_of
 from sepkit.errors import SepkitError, UsageError
-from sepkit.evaluation.methods import components
-from sepkit.evaluation.paired import artist_bootstrap, artist_interval, pseudo_median, wilcoxon
+from sepkit.evaluation.paired import artist_bootstrap, artist_interval, components, pseudo_median, wilcoxon
 from sepkit.evaluation.power import checkpoints_db, detectable_db, measured_spread, methods_db, power_table
 from sepkit.evaluation.statistics import compare_scores
 from sepkit.storage import Root, write_csv, write_json
