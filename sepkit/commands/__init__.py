@@ -30,10 +30,8 @@ WHERE: dict[str, Any] = {
 DATA: dict[str, Any] = {"--data": {"help": "folder of songs with train/ and test/ (default: SEPKIT_DATA)"}}
 DEVICE: dict[str, Any] = {"--device": {"help": "cpu or cuda (default: cuda where there is one)"}}
 SEED: dict[str, Any] = {"--seed": {"type": int, "default": 0, "help": "seed of all that is random (default: 0)"}}
-RUN: dict[str, Any] = {
-    **DATA, **SEED, **DEVICE,
-    "--fold": {"type": int, "help": "fold of the cross-validation by artist: 0, 1 or 2"},
-}  # fmt: skip
+FOLD: dict[str, Any] = {"--fold": {"type": int, "help": "fold of the cross-validation by artist: 0, 1 or 2"}}
+RUN = {**DATA, **SEED, **DEVICE, **FOLD}
 JOBS: dict[str, Any] = {
     "--jobs": {"dest": "n_jobs", "metavar": "JOBS", "type": int, "help": "how many at a time (default: one a core)"}
 }

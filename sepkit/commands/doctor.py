@@ -21,8 +21,6 @@ from sepkit.storage.root import VERSIONED
 NEEDED = ("torch", "lightning", "openunmix", "h5py", "soundfile")
 PRECISIONS = {"16-mixed": "float16 mixed, STFT in float32", "bf16-mixed": "bfloat16 mixed, STFT in float32"}
 NOT_CHECKED = "not checked (give --data, or use the demo profile, which makes its own)"
-
-
 ARGUMENTS = {**DATA, "--json": {"action": "store_true", "help": "print the report as JSON"}}
 
 
@@ -34,9 +32,9 @@ def run(*, json: bool, **where: Any) -> int:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found: `ok` is False where a problem blocks; `layout` is wav, stem.mp4 or preview."""
+    """What was found; `layout` is wav, stem.mp4 or preview."""
 
-    ok: bool
+    ok: bool  # no problem blocks
     layout: str | None
     splits: dict[str, int]
     hours: float

@@ -19,8 +19,6 @@ from sepkit.storage.checkpoints import load_model
 from sepkit.storage.ledger import spending
 
 MADE_BY = "made by sepkit with "  # a result's comment, with its run's name
-
-
 ARGUMENTS = {
     "files": {"nargs": "+", "help": "WAV or FLAC files"},
     "--run": {"default": "Base-s0", "help": "a trained run, or an experiment (default: Base-s0)"},

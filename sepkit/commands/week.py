@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import nbformat
 
@@ -120,8 +119,9 @@ def check_parameters(path: Path, parameters: Iterable[str]) -> None:
     """SepkitError where the notebook would ignore one of `parameters`."""
     known = parameter_names(path)
     if unknown := ", ".join(name for name in parameters if name not in known):
-        text = f"{path.name} has no parameter {unknown}"
-        raise SepkitError(f"{text}; its cell tagged 'parameters' has {', '.join(known)}.")
+        raise SepkitError(
+            f"{path.name} has no parameter {unknown}; its cell tagged 'parameters' has {', '.join(known)}."
+        )
 
 
 def execute(path: Path, folder: Path, parameters: dict[str, Any]) -> Path:
@@ -137,13 +137,12 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any]) -> Path:
         old.unlink(missing_ok=True)
     # the kernel imports this sepkit, and redraws any tqdm bar once a minute: the notebook stores each of its states
     imports = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-    environment = {"PYTHONPATH": imports, "TQDM_MININTERVAL": "60", "TQDM_MAXINTERVAL": "60"}
+    before = dict(os.environ)
+    os.environ.update(PYTHONPATH=imports, TQDM_MININTERVAL="60", TQDM_MAXINTERVAL="60")
     try:
-        with patch.dict(os.environ, environment):
-            papermill.execute_notebook(
-                str(path), str(running), parameters=parameters, kernel_name=KERNEL, language="python",
-                cwd=str(path.parent), progress_bar=False, log_output=False, execution_timeout=None,  # training takes hours
-            )  # fmt: skip
+        papermill.execute_notebook(
+            path, running, parameters, kernel_name=KERNEL, language="python", cwd=path.parent, progress_bar=False
+        )
     except (PapermillExecutionError, RuntimeError) as error:
         where = _place(running.replace(failed)) if running.exists() else "its start"
         if isinstance(error, PapermillExecutionError):
@@ -153,6 +152,9 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any]) -> Path:
             reason = "the kernel died (out of memory, or killed)" if dead else str(error)
             reason += f"; {_saved(Root(folder.parent))}, and the same call continues from there"
         raise SepkitError(f"{path.stem} stopped in {where}: {reason} (see {failed}).") from error
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
     return running.replace(done)
 
 

@@ -79,9 +79,7 @@ def _files(folder: Path, only: Only = None) -> list[str]:
     wanted = (only,) if isinstance(only, str) else only
     paths = [path for pattern in SYNCED for path in sorted(folder.glob(pattern))]
     names = [path.relative_to(folder).as_posix() for path in paths if path.name[0] != "." and path.is_file()]
-    if wanted is None:
-        return names
-    return [name for name in names if any(f"{name}/".startswith(f"{each.rstrip('/')}/") for each in wanted)]
+    return [name for name in names if wanted is None or any(Path(name).is_relative_to(each) for each in wanted)]
 
 
 def _copy_new(source: Path, destination: Path, names: Iterable[str]) -> Synced:

@@ -107,10 +107,8 @@ class Root:
         vram_mib: float = 0.0,
     ) -> None:
         """Appends one row to budget.csv; the minutes are GPU minutes wherever a GPU is attached."""
-        row = (
-            time.strftime("%Y-%m-%dT%H:%M:%S"), run, stage, epoch, f"{minutes:.4f}",
-            f"{minutes if gpu_attached else 0:.4f}", device, f"{vram_mib:.0f}",
-        )  # fmt: skip
+        when, spent = time.strftime("%Y-%m-%dT%H:%M:%S"), (f"{minutes:.4f}", f"{minutes if gpu_attached else 0:.4f}")
+        row = [when, run, stage, epoch, *spent, device, f"{vram_mib:.0f}"]
         self.path.mkdir(parents=True, exist_ok=True)
         text = io.StringIO(newline="")
         with (self.path / "budget.csv").open("a+b") as file:
