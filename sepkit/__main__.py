@@ -49,9 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = options.pop("command")
     command = import_module(f"sepkit.commands.{name}")
     try:
-        status = command.run(**options) if hasattr(command, "run") else command.show(getattr(sepkit, name)(**options))
+        result = (command.run if hasattr(command, "run") else getattr(sepkit, name))(**options)
+        if hasattr(command, "show"):
+            command.show(result)
         sys.stdout.flush()  # a reader that is gone is noticed here, not while Python ends
-        return status or 0
+        return result if isinstance(result, int) else 0
     except BrokenPipeError:  # `| head` has read enough; what is still in the buffer goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

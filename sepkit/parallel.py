@@ -1,8 +1,7 @@
 """Work over many songs or runs: joblib on this machine's cores or on a dask cluster, and its progress.
 
 Inside `joblib.parallel_config(backend="dask")` the same calls go to the cluster, whose workers must see the same
-folders. Progress is a bar on a terminal and one plain line an item anywhere else: a notebook that runs headless keeps
-every line that is printed.
+folders. Progress is a bar on a terminal and one plain line an item anywhere else, as in a notebook that runs headless.
 """
 
 import contextlib
@@ -74,11 +73,9 @@ def progress(items: Iterable[Any], *, doing: str, total: int, name=str) -> Itera
 def import_librosa() -> ModuleType:
     """librosa, ready for onsets.
 
-    Its first import on a machine compiles functions with numba into a cache on the disk. Processes that do so at the
-    same time can leave halves that do not fit together, on which every later import crashes with a segmentation fault
-    (numba/numba#10128); so one process imports it first, and the others wait for it, then go on together.
-
-    Raises SepkitError where it can't be imported, as where numba has no folder for its cache.
+    Its first import on a machine compiles functions into numba's cache on the disk. Processes that do so at the same
+    time can leave a cache on which every later import crashes (numba/numba#10128); so one process imports it first,
+    and the others wait for it. Raises SepkitError where it can't be imported, as where that cache has no folder.
     """
     try:
         with contextlib.ExitStack() as stack:

@@ -1,7 +1,6 @@
 """Three profiles, the same notebooks: which songs, how long, how wide; and what the week's songs are made of.
 
-Every score carries its profile's name, and `reduced` says what the profile changes against the plan. To add a
-profile, add an entry; an experiment's own settings under a profile stand in its entry of the menu.
+To add a profile, add an entry; an experiment's own settings under a profile stand in its entry of the menu.
 """
 
 import os

@@ -1,8 +1,7 @@
 """One file a command, named as it.
 
 `ARGUMENTS` has its arguments as argparse takes them, named as the parameters of the Python call of the same name.
-`show` prints what that call returned; a command that does more than one call has a `run` instead.
-Here: the arguments that commands share, and how a table is printed.
+`show`, if any, prints what that call returned; `run`, if any, replaces the call and may return the exit status.
 """
 
 import re

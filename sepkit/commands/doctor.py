@@ -60,10 +60,7 @@ class Report:
 def doctor(
     data: Path | str | None = None, *, root: RootLike = None, profile: ProfileLike = None, n_jobs: int = -1
 ) -> Report:
-    """Checks the environment and, where `data` (or SEPKIT_DATA) names a folder, all its songs.
-
-    A folder without songs is a blocking problem, not an exception. A root that does not exist is not made.
-    """
+    """Checks the environment and the songs in `data` (or SEPKIT_DATA), if any; a folder without songs is a problem."""
     data = data or os.environ.get("SEPKIT_DATA") or None
     profile, place, device = get_profile(profile), Root.at(root, profile), device_name(pick_device(None))
     with spending(place, stage="doctor", device=device) if place.path.is_dir() else nullcontext():

@@ -33,9 +33,7 @@ def grid(
     folds: None is the usual split, scored on the test songs; 0, 1, 2 are the cross-validation by artist, each scored on
     the songs that it did not train on. With all three, a last row `<experiment>-s<seed> folds` has all their songs.
     `where` as for `train`, and n_jobs: runs, then songs, at a time.
-
-    Columns: run, epochs, best_epoch, best_sdr (the criterion, dB), minutes, cpu_min, songs, then the medians over songs
-    of the vocals, dB. `Root.run(name).scores()` has every score.
+    Columns: run, epochs, best_epoch, best_sdr (the criterion, dB), minutes, cpu_min, songs, then medians of vocals, dB.
     """
     menu, seeds, folds = list(map(get_experiment, experiments)), list(dict.fromkeys(seeds)), list(folds)
     if not (menu and seeds and folds):
@@ -52,8 +50,7 @@ def grid(
 def out_of_fold(experiment: str | Experiment, *, seeds: Iterable[int] = (0,), **where: Any) -> pd.DataFrame:
     """Scores of all songs of train/, each by the run that did not train on its artist; as scores.csv.
 
-    Trains and scores what is missing, three folds a seed; resumable at any point. Two experiments' tables compare like
-    two runs' (`sepkit.evaluation.statistics.compare_scores`). `where` as for `train`, and n_jobs.
+    Trains and scores what is missing, three folds a seed. `where` as for `train`, and n_jobs.
     """
     done = _trained_and_scored([get_experiment(experiment)], seeds, range(FOLDS), **where)
     return pd.concat([scores for _, scores in done], ignore_index=True)

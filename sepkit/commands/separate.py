@@ -28,10 +28,6 @@ ARGUMENTS = {
 }
 
 
-def run(**options: Any) -> None:
-    separate(**options)
-
-
 def separate(
     files: Iterable[Path | str],
     *,
@@ -46,9 +42,7 @@ def separate(
 
     Each file keeps its rate and its length to the sample; a mono file gives stereo sources. Written as 16-bit PCM;
     samples beyond full scale are clipped, and a line says so. Earlier results of sepkit are replaced.
-
-    Raises SepkitError, before any work, where a result would replace one of `files`, or, without `overwrite`, a file
-    that sepkit did not make.
+    Raises SepkitError before any work where a result would replace one of `files`, or, without `overwrite`, a file of another program.
     """
     folders = {path: Path(out or path.parent) for path in map(Path, files)}
     for path in folders:

@@ -1,7 +1,6 @@
 """`week`: the seven notebooks through papermill, a line a day.
 
-An executed notebook gets its own name only when all its cells have run; until then it is
-`<day>.running.ipynb`, and after a failure `<day>.failed.ipynb`, so an old result never looks fresh.
+An executed notebook is `<day>.running.ipynb` until all its cells have run, and `<day>.failed.ipynb` after a failure.
 """
 
 import ast
@@ -28,10 +27,6 @@ PROJECT, KERNEL = Path(__file__).parents[2], "python3"
 ARGUMENTS = {**PICK, **DATA, "--days": {"type": numbers, "help": "some days only, as 1,6,7"}, **SEED}
 
 
-def run(**options: Any) -> None:
-    week(**options)
-
-
 def week(
     *,
     profile: ProfileLike = None,
@@ -46,8 +41,7 @@ def week(
     """Runs the notebooks (all, or `days`) headless and returns the executed files.
 
     pick: experiments that days 2 to 6 run; None as `sepkit.experiments.picked` says. hours: GPU hours of the week; a
-    line names the experiments that are left out because `plan` predicts them beyond these hours.
-
+    line names the experiments that `plan` predicts beyond them, which are left out.
     Raises SepkitError with day, cell and reason where a notebook fails. The same call goes on with what is missing.
     """
     profile, root = get_profile(profile), Root.open(root, profile)
@@ -119,9 +113,8 @@ def check_parameters(path: Path, parameters: Iterable[str]) -> None:
     """SepkitError where the notebook would ignore one of `parameters`."""
     known = parameter_names(path)
     if unknown := ", ".join(name for name in parameters if name not in known):
-        raise SepkitError(
-            f"{path.name} has no parameter {unknown}; its cell tagged 'parameters' has {', '.join(known)}."
-        )
+        text = f"{path.name} has no parameter {unknown}"
+        raise SepkitError(f"{text}; its cell tagged 'parameters' has {', '.join(known)}.")
 
 
 def execute(path: Path, folder: Path, parameters: dict[str, Any]) -> Path:

@@ -1,9 +1,8 @@
 """Augmentations of a clip's sources; the mixture is the sum of the augmented sources.
 
-Pitch and tempo change by waveform-similarity overlap-add (WSOLA: Verhelst & Roelands, ICASSP 1993; the method of
-SoundTouch, which augmented Demucs v2) and, for the pitch, resampling.  All stems are cut at the same places, chosen on
-the mixture: they stay aligned to the sample, and the change of a sum is the sum of the changes.  A phase vocoder takes
-five times as long, smears attacks and cuts each stem at other places.
+Pitch and tempo change by waveform-similarity overlap-add (WSOLA: Verhelst & Roelands, ICASSP 1993; as SoundTouch, which
+augmented Demucs v2) and, for the pitch, resampling.  All stems are cut at the same places, chosen on the mixture: they
+stay aligned to the sample.  A phase vocoder takes five times as long, smears attacks and cuts each stem elsewhere.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,14 +28,12 @@ def make_augment(settings: Mapping[str, Any]) -> Augment | None:
     """The augmentation of `settings`; None where they are empty.
 
     It takes (sources, rng, sample_rate), sources float32 (source, channel, time), and gives sources of the same shape.
-    All stems of a clip get the same pitch and tempo.
 
-    pitch_semitones: pitch moves by up to this, up or down, uniformly in semitones.
-    tempo: speed is drawn from 1 − tempo to 1 + tempo.
+    pitch_semitones: the clip's pitch moves by up to this, up or down, uniformly in semitones.
+    tempo: the clip's speed is drawn from 1 − tempo to 1 + tempo.
     probability: share of the clips whose pitch and tempo change (1); the others stay as they are.
     gain_db: each stem's level moves by up to this, up or down.
     swap_channels: share of the stems whose channels are swapped.
-
     Raises UsageError for an unknown name or a value out of range.
     """
     if unknown := sorted(settings.keys() - LIMITS.keys()):
@@ -68,8 +65,7 @@ def make_augment(settings: Mapping[str, Any]) -> Augment | None:
 def change(sources: np.ndarray, sample_rate: int, *, semitones: float = 0.0, tempo: float = 1.0) -> np.ndarray:
     """`sources` (source, channel, time) with another pitch and tempo, of the same shape; float32.
 
-    A slower clip is cut off at its end; a faster one continues with its own start, crossfaded, so that no clip ends in
-    silence.  At 0 semitones and tempo 1 the same array is returned.
+    A slower clip is cut off; a faster one continues with its own start, crossfaded, so that no clip ends in silence.
 
     >>> change(np.zeros((2, 2, 44100), np.float32), 44100, semitones=2, tempo=0.9).shape
     (2, 2, 44100)
@@ -91,10 +87,9 @@ def change(sources: np.ndarray, sample_rate: int, *, semitones: float = 0.0, tem
 def stretch(sources: np.ndarray, sample_rate: int, *, rate: float, length: int) -> np.ndarray:
     """`length` samples of `sources` (…, time) played at `rate` times its speed, the pitch kept; float32.
 
-    The output is made of pieces of 80 ms.  The next piece starts near the place given by the speed, where the input is
-    most like the continuation of the piece before (largest normalised cross-correlation in the mixture, channels
-    summed; in silence, exactly at that place).  Neighbours are crossfaded over 12 ms with raised cosines, whose sum
-    is 1.  The input counts as a loop, its end crossfaded into its start.
+    Each piece of 80 ms starts near the place given by the speed, where the input is most like the continuation of the
+    piece before (largest normalised cross-correlation in the mixture, channels summed; in silence, exactly there).
+    Raised cosines crossfade neighbours over 12 ms.  The input counts as a loop, its end crossfaded into its start.
     """
     piece, fade, search = (round(length_s * sample_rate) for length_s in (PIECE_S, FADE_S, SEARCH_S))
     hop = piece - fade

@@ -1,7 +1,6 @@
 """Caches -> training clips.
 
-Every draw is a function of (seed, epoch, index), so clips do not depend on the number of workers, on earlier draws, or
-on a restart.  Data sets are indexed by (epoch, index), so workers keep no state.
+Every draw is a function of (seed, epoch, index): clips do not depend on workers, on earlier draws, or on a restart.
 
 A clip is {"mixture", "sources", "track"}: float32 waveforms (channel, time) and (source, channel, time), the mixture
 being the sum of the sources; from a stft cache both are magnitudes ([source,] channel, freq, frame).

@@ -1,8 +1,7 @@
 """Songs -> cache: each song read, checked, resampled and written, once.
 
-A folder `cache/<kind>-<fingerprint>` belongs to one set of settings and one set of source files.  Each song's file is
-renamed into place when it is whole, and then listed in `manifest.json` with its size: a file that is not listed, or
-that was cut short, is built again when the cache is opened.
+A folder `cache/<kind>-<fingerprint>` belongs to one set of settings and source files.  A song's file is renamed into
+place and then listed in `manifest.json` with its size: one that is not listed, or cut short, is built again.
 """
 
 import hashlib

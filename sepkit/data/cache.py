@@ -4,9 +4,8 @@
 `stft`: float16 magnitudes (1 + source, channel, freq, frame), the mixture first, bins above the bandwidth left out.
 At hop 256 they take twice the bytes of the waveform.
 
-`mixture_of` and `stores_mixture` alone decide what a mixture is: a clip that networks train on is the sum of its
-sources, which augmentation may have changed; a song that is scored has its own mixture.  Where the two differ (AAC
-coding, mastering, sources that are not all), a wave cache stores the song's own beside the sources.
+`mixture_of` and `stores_mixture` alone decide what a mixture is: a training clip's is the sum of its sources, perhaps
+augmented; a scored song has its own, which a wave cache stores where the two differ (AAC, mastering, missing sources).
 """
 
 import os

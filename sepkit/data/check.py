@@ -1,8 +1,7 @@
 """Is this folder of songs fit for work?
 
-Headers are checked first, which costs nothing, then the audio.  A finding is a `Problem`: song and file, what was
-expected, what was found, what to do.  A blocking one stops training and evaluation until the song is repaired or
-excluded; songs are never trimmed or padded.
+Headers are checked first, which costs nothing, then the audio.  A blocking `Problem` stops training and evaluation
+until the song is repaired or excluded; songs are never trimmed or padded.
 """
 
 import difflib

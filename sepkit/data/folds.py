@@ -1,9 +1,8 @@
 """Which songs train, which stop the training, which are scored; also in cross-validation.
 
 The usual split is the data set's own.  With a fold, the songs of train/ (training and validation together) are dealt
-into three folds by artist: one fold is scored, and of the other two about a seventh of the songs, again whole artists,
-stops the training.  Songs of exclude.txt are dealt with the others and then dropped, so excluding one moves no other
-song to another fold.
+into three folds by artist: one fold is scored, and about a seventh of the other songs, again whole artists, stops the
+training.  Songs of exclude.txt are dealt too and then dropped, so excluding one moves no other song.
 """
 
 from collections import Counter

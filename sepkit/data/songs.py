@@ -2,8 +2,7 @@
 
 Two layouts.  `wav`: `{train,test}/<song>/{mixture,vocals,drums,bass,other}.wav`, as in MUSDB18-HQ, read by soundfile.
 `stem.mp4`: `{train,test}/<song>.stem.mp4`, as in MUSDB18 and its 7-second preview, read by musdb, which needs ffmpeg.
-Audio is float32 (channel, time) at the file's rate.  Validation songs are those of train/ that `validation.txt` beside
-it names, one a line; without that file, musdb's 14.
+Validation songs are those of train/ that `validation.txt` beside it names, one a line; without it, musdb's 14.
 """
 
 import importlib.util
@@ -95,7 +94,7 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
         raise SepkitError(
             f"{root} holds both {len(wavs)} WAV folders and {len(mp4s)} .stem.mp4 files; keep one layout."
         )
-    if not wavs and not mp4s:
+    if not (wavs or mp4s):
         raise SepkitError(_why_none(root))
     own = (root / "validation.txt").exists()
     validation = frozenset(read_names(root / "validation.txt")) if own else musdb_validation_names()

@@ -1,9 +1,8 @@
 """The synced copy of a root on Drive.
 
-Training and evaluation work on the local disk; what must survive the runtime is copied to the folder that SEPKIT_DRIVE
-names.  A copy is written aside, read back and compared with its source, and renamed; it keeps its source's time, which
-tells versions apart.  A lost mount is tried a few times; then the sync says so and ends, work goes on, and the next
-push copies what is missing.
+What must survive the runtime is copied to the folder that SEPKIT_DRIVE names.  A copy is written aside, read back and
+compared with its source, and renamed; it keeps its source's time, which tells versions apart.  After a few tries of a
+lost mount the sync says so and ends, work goes on, and the next push copies what is missing.
 """
 
 import hashlib

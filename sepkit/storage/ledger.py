@@ -1,7 +1,6 @@
 """The ledger: every minute spent, those of runs that died included, against the week's GPU hours.
 
-A minute is a GPU minute wherever a GPU is attached, even while only the CPU works.  So prepare data,
-evaluate and write the report on a CPU runtime.
+A minute is a GPU minute wherever a GPU is attached.  So prepare data, evaluate and report on a CPU runtime.
 """
 
 import time

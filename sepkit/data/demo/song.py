@@ -1,8 +1,7 @@
 """A made-up song: key, tempo, chords, who plays what, and the mix.
 
-Positions are beats, four to the bar; scale degrees count from 0, seven to the octave; a stem is float64 (channel, time)
-with two channels.  A player yields (beat, sound (time,), pan), pan from -1 (left) to 1 at constant power, and draws from
-a generator of its own, so a change to one part leaves the others as they were.
+Positions are beats, four to the bar; scale degrees count from 0, seven to the octave; a stem is float64 (2, time).
+A player yields (beat, sound (time,), pan from -1, left, to 1 at constant power), drawn from a generator of its own.
 """
 
 from collections.abc import Iterator
@@ -47,12 +46,10 @@ class Song:
         self.mode = MODES[rng.integers(len(MODES))]
         self.chords = PROGRESSIONS[rng.integers(len(PROGRESSIONS))]  # degree of each bar's chord, repeating
 
-    def pitch(self, degree: int) -> int:
-        """MIDI number of a scale degree."""
+    def pitch(self, degree: int) -> int:  # MIDI number
         return self.root + 12 * (degree // 7) + self.mode[degree % 7]
 
-    def chord(self, beat: float) -> int:
-        """Degree of the chord's root at a beat."""
+    def chord(self, beat: float) -> int:  # degree of its root
         return self.chords[int(beat // 4) % len(self.chords)]
 
     def triad(self, bar: int, low: int) -> list[int]:

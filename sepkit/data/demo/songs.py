@@ -1,11 +1,10 @@
 """Demo songs on disk: procedurally made music in MUSDB18-HQ's layout, for runs without a download.
 
 44.1 kHz stereo 16-bit WAV, each mixture exactly the sum of its stems; `validation.txt`; `demo.json` with the settings.
-A song depends on the seed, its split, its index and the range of durations alone.  Validation songs share their
-artists, and so their singers, with training songs, as in MUSDB; test artists are new.
-
-A song is made in `.partial` and moved into place; `demo.json` comes last and marks completeness.  After a kill the same
-call makes what is missing.  One process at a time makes a folder.
+A song depends on the seed, its split, its index and the range of durations alone.  Validation songs share their artists
+with training songs, as in MUSDB; test artists are new.
+A song is made in `.partial` and moved into place; `demo.json` comes last.  After a kill the same call makes what is
+missing.  One process at a time makes a folder.
 """
 
 import json
@@ -49,14 +48,13 @@ NOUNS = (
 
 @dataclass(frozen=True)
 class DemoSong:
-    """Song `index` of a split: its name, its folder, and the seeds of its music and its artist."""
+    """Song `index` of a split; `artist` is a number in ARTISTS."""
 
     split: str
     index: int
 
     @property
     def artist(self) -> int:
-        """Number of the artist in ARTISTS."""
         if self.split == "test":
             return TRAINING_ARTISTS + self.index % (len(ARTISTS) - TRAINING_ARTISTS)
         # three steps an index: few validation songs do not all go to the first artists
@@ -87,10 +85,7 @@ def make_demo_songs(
     duration_s: tuple[float, float] = (20.0, 30.0),
     n_jobs: int = -1,
 ) -> Path:
-    """Makes the demo songs in `folder`, so many a split and from the shortest to the longest duration; the folder.
-
-    Raises UsageError for a setting out of range, SepkitError where the folder holds something else.
-    """
+    """Makes the songs in `folder`; UsageError for a setting out of range, SepkitError where it holds something else."""
     folder, (low, high) = Path(folder).expanduser(), map(float, duration_s)
     if not SHORTEST_S <= low <= high < inf:
         expected = f"(shortest, longest) in seconds with {SHORTEST_S} <= shortest <= longest"

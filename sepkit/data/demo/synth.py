@@ -1,8 +1,7 @@
 """Sounds of the demo songs: tones, plucked strings, drum hits, a singing voice, a room.
 
-A sound is float64 (time,), a stem (channel, time) with two channels; frequencies in Hz, pitches as MIDI numbers (69 is
-440 Hz).  Tones are read from one-period tables without harmonics above `TOP_HZ`, so nothing aliases.  All randomness
-comes from the generators passed in.
+A sound is float64 (time,), a stem (2, time); frequencies in Hz, pitches as MIDI numbers (69 is 440 Hz).
+Tones are read from one-period tables without harmonics above `TOP_HZ`, so nothing aliases.
 """
 
 from dataclasses import dataclass
@@ -71,10 +70,9 @@ def plucked_string(rng: Generator, pitch: float, duration_s: float, decay: float
     """Karplus and Strong's string (1983): a noise burst in a delay line that averages neighbours.
 
     decay: the loop's gain, just below 1; softness: 0 to 1, pole of the low-pass filter that stands for the pick.
-    A loop is N + 1/2 samples long, so the nearest such pitch is made and resampled.
     """
     period = SAMPLE_RATE / midi_to_hz(pitch)
-    delay = max(2, round(period - 0.5))
+    delay = max(2, round(period - 0.5))  # a loop is N + 1/2 samples long: the nearest such pitch is resampled
     speed = (delay + 0.5) / period
     string = np.zeros(delay + 3 + round(duration_s * SAMPLE_RATE * speed))
     string[1 : delay + 1] = signal.lfilter([1.0], [1.0, -softness], rng.uniform(-1, 1, delay))
