@@ -17,7 +17,7 @@ from sepkit.reporting.lessons import expectations, expected
 from sepkit.storage import WEEK_HOURS, Root, Run, drive, hours_left
 from sepkit.training.plan import plan
 
-__all__ = ["Day", "begin", "expectations", "outcome", "outcome_of_base", "results", "what_now"]
+__all__ = ["Day", "begin", "expectations", "expected", "outcome", "results", "what_now"]
 DAYS = 7
 
 
@@ -98,17 +98,6 @@ def outcome(runs: Run | Iterable[Run], base: Run, metric: str = "sdr_bsseval", s
         expectation = f" {expected(entry)}" if entry else ""
         lines.append(f"{test.mark} {test.sentence} {test.method_sentence}{expectation}")
     return "\n".join(lines)
-
-
-def outcome_of_base(base: Run) -> str:
-    """Base's medians beside what the plan and the literature expect of whole songs."""
-    sdr, si_sdr = (summary(base.scores(), metric)["median"] for metric in ("sdr_bsseval", "si_sdr"))
-    profile = get_profile(base.config["profile"])
-    return (
-        f"Base reads {sdr:.2f} dB sdr_bsseval and {si_sdr:.2f} dB si_sdr of vocals on the {profile.name} profile "
-        f"({profile.songs}). {expected(MENU[BASE])} Both are for whole songs of MUSDB18-HQ; against the plan this "
-        f"profile reduces: {profile.reduced}."
-    )
 
 
 def results(runs: Iterable[Run]) -> pd.DataFrame:

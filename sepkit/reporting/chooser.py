@@ -22,7 +22,6 @@ class Chooser:
     """Displays itself: `widget` is the menus, `static_html` the static copy under them.
 
     Args:
-        songs: None for the scored ones, Base's best and worst first.
         estimates: called when a run and a song are first looked at.
         runs: names; None for every scored run of the usual split that has the protocol of Base, which is first.
         seconds: length of the clips, from where the source is loudest.
@@ -31,7 +30,6 @@ class Chooser:
     def __init__(
         self,
         root: Any,
-        songs: Sequence[str] | None = None,
         *,
         estimates: Estimates,
         runs: Sequence[str] | None = None,
@@ -52,7 +50,7 @@ class Chooser:
             raise SepkitError(f"{listed} is not scored under this root: nothing to choose; evaluate it first.")
         table = scored[leader].query("metric == 'sdr_bsseval' and source == 'vocals'")
         best_first = list(table.dropna(subset="value").sort_values("value", ascending=False)["track"])
-        self.songs = list(songs or dict.fromkeys([*best_first[:1], *best_first[-1:], *table["track"]]))
+        self.songs = list(dict.fromkeys([*best_first[:1], *best_first[-1:], *table["track"]]))
         held = [dict.fromkeys(scored[name]["source"]) for name in self.runs]
         self.sources = [source for source in held[0] if all(source in sources for sources in held)]
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import LOWER_IS_BETTER
+from sepkit.evaluation.sides import Side
 from sepkit.evaluation.statistics import compare_scores, summary
 from sepkit.reporting.canvas import BETTER, COLOURS, GREY, WORSE, Picture, cycle, panels, plain, reported, save
 from sepkit.reporting.rows import ordered
@@ -43,7 +44,7 @@ def training_curves(runs: Iterable[Run] | Run) -> Picture:
             losses.plot(best["epoch"], best["valid_loss"], "o", color=colour, ms=6)
             rates.plot(table["epoch"], table["learning_rate"], color=colour, marker=".", ms=4)
         losses.set_title(f"loss: {loss}", fontsize=10)
-        losses.set_ylabel("loss (no unit); ● best epoch")
+        losses.set(ylabel="loss (no unit); ● best epoch")
         rates.set(ylabel="learning rate", xlabel="epoch", ylim=(0, None))
         rates.xaxis.set_major_locator(MaxNLocator(integer=True))
         losses.tick_params(labelbottom=False)
@@ -137,12 +138,10 @@ def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = 
         )  # fmt: skip
     counts = [f"{name}\n{facts[name]['n']} songs\n{facts[name]['n_undefined']} undefined" for name in dots]
     axes.set_xticks(range(len(dots)), [label.removesuffix("\n0 undefined") for label in counts])
-    axes.set(xlim=(-0.6, max(len(dots), 1) - 0.4), ylim=(bottom, top))
+    limits = {"xlim": (-0.6, max(len(dots), 1) - 0.4), "ylim": (bottom, top)}
+    axes.set(**limits, ylabel=f"{metric} of {source} in dB ({protocols})")
     axes.axhline(0, color=GREY, lw=0.8)
-    axes.set_ylabel(f"{metric} of {source} in dB ({protocols})")
-    axes.set_title(
-        "bar: median over songs; whiskers: quartiles; dot: a song; ▼ songs below the axis", fontsize=9, loc="left"
-    )
+    axes.set_title("bar: median over songs; whiskers: quartiles; dot: a song; ▼ below the axis", fontsize=9, loc="left")
     plain(axes)
     return figure
 
@@ -162,10 +161,7 @@ def paired_differences(
     """Difference of each song, sorted, with the Hodges–Lehmann estimate and its 95 % interval."""
     result = compare_scores(run_scores, base_scores, metric=metric, source=source)
     (low, high), middle = result.interval, result.median_difference
-    run, base = (
-        table[(table["metric"] == metric) & (table["source"] == source)].groupby("track")["value"].mean()
-        for table in (run_scores, base_scores)
-    )
+    run, base = (Side(scores, metric, source, "figure").means for scores in (run_scores, base_scores))
     gaps = (run - base).drop(index=list(result.dropped)).sort_values()
     gains = -gaps if metric in LOWER_IS_BETTER else gaps
     figure = Picture(8, 1.5 + 0.2 * max(len(gaps), 5))

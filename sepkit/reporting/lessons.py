@@ -19,17 +19,14 @@ from sepkit.storage import WEEK_HOURS, Root
 SEED_SD_DB = "0.03 to 0.34"  # of published configurations that differ in the seed alone
 
 
-def lessons(root: Any, profile: Profile | str | None = None) -> list[str]:
-    """Sentences on what helped, what did not, what it cost, and what is missing."""
+def lessons(root: Any, profile: Profile | str | None = None, board: Board | None = None) -> list[str]:
+    """Sentences on what helped, what did not, what it cost, and what is missing; board: where it is collected already."""
     root = Root.open(root, profile)
-    return board_lessons(collect(root, profile), root.budget())
-
-
-def board_lessons(board: Board, budget: pd.DataFrame) -> list[str]:
+    board = board or collect(root, profile)
     section = board.main
     shown = {str(run) for each in board.sections for run in each.scores["run"]}
     said = [*verdicts(section), *standing(section, board.starts)] if section else [EMPTY]
-    return [*said, *money(budget, shown), *missing(board)]
+    return [*said, *money(root.budget(), shown), *missing(board)]
 
 
 def verdicts(section: Section) -> list[str]:
@@ -75,9 +72,7 @@ def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
             except SepkitError as error:
                 said.append(f"{name} is not compared with {start}, from which it starts: {error}")
         elif name in by_name:
-            said.append(
-                f"{name} starts from {start}, which is not scored here: what its own training added is unknown."
-            )
+            said.append(f"{name} starts from {start}, which is not scored here: what its training added is unknown.")
     return said
 
 

@@ -22,7 +22,7 @@ from sepkit.reporting import lessons
 from sepkit.reporting.canvas import REPORTED, save
 from sepkit.reporting.figures import best_epoch
 from sepkit.reporting.rows import MAIN
-from sepkit.reporting.scoreboard import EMPTY, Board, collect, write
+from sepkit.reporting.scoreboard import EMPTY, Board, collect, scoreboard
 from sepkit.reporting.sections import Section
 from sepkit.reporting.tables import Block, Image, page, plain_grid
 from sepkit.storage import WEEK_HOURS, Root, Run, git_revision, write_text
@@ -40,12 +40,12 @@ def report(root: Any, profile: Profile | str | None = None) -> Path:
     """Writes `report/milestone2.html` (and the scoreboard, and the figures) and returns its path."""
     root = Root.open(root, profile)
     board, budget = collect(root, profile), root.budget()
-    write(root, board)
+    scoreboard(root, profile, board)
     folder = root.path / "report" / "figures"
     for old in folder.glob("*.png"):  # those of another name, or of a run that is gone, would stay
         old.unlink()
     blocks = [
-        Block("What was learnt", items=lessons.board_lessons(board, budget)),
+        Block("What was learnt", items=lessons.lessons(root, profile, board)),
         *board.blocks,
         *(_results(board.main, folder) if board.main else [Block("Results", [EMPTY])]),
         _training(root, board, folder),

@@ -52,19 +52,17 @@ class Board:
         return f"Profile {profile.name}: {profile.songs}. Reduced against the plan: {profile.reduced}."
 
 
-def scoreboard(root: Any, profile: Profile | str | None = None) -> pd.DataFrame:
+def scoreboard(root: Any, profile: Profile | str | None = None, board: Board | None = None) -> pd.DataFrame:
     """The table of all finished and fully scored runs; written as scoreboard.csv, .md and .html.
+
+    board: what `collect` gave, where that is known already.
 
     Returns the first section (test songs, the protocol of Base) as numbers; `.attrs` holds `unfinished` {run: reason}
     and `text`, all sections for a terminal of 120 columns. Other sections have a CSV each,
     scoreboard-<protocol>[-folds].csv.
     """
     root = Root.open(root, profile)
-    return write(root, collect(root, profile))
-
-
-def write(root: Root, board: Board) -> pd.DataFrame:
-    """The files of `scoreboard`, and what it returns."""
+    board = board or collect(root, profile)
     blocks = board.blocks
     for section in board.sections[1:]:
         write_csv(root.path / f"scoreboard-{section.protocol}{'-folds' * section.folds}.csv", section.table)

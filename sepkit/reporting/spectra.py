@@ -39,6 +39,7 @@ def spectrograms(
     panels = figure.subplots(len(clips), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     edges = librosa.hz_to_mel(np.array([0.0, top]))
     ticks = [hz for hz in (125, 500, 1000, 2000, 4000, 8000, 16000) if hz <= top]
+    labels = [f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in ticks]
     for axes, (name, power) in zip(panels, powers.items(), strict=True):
         level = np.maximum(10 * np.log10(np.maximum(power / loudest, 1e-30)), FLOOR_DB)
         left = start_s - hop_length / 2 / sample_rate  # frames are centred: a frame's middle is its time
@@ -47,7 +48,7 @@ def spectrograms(
             level, origin="lower", aspect="auto", cmap="magma", vmin=FLOOR_DB, vmax=0,
             extent=(left, right, *edges),
         )  # fmt: skip
-        axes.set_yticks(librosa.hz_to_mel(np.array(ticks, float)), [_hz(hz) for hz in ticks])
+        axes.set_yticks(librosa.hz_to_mel(np.array(ticks, float)), labels)
         axes.set_title(name, loc="left", fontsize=10)
         axes.set_xlim(start_s, start_s + duration)
     figure.supylabel("frequency in Hz (mel scale)", fontsize=10)
@@ -78,7 +79,3 @@ def gradients(curves: Mapping[str, Any], sample_rate: int = 44100) -> Picture:
     axes.legend(fontsize=9, frameon=False)
     plain(axes)
     return figure
-
-
-def _hz(hz: float) -> str:
-    return f"{hz / 1000:g}k" if hz >= 1000 else f"{hz:g}"

@@ -58,8 +58,8 @@ def test_menus_change_player_and_picture(week, estimates, calls):
     assert calls == [("Base-s0", song.value), ("C-s0", song.value)]  # each was asked for once
 
 
-def test_missing_source_is_a_sentence(week, helpers):
-    both = Chooser(week, [helpers.songs[0]], estimates=lambda run, song: {"mixture": np.zeros(RATE)}, sample_rate=RATE)
+def test_missing_source_is_a_sentence(week):
+    both = Chooser(week, estimates=lambda run, song: {"mixture": np.zeros(RATE)}, sample_rate=RATE)
     assert "has no estimate of vocals" in both.static_html()
     assert "has no estimate of vocals" in both.widget().children[1].value
 
