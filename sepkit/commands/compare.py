@@ -30,8 +30,7 @@ def compare(
 ) -> Comparison:
     """`run` against `base` over their test songs; see `compare_scores`.
 
-    An experiment stands for all its scored seeds, a run, as Base-s1 or oracle, for itself, and a path
-    for a folder of museval's JSON files.
+    An experiment stands for all its scored seeds, a run, as oracle, for itself, and a path for museval's JSON files.
     """
     sides = [_scores(item, root, profile) for item in (run, base)]
     return compare_scores(*sides, metric=metric, source=source)

@@ -1,7 +1,6 @@
 """`doctor`: are this machine and these songs fit for work?"""
 
 import os
-import platform
 import shutil
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -86,7 +85,7 @@ def environment(root: Path, profile: Profile) -> dict[str, Any]:
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     drive, device, installed = os.environ.get("SEPKIT_DRIVE"), pick_device(None), versions()
     return {
-        "python": platform.python_version(),
+        "python": installed["python"],
         "device": device_name(device),
         "precision": PRECISIONS.get(precision(device, bfloat16=profile.bfloat16), "float32"),
         "cores": os.cpu_count(),

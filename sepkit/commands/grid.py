@@ -16,6 +16,7 @@ from sepkit.training.train import train_many
 
 METRICS = ("sdr_bsseval", "sdr_global", "si_sdr")
 Folds = Iterable[int | None]  # None: the usual split
+Scored = tuple[Run, pd.DataFrame]
 ARGUMENTS = {
     "--experiments": {"type": names, "required": True, "help": "entries of the menu, as Base,C,UMX"},
     "--seeds": {"type": numbers, "default": [0], "help": "as 0,1,2 (default: 0)"},
@@ -56,9 +57,7 @@ def out_of_fold(experiment: str | Experiment, *, seeds: Iterable[int] = (0,), **
     return pd.concat([scores for _, scores in done], ignore_index=True)
 
 
-def _trained_and_scored(
-    menu: list[Experiment], seeds: Iterable[int], folds: Folds, **where: Any
-) -> list[tuple[Run, pd.DataFrame]]:
+def _trained_and_scored(menu: list[Experiment], seeds: Iterable[int], folds: Folds, **where: Any) -> list[Scored]:
     """(run, its scores) of experiments × seeds × folds; a line marks runs from umxhq on its own songs."""
     runs = train_many(menu, seeds=seeds, folds=folds, **where)
     scores = evaluate_many(runs, **where)
@@ -68,7 +67,7 @@ def _trained_and_scored(
     return list(zip(runs, scores, strict=True))
 
 
-def _row(name: str, parts: list[tuple[Run, pd.DataFrame]]) -> dict[str, Any]:
+def _row(name: str, parts: list[Scored]) -> dict[str, Any]:
     status, scores = [run.status for run, _ in parts], pd.concat([own for _, own in parts])
     one = status[0] if len(parts) == 1 else {}
     return {

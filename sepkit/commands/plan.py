@@ -8,9 +8,8 @@ from sepkit.commands import DATA, DEVICE, PICK, numbers, print_table
 from sepkit.evaluation.statistics import ALPHA
 
 ARGUMENTS = {
-    **PICK, **DEVICE,
+    **PICK, **DEVICE, **DATA,  # --minutes measures on songs
     "--minutes": {"type": float, "help": "instead, how many epochs of each take these minutes"},
-    **DATA,  # --minutes measures on songs
     "--power": {"action": "store_true", "help": "instead, what difference songs and seeds can show"},
     "--songs": {"type": int, "help": "for --power: songs (default: the profile's test songs)"},
     "--seeds": {"type": numbers, "default": [2, 3, 5], "help": "for --power: seeds a side, as 2,3,5"},

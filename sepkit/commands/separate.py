@@ -42,7 +42,8 @@ def separate(
 
     Each file keeps its rate and its length to the sample; a mono file gives stereo sources. Written as 16-bit PCM;
     samples beyond full scale are clipped, and a line says so. Earlier results of sepkit are replaced.
-    Raises SepkitError before any work where a result would replace one of `files`, or, without `overwrite`, a file of another program.
+    Raises SepkitError before any work where a result would replace one of `files` or, without `overwrite`, a file that
+    sepkit did not make.
     """
     folders = {path: Path(out or path.parent) for path in map(Path, files)}
     for path in folders:

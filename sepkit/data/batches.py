@@ -47,13 +47,7 @@ class Starts:
 
 
 class TrainingClips(Dataset):
-    """Clips keyed by (epoch, index).
-
-    sampling: "balanced" (even indices with vocals, odd ones without, where there are any) or "uniform".
-    remix: probability that each non-vocal stem comes from an independently drawn song.
-    augment: (sources, rng, sample_rate) -> sources of the same shape, or None.
-    curriculum: [(epochs, seconds), …], the lengths of the clips in the first epochs; then `seconds`.
-    """
+    """Clips keyed by (epoch, index)."""
 
     def __init__(
         self,
@@ -61,10 +55,10 @@ class TrainingClips(Dataset):
         *,
         seconds: float,
         seed: int,
-        sampling: str = "balanced",
-        remix: float = 0.0,
-        augment: Any = None,
-        curriculum: Sequence[Sequence[float]] | None = None,
+        sampling: str = "balanced",  # even indices with vocals, odd ones without, where there are any; or "uniform"
+        remix: float = 0.0,  # probability that each non-vocal stem comes from an independently drawn song
+        augment: Any = None,  # (sources, rng, sample_rate) -> sources of the same shape
+        curriculum: Sequence[Sequence[float]] | None = None,  # (epochs, seconds), … of the first clips; then `seconds`
         names: Sequence[str] | None = None,
     ) -> None:
         self.cache, self.seed, self.sampling, self.remix, self.augment = cache, seed, sampling, remix, augment

@@ -64,15 +64,12 @@ def stores_mixture(settings: CacheSettings, residual_db: float) -> bool:
 
 @dataclass
 class Cache:
-    """An opened cache; a file is opened at its first use, once a process.
-
-    songs: {name: its entry in the manifest, and "split"}; excluded: {name: "split" and "artist"} of the songs that
-    exclude.txt leaves out: folds are dealt as if they were there.
-    """
+    """An opened cache; a file is opened at its first use, once a process."""
 
     path: Path
     settings: CacheSettings
-    songs: dict[str, dict[str, Any]]
+    songs: dict[str, dict[str, Any]]  # by name: the entry in the manifest, and "split"
+    # "split" and "artist" of the songs of exclude.txt: folds are dealt as if they were there
     excluded: dict[str, dict[str, Any]] = field(default_factory=dict)
     _handles: dict[tuple[int, str], h5py.File] = field(default_factory=dict, repr=False)
 

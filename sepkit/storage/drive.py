@@ -40,7 +40,6 @@ class Synced:
 
 
 def drive_folder() -> Path | None:
-    """The folder that SEPKIT_DRIVE names, or None."""
     return Path(os.environ["SEPKIT_DRIVE"]) if os.environ.get("SEPKIT_DRIVE") else None
 
 

@@ -59,8 +59,7 @@ _running: ContextVar[_Clock | None] = ContextVar("_running", default=None)
 def spending(root: Root, *, run: str = "shared", stage: str, device: str, epoch: int | None = None) -> Iterator[None]:
     """Books the minutes of its block into budget.csv, also where it raises or the process is killed.
 
-    Inside another `spending` only the inner one books, so no minute counts twice.  run: "shared" for work that belongs
-    to no single run; device: a name, as `devices.device_name` gives it.
+    Inside another `spending` only the inner one books.  run: "shared" for work that belongs to no single run.
     """
     clock = _Clock(partial(root.add_minutes, run=run, stage=stage, device=device, epoch=epoch))
     outer, token = _running.get(), _running.set(clock)
