@@ -64,9 +64,8 @@ def panels(count: int, heights: tuple[int, ...], height: float) -> tuple[Picture
     wide, high = min(count, 3), -(-count // 3)
     figure, rows = Picture(4.4 * wide + 0.6, height * high), range(len(heights))
     grid = figure.add_gridspec(high * len(heights), wide, height_ratios=heights * high)
-    return figure, [
-        [figure.add_subplot(grid[i // 3 * len(heights) + row, i % 3]) for row in rows] for i in range(count)
-    ]
+    axes = [[figure.add_subplot(grid[i // 3 * len(heights) + row, i % 3]) for row in rows] for i in range(count)]
+    return figure, axes
 
 
 def cycle(count: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Song, run and source by menu: players and spectrograms; under them a plain table of players, which needs no kernel."""
+"""Song, run and source by menu: players and spectrograms; under them a table of players, which needs no kernel."""
 
 import html
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ class Chooser:
 
     Args:
         estimates: called when a run and a song are first looked at.
-        runs: names; None for every scored run of the usual split that has the protocol of Base, which is first.
+        runs: names; none for every scored run of the usual split that has the protocol of Base, which is first.
         seconds: length of the clips, from where the source is loudest.
     """
 
@@ -32,9 +32,9 @@ class Chooser:
         root: Any,
         *,
         estimates: Estimates,
-        runs: Sequence[str] | None = None,
+        runs: Sequence[str] = (),
         sample_rate: int = 44100,
-        seconds: float = MAX_SECONDS,
+        seconds: float = 10,
     ) -> None:
         self.estimates, self.sample_rate, self.seconds = estimates, sample_rate, min(seconds, MAX_SECONDS)
         self.cuts: dict[tuple[str, str], dict[str, tuple[float, dict[str, Any]]]] = {}

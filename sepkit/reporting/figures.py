@@ -95,10 +95,7 @@ def _by_loss(runs: Iterable[Run] | Run) -> tuple[dict[str, list[str]], dict[str,
     return groups, histories, dict(zip(histories, cycle(len(histories)), strict=True))
 
 
-@reported(
-    "scores",
-    "Medians over songs with quartiles; each dot is a song. The lines are the mixture and the ideal ratio mask.",
-)
+@reported("scores", "Medians over songs with quartiles; a dot is a song; the lines are mixture and ideal ratio mask.")
 def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = "vocals") -> Picture:
     """A bar an experiment: median over songs, whiskers to the quartiles, a dot a song (averaged over seeds).
 

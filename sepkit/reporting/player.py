@@ -27,12 +27,7 @@ _CELL = "padding:3px 12px 3px 0;text-align:left;vertical-align:middle"
 
 
 def player(
-    clips: Mapping[str, Any],
-    sample_rate: int = 44100,
-    *,
-    start_s: float = 0.0,
-    seconds: float = MAX_SECONDS,
-    title: str = "",
+    clips: Mapping[str, Any], sample_rate: int = 44100, *, start_s: float = 0.0, seconds: float = 10.0, title: str = ""
 ) -> Any:
     """One player a clip, in one table, as `IPython.display.HTML`; its `data` is the text.
 
@@ -65,10 +60,12 @@ def player(
     rows = []
     for name, clip in cut.items():
         source, label = _encoded(clip * 10 ** (gain_db / 20), sample_rate), html.escape(name)
+        rms = float(np.sqrt((clip**2).mean()))
+        level = f"RMS {20 * np.log10(rms):.1f} dBFS" if rms else "silent"
         rows.append(
             f'<tr><th scope="row" style="{_CELL}">{label}</th><td style="{_CELL}">'
             f'<audio controls preload="metadata" aria-label="{label}" src="{source}">'
-            f'</audio></td><td style="{_CELL}">{_level(clip)}</td></tr>'
+            f'</audio></td><td style="{_CELL}">{level}</td></tr>'
         )
     length = max(clip.shape[1] for clip in cut.values()) / sample_rate
     where = f"{length:.1f} s" + (f" from {start_s:.1f} s" if start_s else "")
@@ -110,11 +107,6 @@ def loudest_s(clip: Any, sample_rate: int, seconds: float = MAX_SECONDS) -> floa
         return 0.0
     each = power[: whole * sample_rate].reshape(whole, sample_rate).sum(axis=1)
     return float(np.argmax(np.convolve(each, np.ones(span), mode="valid")))
-
-
-def _level(clip: np.ndarray) -> str:
-    rms = float(np.sqrt((clip**2).mean()))
-    return f"RMS {20 * np.log10(rms):.1f} dBFS" if rms else "silent"
 
 
 def _encoded(clip: np.ndarray, sample_rate: int) -> str:

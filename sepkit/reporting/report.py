@@ -61,9 +61,7 @@ def report(root: Any, profile: Profile | str | None = None) -> Path:
     return path
 
 
-def _images(
-    part: str, folder: Path, alt: str, *data: Any, name: str = "", test: Comparison | None = None
-) -> list[Image]:
+def _draw(part: str, folder: Path, alt: str, *data: Any, name: str = "", test: Comparison | None = None) -> list[Image]:
     """The figures of this part of the report, drawn from `data` and written under `folder`."""
     images, (said, details) = [], (test.sentence, test.details) if test else ("", {})
     for draw, caption in REPORTED[part].items():
@@ -82,14 +80,14 @@ def _results(section: Section, folder: Path) -> list[Block]:
     for name, test in section.comparisons.items():
         alt = f"{name} and {base}, {test.n_better} of {test.n} songs are better."
         file = "_" + re.sub(r"[^\w-]", "-", name)
-        pictures += _images("pair", folder, alt, by_name[name], by_name[base], name=file, test=test)
+        pictures += _draw("pair", folder, alt, by_name[name], by_name[base], name=file, test=test)
     about = "Each bar is a song; blue is better." if pictures else f"No experiment could be compared with {base}."
     expected = lessons.expectations(names, section.comparisons).reset_index()
     gain = f"The gain over {base} in sdr_bsseval of vocals, beside what the plan and the literature expect."
     measures = section.facts["median"].xs("vocals", level="source").unstack("metric")
     measures = measures.reindex(index=names, columns=list(METRICS)).dropna(axis=1, how="all")
     return [
-        Block("Scores song by song", pictures=_images("scores", folder, f"medians of {MAIN}: {medians}.", scores)),
+        Block("Scores song by song", pictures=_draw("scores", folder, f"medians of {MAIN}: {medians}.", scores)),
         Block(f"Differences from {base}", [about], pictures=pictures),
         Block("Expected and measured", [gain], [plain_grid(expected)]),
         Block("Every measure of vocals", [MEASURES], [plain_grid(measures.rename_axis("Exp").reset_index())]),
@@ -107,7 +105,7 @@ def _training(root: Root, board: Board, folder: Path) -> Block:
     table = pd.DataFrame([_facts(run) for run in runs], dtype=object)  # whole numbers stay whole
     drawn = [run for run in runs if run.config.get("fold") is None] or runs
     best = "; ".join(_best(run) for run in drawn)
-    pictures = _images("runs", folder, f"best epoch: {best}.", drawn)
+    pictures = _draw("runs", folder, f"best epoch: {best}.", drawn)
     note = "Early stopping cuts the cosine schedule short: the last learning rate shows where it stopped."
     return Block("Training", [note], [plain_grid(table)], pictures)
 
@@ -136,4 +134,4 @@ def _budget(budget: pd.DataFrame, folder: Path) -> Block:
     table["all"], by_run = table.sum(axis=1), budget.groupby("run")
     table["GPU minutes"], table["peak VRAM, MiB"] = by_run["gpu_min"].sum(), by_run["vram_mib"].max().astype(int)
     grid = plain_grid(table.reset_index(), "Minutes by run and stage")
-    return Block(heading, [spent], [grid], _images("budget", folder, spent, budget))
+    return Block(heading, [spent], [grid], _draw("budget", folder, spent, budget))

@@ -65,14 +65,9 @@ def facts_of(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def row(
-    root: Root,
-    name: str,
-    scores: pd.DataFrame,
-    facts: Mapping[Any, Mapping[str, float]],
-    columns: Mapping[str, tuple[str, str]],
-    test: Comparison | None,
+    root: Root, name: str, scores: pd.DataFrame, facts: Mapping[str, Mapping[str, float]], test: Comparison | None
 ) -> dict[str, Any]:
-    """The numbers of one experiment, from its scores and `facts_of` them as a dict; NaN where there is none."""
+    """The numbers of one experiment, from its scores and their facts by column; NaN where there is none."""
     entry, runs = MENU.get(name), [root.run(run) for run in sorted(scores["run"].unique())]
     seeds = [] if name in REFERENCES else sorted(scores["seed"].dropna().astype(int).unique())
     gpu, minutes = (sum(float(run.status.get(key) or 0) for run in runs) / len(runs) for key in ("gpu_min", "minutes"))
@@ -80,8 +75,7 @@ def row(
     described = (entry.backbone, entry.domain, entry.extras) if entry else (backbone, NONE, NONE)
     found: dict[str, Any] = dict(zip(DESCRIBED, (name, *described), strict=True))
     found |= {**dict.fromkeys(LEADING, np.nan), "GPU min": gpu or np.nan, "Sig.": test.mark if test else NONE}
-    known = {column: facts.get((name, *key), {}) for column, key in columns.items()}
-    for column, fact in known.items():
+    for column, fact in facts.items():
         for suffix, what in {"": "median", " q25": "q25", " q75": "q75"}.items():
             found[column + suffix] = fact.get(what, np.nan)
     tested = (test.median_difference, *test.interval, test.p_value, test.p_final) if test else [None] * 5
@@ -97,7 +91,7 @@ def row(
         "seeds": ", ".join(map(str, seeds)) or NONE,
         "runs": len(runs),
     }
-    for column, fact in {"": known.get(MAIN, {}), **known}.items():
+    for column, fact in {"": facts.get(MAIN, {}), **facts}.items():
         for what in ("songs", "undefined", "frames", "frames dropped"):
             trainings = max(len(seeds), 1) if what.startswith("frames") else 1
             found[f"{column} {what}".strip()] = int(fact.get(what, 0)) // trainings

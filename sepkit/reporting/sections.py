@@ -70,7 +70,11 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool) -> 
         notes += [f"{name} is not tested against {base}: {why}" for name, why in refused.items()]
     elif tested:
         notes.append(f"{', '.join(tested)}: no {base} with this protocol and these songs, so nothing is tested.")
-    table = pd.DataFrame([row(root, name, scores, known, columns, tests.get(name)) for name, scores in by_name.items()])
+    records = []
+    for name, scores in by_name.items():
+        own = {column: known.get((name, *key), {}) for column, key in columns.items()}
+        records.append(row(root, name, scores, own, tests.get(name)))
+    table = pd.DataFrame(records)
     for test in tests.values():
         notes += [f"{test.run}: {song} left out, {why}." for song, why in test.dropped.items()]
         notes += [test.method_sentence] if test.method_interval else []
