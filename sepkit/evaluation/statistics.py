@@ -33,12 +33,7 @@ OUTLIERS = ("PR - Happy Daze", "PR - Oh No")
 
 
 def compare_scores(
-    scores: pd.DataFrame,
-    base_scores: pd.DataFrame,
-    *,
-    metric: str = "sdr_bsseval",
-    source: str = "vocals",
-    alpha: float = ALPHA,
+    scores: pd.DataFrame, base_scores: pd.DataFrame, *, metric: str = "sdr_bsseval", source: str = "vocals"
 ) -> Comparison:
     """Paired comparison over songs, run − base; a side holds one run, or several seeds of one experiment.
 
@@ -57,10 +52,10 @@ def compare_scores(
     >>> result.sentence
     'C is 0.45 dB better than Base in sdr_bsseval of vocals (95 % interval +0.25 to +0.65 dB, p = 0.0039).'
     """
-    return _compare(Side(scores, metric, source, "run"), Side(base_scores, metric, source, "base"), alpha)
+    return _compare(Side(scores, metric, source, "run"), Side(base_scores, metric, source, "base"))
 
 
-def _compare(run: Side, base: Side, alpha: float) -> Comparison:
+def _compare(run: Side, base: Side) -> Comparison:
     refuse_mixing(run, base)
     dropped = {song: why for side in (base, run) for song, why in side.undefined.items()}
     songs = sorted(run.songs - set(dropped))
@@ -92,7 +87,7 @@ def _compare(run: Side, base: Side, alpha: float) -> Comparison:
         seeds=(run.seeds, base.seeds),
         components=parts,
         dropped=dropped,
-        alpha=alpha,
+        alpha=ALPHA,
     )
 
 
@@ -104,7 +99,7 @@ def compare_all(
     base = Side(base_scores, metric, source, "base")
     for name, scores in sides.items():
         try:
-            found[name] = _compare(Side(scores, metric, source, "run"), base, ALPHA)
+            found[name] = _compare(Side(scores, metric, source, "run"), base)
         except SepkitError as error:
             refused[name] = str(error)
     return corrected(found), refused

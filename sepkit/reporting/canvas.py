@@ -68,10 +68,6 @@ def panels(count: int, heights: tuple[int, ...], height: float) -> tuple[Picture
     return figure, axes
 
 
-def cycle(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
-
-
 def plain(*panels: Axes) -> None:
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)

@@ -34,7 +34,7 @@ class Chooser:
         estimates: Estimates,
         runs: Sequence[str] = (),
         sample_rate: int = 44100,
-        seconds: float = 10,
+        seconds: float = MAX_SECONDS,
     ) -> None:
         self.estimates, self.sample_rate, self.seconds = estimates, sample_rate, min(seconds, MAX_SECONDS)
         self.cuts: dict[tuple[str, str], dict[str, tuple[float, dict[str, Any]]]] = {}

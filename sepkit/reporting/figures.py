@@ -6,6 +6,7 @@ columns of scores.csv; runs are `sepkit.storage.Run`s.
 """
 
 from collections.abc import Iterable
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import LOWER_IS_BETTER
 from sepkit.evaluation.sides import Side
 from sepkit.evaluation.statistics import compare_scores, summary
-from sepkit.reporting.canvas import BETTER, COLOURS, GREY, WORSE, Picture, cycle, panels, plain, reported, save
+from sepkit.reporting.canvas import BETTER, COLOURS, GREY, WORSE, Picture, panels, plain, reported, save
 from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import gradients, spectrograms
 from sepkit.storage import WEEK_HOURS, Run
@@ -92,7 +93,7 @@ def _by_loss(runs: Iterable[Run] | Run) -> tuple[dict[str, list[str]], dict[str,
         name = str(loss.pop("name", "unknown"))
         settings = ", ".join(f"{key} {value}" for key, value in loss.items())
         groups.setdefault(f"{name}\n{settings}".strip(), []).append(run.name)
-    return groups, histories, dict(zip(histories, cycle(len(histories)), strict=True))
+    return groups, histories, dict(zip(histories, cycle(COLOURS), strict=False))
 
 
 @reported("scores", "Medians over songs with quartiles; a dot is a song; the lines are mixture and ideal ratio mask.")
@@ -195,7 +196,7 @@ def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Pic
     total.set(xlim=(0, 1.05 * max(gpu, limit_min)), xlabel="GPU minutes")
     total.set_title(f"{gpu:.1f} of {limit_min:g} GPU minutes spent (dashed: the limit)", fontsize=10, loc="left")
     left = np.zeros(len(table))
-    for colour, stage in zip(cycle(table.shape[1]), table.columns, strict=True):
+    for colour, stage in zip(cycle(COLOURS), table.columns, strict=False):
         each.barh(range(len(table)), table[stage], left=left, color=colour, height=0.7, label=stage)
         left += table[stage].to_numpy()
     each.set_yticks(range(len(table)), table.index)

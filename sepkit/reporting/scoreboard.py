@@ -55,11 +55,9 @@ class Board:
 def scoreboard(root: Any, profile: Profile | str | None = None, board: Board | None = None) -> pd.DataFrame:
     """The table of all finished and fully scored runs; written as scoreboard.csv, .md and .html.
 
-    board: what `collect` gave, where that is known already.
-
     Returns the first section (test songs, the protocol of Base) as numbers; `.attrs` holds `unfinished` {run: reason}
     and `text`, all sections for a terminal of 120 columns. Other sections have a CSV each,
-    scoreboard-<protocol>[-folds].csv.
+    scoreboard-<protocol>[-folds].csv. `board` is what `collect` gave, where that is there already.
     """
     root = Root.open(root, profile)
     board = board or collect(root, profile)

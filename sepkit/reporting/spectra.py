@@ -4,13 +4,14 @@ Clips are `(channel, time)` or `(time,)`; time in s, frequency in Hz, levels in 
 """
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 
 from sepkit.errors import SepkitError
 from sepkit.parallel import import_librosa
-from sepkit.reporting.canvas import Picture, cycle, plain
+from sepkit.reporting.canvas import COLOURS, Picture, plain
 from sepkit.reporting.player import as_clip
 
 FLOOR_DB = -80.0
@@ -69,7 +70,7 @@ def gradients(curves: Mapping[str, Any], sample_rate: int = 44100) -> Picture:
     sizes = {name: np.abs(np.asarray(curve, float)) for name, curve in curves.items()}
     seen = np.concatenate([size[size >= 1e-12] for size in sizes.values()])
     axes.set_yscale("symlog", linthresh=seen.min() if seen.size else 1.0)
-    for (name, size), colour in zip(sizes.items(), cycle(len(sizes)), strict=True):
+    for (name, size), colour in zip(sizes.items(), cycle(COLOURS), strict=False):
         zero = bool((size < 1e-12).all())
         label = f"{name}: zero at every frequency" if zero else name
         over_the_axis: dict[str, Any] = {"lw": 3, "zorder": 3, "clip_on": False} if zero else {}
