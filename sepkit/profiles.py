@@ -71,8 +71,6 @@ FULL = Profile(
 )
 # fmt: on
 PROFILES = {profile.name: profile for profile in (DEMO, PREVIEW, FULL)}
-
-
 ProfileLike = str | Profile | None  # of calls: a profile, its name, or None for the default
 
 

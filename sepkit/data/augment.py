@@ -77,8 +77,6 @@ def change(sources: np.ndarray, sample_rate: int, *, semitones: float = 0.0, tem
     needed = max(2, -(-length * ratio.numerator // ratio.denominator))  # two points make a line
     # to raise the pitch, stretch to more samples, then resample them to `length`
     stretched = stretch(sources, sample_rate, rate=tempo / float(ratio), length=needed)
-    if ratio == 1:
-        return stretched[..., :length]
     # "line" subtracts the line through the first and last sample, so that the ends do not ring
     shifted = resample_poly(stretched, ratio.denominator, ratio.numerator, axis=-1, padtype="line")
     return shifted[..., :length].astype(np.float32, copy=False)

@@ -41,7 +41,6 @@ class CacheSettings:
 
     @property
     def n_bins(self) -> int:
-        """Bins of a stft cache, up to the bandwidth."""
         highest_hz = self.sample_rate / 2 if self.bandwidth_hz is None else self.bandwidth_hz
         return min(self.n_fft // 2, int(highest_hz * self.n_fft / self.sample_rate)) + 1
 

@@ -91,9 +91,7 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
     if not any(any(song.glob("*.[wW][aA][vV]")) for song in wavs):
         wavs = []  # where one folder holds a WAV file, all are songs, and the check says what the others lack
     if wavs and mp4s:
-        raise SepkitError(
-            f"{root} holds both {len(wavs)} WAV folders and {len(mp4s)} .stem.mp4 files; keep one layout."
-        )
+        raise SepkitError(f"{root} has both {len(wavs)} WAV folders and {len(mp4s)} .stem.mp4 files; keep one layout.")
     if not (wavs or mp4s):
         raise SepkitError(_why_none(root))
     own = (root / "validation.txt").exists()

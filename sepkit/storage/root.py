@@ -92,7 +92,7 @@ class Root:
         return [run for run in scored if experiment in (None, run.config.get("experiment"))]
 
     def excluded(self) -> tuple[str, ...]:
-        """Names in exclude.txt: songs that no stage uses (one a line, # comments)."""
+        """Names in exclude.txt: songs that no stage uses."""
         return read_names(self.path / "exclude.txt")
 
     def add_minutes(

@@ -69,8 +69,7 @@ class DemoSong:
     def folder(self) -> Path:
         return Path("test" if self.split == "test" else "train") / self.name
 
-    def generators(self, seed: int) -> tuple[np.random.Generator, np.random.Generator]:
-        """Fresh generators for the song and for its artist."""
+    def generators(self, seed: int) -> tuple[np.random.Generator, np.random.Generator]:  # of the song, of its artist
         split = list(ADJECTIVES).index(self.split)
         return np.random.default_rng([seed, split, self.index]), np.random.default_rng([seed, 3, self.artist])
 
@@ -130,7 +129,6 @@ def _is_complete(folder: Path, settings: dict) -> bool:
 
 
 def _make_song(folder: Path, song: DemoSong, seed: int, low: float, high: float) -> None:
-    """Writes one song beside its place, then moves it there."""
     song_rng, artist_rng = song.generators(seed)
     stems = make_stems(song_rng, artist_rng, song_rng.uniform(low, high))
     aside, final = folder / ".partial" / "songs" / song.folder, folder / song.folder

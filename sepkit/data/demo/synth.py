@@ -30,7 +30,6 @@ CONSONANTS = (
 
 
 def midi_to_hz(pitch):
-    """Frequency of a MIDI pitch, elementwise."""
     return 440.0 * 2.0 ** ((pitch - 69) / 12)
 
 
