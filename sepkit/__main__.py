@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import sepkit
-from sepkit.commands import WHERE
+from sepkit.commands import WHERE, whole_paths
 from sepkit.errors import SepkitError, UsageError
 
 COMMANDS = {
@@ -45,6 +45,7 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
+    os.environ.update(whole_paths())
     options = vars(build_parser(arguments[0] if arguments else None).parse_args(arguments))
     name = options.pop("command")
     command = import_module(f"sepkit.commands.{name}")

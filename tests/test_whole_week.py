@@ -92,7 +92,7 @@ def short_demo(tmp_path_factory):
 @pytest.fixture(scope="module")
 def root(songs, short_demo, tmp_path_factory):
     """A root after a whole headless week on small songs."""
-    root = tmp_path_factory.mktemp("root")
+    root = tmp_path_factory.mktemp("roots") / "demo"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", short_demo)
         sepkit.week(profile="demo", data=songs, root=root)
@@ -158,7 +158,7 @@ def test_stable_cells_of_all_days_give_their_stored_output(root, songs, short_de
     answer = nbval(
         *(FOLDER / f"{name}.ipynb" for name in DAYS),
         HOME=str(tmp_path), MATPLOTLIBRC=str(tmp_path), PYTHONPATH=short_demo,
-        SEPKIT_PROFILE="demo", SEPKIT_DATA=str(songs), SEPKIT_ROOT=str(root),
+        SEPKIT_PROFILE="demo", SEPKIT_DATA=str(songs), SEPKIT_ROOT=str(root.parent),
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout[-3000:]
     assert re.search(r"\d+ passed", answer.stdout)

@@ -4,7 +4,9 @@
 `show`, if any, prints what that call returned; `run`, if any, replaces the call and may return the exit status.
 """
 
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 
@@ -24,7 +26,7 @@ numbers.__name__ = folds.__name__ = "list of numbers"  # for argparse's messages
 
 WHERE: dict[str, Any] = {
     "--profile": {"help": "demo, preview or full (default: SEPKIT_PROFILE, else demo)"},
-    "--root": {"help": "folder for caches, runs and results (default: SEPKIT_ROOT)"},
+    "--root": {"help": "folder for caches, runs and results (default: SEPKIT_ROOT/<profile>)"},
 }
 DATA: dict[str, Any] = {"--data": {"help": "folder of songs with train/ and test/ (default: SEPKIT_DATA)"}}
 DEVICE: dict[str, Any] = {"--device": {"help": "cpu or cuda (default: cuda where there is one)"}}
@@ -38,6 +40,12 @@ PICK: dict[str, Any] = {
     "--pick": {"type": names, "help": "experiments, as F,C+D,A"},
     "--hours": {"type": float, "help": "GPU hours that they may take together"},
 }
+
+
+def whole_paths() -> dict[str, str]:
+    """Those of SEPKIT_ROOT, SEPKIT_DATA and SEPKIT_DRIVE that are set, absolute: notebooks run in another folder."""
+    given = {name: os.environ.get(f"SEPKIT_{name}") for name in ("ROOT", "DATA", "DRIVE")}
+    return {f"SEPKIT_{name}": str(Path(path).expanduser().absolute()) for name, path in given.items() if path}
 
 
 def print_table(table: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 
 import sepkit
-from sepkit.commands import DATA, PICK, SEED, numbers
+from sepkit.commands import DATA, PICK, SEED, numbers, whole_paths
 from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import BASE, picked
 from sepkit.profiles import Profile, ProfileLike, get_profile
@@ -131,7 +131,7 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any]) -> Path:
     # the kernel imports this sepkit, and redraws any tqdm bar once a minute: the notebook stores each of its states
     imports = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     before = dict(os.environ)
-    os.environ.update(PYTHONPATH=imports, TQDM_MININTERVAL="60", TQDM_MAXINTERVAL="60")
+    os.environ.update(**whole_paths(), PYTHONPATH=imports, TQDM_MININTERVAL="60", TQDM_MAXINTERVAL="60")
     try:
         papermill.execute_notebook(
             path, running, parameters, kernel_name=KERNEL, language="python", cwd=path.parent, progress_bar=False

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import ProfileLike, get_profile
 from sepkit.storage.files import read_json, read_names, write_json
 
@@ -57,11 +57,24 @@ class Root:
 
     @classmethod
     def at(cls, root: "RootLike" = None, profile: ProfileLike = None) -> "Root":
-        """The root at `root` (or SEPKIT_ROOT, or ~/sepkit-root/<profile>), which need not exist."""
+        """The root at `root`, which need not exist; None: <SEPKIT_ROOT or ~/sepkit-root>/<profile>.
+
+        Raises UsageError for a relative SEPKIT_ROOT (a notebook runs in another folder than the shell) and for one that
+        is itself a root, as earlier versions had it.
+        """
         if isinstance(root, Root):
             return root
-        path = root or os.environ.get("SEPKIT_ROOT") or Path.home() / "sepkit-root" / get_profile(profile).name
-        return cls(Path(path).expanduser().resolve())
+        if root:
+            return cls(Path(root).expanduser().resolve())
+        roots, name = Path(os.environ.get("SEPKIT_ROOT") or "~/sepkit-root").expanduser(), get_profile(profile).name
+        if not roots.is_absolute():
+            raise UsageError(f"Expected SEPKIT_ROOT to be a whole path, got {roots}; set it to {roots.absolute()}.")
+        if (roots / "runs").is_dir():
+            raise UsageError(
+                f"Expected SEPKIT_ROOT={roots} to hold one root a profile, but it has runs of its own; move its content "
+                f"to {roots / name}, or give it as --root."
+            )
+        return cls((roots / name).resolve())
 
     @classmethod
     def open(cls, root: "RootLike" = None, profile: ProfileLike = None) -> "Root":

@@ -111,6 +111,17 @@ def test_days_run_whatever_kernel_they_name_and_a_bar_stays_small(folder, root, 
     assert done[1].stat().st_size < 10_000
 
 
+def test_relative_places_of_the_environment_mean_the_same_folder_in_a_notebook(folder, monkeypatch, tmp_path):
+    """S74: a notebook runs in its own folder, not in the shell's."""
+    for name in ("ROOT", "DATA", "DRIVE"):
+        monkeypatch.setenv(f"SEPKIT_{name}", name.lower())
+    source = "import os\nprint(root, *(os.environ[f'SEPKIT_{name}'] for name in ('ROOT', 'DATA', 'DRIVE')))"
+    write(folder / "day1_first.ipynb", source)
+    assert main(["week", "--days", "1"]) == 0
+    places = [tmp_path / name for name in ("root/demo", "root", "data", "drive")]
+    assert text(places[0] / "week/day1_first.ipynb").split() == [str(place) for place in places]
+
+
 def test_a_failing_cell_names_day_cell_and_reason_and_leaves_no_old_result(folder, root, capsys):
     write_text(root.path / "week" / "day1_first.ipynb", "of yesterday")
     write(folder / "day1_first.ipynb", "kept = 1", "\nlimit = 0\nraise ValueError('two\\nlines')", "print('never')")

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -81,11 +82,27 @@ def test_the_root_is_the_one_given_then_the_environments_then_home(tmp_path, mon
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert Root.open(None, "demo").path == (tmp_path / "home" / "sepkit-root" / "demo").resolve()
     monkeypatch.setenv("SEPKIT_ROOT", str(tmp_path / "env"))
-    assert Root.open(None, "preview").path == (tmp_path / "env").resolve()
+    assert Root.open(None, "preview").path == (tmp_path / "env" / "preview").resolve()
+    assert Root.open(None, "demo").path == (tmp_path / "env" / "demo").resolve()
     given = Root.open(tmp_path / "given", "demo")
     assert given.path == (tmp_path / "given").resolve()
     assert given.path.is_dir()
     assert Root.open(given) is given
+
+
+def test_a_relative_sepkit_root_is_refused(monkeypatch):
+    """A notebook runs in another folder than the shell, so it would mean two places."""
+    monkeypatch.setenv("SEPKIT_ROOT", "results")
+    with pytest.raises(UsageError, match=rf"whole path, got results; set it to {Path('results').absolute()}"):
+        Root.at(None, "demo")
+
+
+def test_a_sepkit_root_that_is_itself_a_root_is_refused(tmp_path, monkeypatch):
+    """As it was before each profile had a root of its own: its runs would seem lost."""
+    monkeypatch.setenv("SEPKIT_ROOT", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UsageError, match=rf"move its content to {tmp_path / 'demo'}, or give it as --root"):
+        Root.open(None, "demo")
 
 
 def test_a_root_that_can_not_be_made_is_one_sentence(tmp_path):
