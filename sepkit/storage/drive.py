@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sepkit.storage.root import SYNCED, Root
+from sepkit.storage.root import SYNCED, Root, roots_folder
 
 TRIES, WAIT_S = 3, 1.0
 SAME_TIME_NS = 10**6  # Drive keeps milliseconds
@@ -39,8 +39,18 @@ class Synced:
         return f"NOT safe: {len(self.failed)} files are not copied ({name}: {reason}); the next sync tries again"
 
 
-def drive_folder() -> Path | None:
-    return Path(os.environ["SEPKIT_DRIVE"]) if os.environ.get("SEPKIT_DRIVE") else None
+def drive_folder(root: Root) -> Path | None:
+    """The copy of `root`: SEPKIT_DRIVE, or for a root below SEPKIT_ROOT the same path below SEPKIT_DRIVE; or None."""
+    if not os.environ.get("SEPKIT_DRIVE"):
+        return None
+    drive, roots = Path(os.environ["SEPKIT_DRIVE"]).expanduser().absolute(), roots_folder().resolve()
+    return drive / root.path.relative_to(roots) if root.path.is_relative_to(roots) else drive
+
+
+def _levels(drive: Path) -> list[Path]:
+    """The folders above `drive` that a push may make: SEPKIT_DRIVE and those below it."""
+    top = Path(os.environ.get("SEPKIT_DRIVE") or drive).expanduser().absolute()
+    return [folder for folder in reversed(drive.parents) if folder.is_relative_to(top)]
 
 
 def push(root: Root, drive: Path | None = None, *, only: Only = None) -> Synced | None:
@@ -48,13 +58,14 @@ def push(root: Root, drive: Path | None = None, *, only: Only = None) -> Synced 
 
     only: a folder or file below the root, or several, as runs/Base-s0.  The result says what failed: no OSError.
     """
-    drive = drive or drive_folder()
+    drive = drive or drive_folder(root)
     if drive is None:
         return None
     names = _files(root.path, only)
     try:
         # the folder, never its parents: without the mount they would be made on the local disk
-        drive.mkdir(exist_ok=True)
+        for folder in (*_levels(drive), drive):
+            folder.mkdir(exist_ok=True)
     except OSError as error:
         return Synced(failed=dict.fromkeys(names, f"Drive is not mounted: {error}"))
     return _copy_new(root.path, drive, names)
@@ -62,7 +73,7 @@ def push(root: Root, drive: Path | None = None, *, only: Only = None) -> Synced 
 
 def pull(root: Root, drive: Path | None = None, *, only: Only = None) -> Synced | None:
     """Copies from Drive what the local root lacks; None without a Drive.  Local files stay as they are."""
-    drive = drive or drive_folder()
+    drive = drive or drive_folder(root)
     try:
         if drive is None or not drive.exists():
             return None

@@ -1,13 +1,17 @@
 """Files that are complete or absent.
 
-A file is written as `.<name>.<process>.part` beside its place, flushed to the disk and renamed: a kill leaves the old
-file or the new one.  Readers ignore leftovers, and the next writer replaces them.
+A file is written aside (`part_of`), flushed to the disk and renamed: a kill leaves the old file or the new one.  Readers
+ignore leftovers, and `remove_leftovers` deletes them.
 """
 
 import json
 import os
+import platform
+import re
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +19,14 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 
+OLD_S = 3600.0  # since when a temporary file of another machine counts as left over
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is flushed and renamed to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = part_of(path)
     try:
         yield part
         with part.open("rb+") as file:
@@ -30,15 +36,35 @@ def writing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def part_of(path: Path) -> Path:
+    """A temporary path beside `path`, `.<name>.<host>.<process>.<token>.part`, that nobody else uses."""
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{uuid.uuid4().hex[:12]}.part")
+
+
+def _host() -> str:
+    return re.sub(r"\W", "_", platform.node()) or "host"
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Deletes the temporary files in `folder` whose writers are dead (on this machine)."""
+    """Deletes the temporary files in `folder` whose writers are dead, or, on other machines, silent for an hour."""
     for part in folder.glob(".*.part"):
-        try:
-            os.kill(int(part.name.split(".")[-2]), 0)
-        except ProcessLookupError:
-            part.unlink(missing_ok=True)
-        except (ValueError, PermissionError):
-            continue
+        with suppress(OSError):  # another process deleted it
+            if left_over(part):
+                part.unlink()
+
+
+def left_over(part: Path) -> bool:
+    """Whether nobody writes the temporary file `part` any more."""
+    *_, host, process, _token, _part = ["", "", *part.name.split(".")]
+    if host != _host() or not process.isdecimal():
+        return time.time() - part.stat().st_mtime > OLD_S
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

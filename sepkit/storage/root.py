@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import time
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +29,7 @@ SYNCED = (
     "runs/*/*", "budget.csv", "exclude.txt", "scoreboard.*", "results/*", "results/*/*/*", "report/*",
     "report/figures/*", "cache/*/*",
 )  # fmt: skip
-BUDGET_COLUMNS = ["time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib"]
+BUDGET_COLUMNS = ["time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib", "id"]
 SCORE_DECIMALS = 6  # of a dB in scores.csv; beyond them a sum's order decides
 # packages whose versions `doctor` shows and a run's status.json keeps
 VERSIONED = (
@@ -49,6 +50,11 @@ def run_name(experiment: str, seed: int, fold: int | None = None) -> str:
     return f"{experiment}-s{seed}" + (f"-f{fold}" if fold is not None else "")
 
 
+def roots_folder() -> Path:
+    """The folder of roots, one a profile: SEPKIT_ROOT, or ~/sepkit-root."""
+    return Path(os.environ.get("SEPKIT_ROOT") or "~/sepkit-root").expanduser()
+
+
 @dataclass(frozen=True)
 class Root:
     """The folder that holds everything that sepkit writes; one profile a root."""
@@ -66,7 +72,7 @@ class Root:
             return root
         if root:
             return cls(Path(root).expanduser().resolve())
-        roots, name = Path(os.environ.get("SEPKIT_ROOT") or "~/sepkit-root").expanduser(), get_profile(profile).name
+        roots, name = roots_folder(), get_profile(profile).name
         if not roots.is_absolute():
             raise UsageError(f"Expected SEPKIT_ROOT to be a whole path, got {roots}; set it to {roots.absolute()}.")
         if (roots / "runs").is_dir():
@@ -119,9 +125,12 @@ class Root:
         epoch: int | None = None,
         vram_mib: float = 0.0,
     ) -> None:
-        """Appends one row to budget.csv; the minutes are GPU minutes wherever a GPU is attached."""
+        """Appends one row to budget.csv; the minutes are GPU minutes wherever a GPU is attached.
+
+        Its id, unlike any other, tells it from rows of another runtime when two ledgers become one.
+        """
         when, spent = time.strftime("%Y-%m-%dT%H:%M:%S"), (f"{minutes:.4f}", f"{minutes if gpu_attached else 0:.4f}")
-        row = [when, run, stage, epoch, *spent, device, f"{vram_mib:.0f}"]
+        row = [when, run, stage, epoch, *spent, device, f"{vram_mib:.0f}", uuid.uuid4().hex]
         self.path.mkdir(parents=True, exist_ok=True)
         text = io.StringIO(newline="")
         with (self.path / "budget.csv").open("a+b") as file:

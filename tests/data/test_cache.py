@@ -21,6 +21,7 @@ from sepkit.data.songs import accompaniment, find_songs, read_song
 from sepkit.errors import SepkitError
 from sepkit.profiles import STEMS
 from sepkit.storage import Root
+from sepkit.storage.files import part_of
 
 FULL = CacheSettings()
 HALF = CacheSettings(sample_rate=22050)
@@ -368,8 +369,8 @@ def test_a_killed_build_goes_on_and_ends_like_a_clean_one(mini_songs, tmp_path, 
 def test_another_process_may_be_writing_the_same_cache(mini_songs, root, cache):
     """Its temporary file is not swept away; a dead writer's is."""
     track_file(cache.path, "A0 - Train").unlink()
-    alive = cache.path / f".B.h5.{os.getppid()}.part"
-    dead = cache.path / ".B.h5.4194305.part"  # above the kernel's highest process id
+    alive = part_of(cache.path / "B.h5")
+    dead = cache.path / alive.name.replace(str(os.getpid()), "4194305")  # above the kernel's highest process id
     alive.touch()
     dead.touch()
     build(mini_songs, root, HALF)

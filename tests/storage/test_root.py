@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import PROFILES, get_profile
 from sepkit.storage import Root, read_json, remove_leftovers, write_csv, write_json, write_text, writing
+from sepkit.storage.files import part_of
 from sepkit.storage.root import BUDGET_COLUMNS
 
 
@@ -59,11 +61,14 @@ def test_a_kill_leaves_the_old_file_and_the_next_writer_sweeps(tmp_path):
     assert process.exitcode == -signal.SIGKILL
     assert file.read_text() == "old"
     (leftover,) = tmp_path.glob(".*")
-    ours = tmp_path / f".other.txt.{os.getpid()}.part"
-    ours.touch()
+    ours, elsewhere = part_of(file), tmp_path / ".other.txt.another_host.1.0.part"
+    old = tmp_path / ".old.txt.another_host.1.0.part"
+    for each in (ours, elsewhere, old):
+        each.touch()
+    os.utime(old, (time.time() - 3700,) * 2)
     remove_leftovers(tmp_path)
+    assert sorted(tmp_path.glob(".*")) == sorted([ours, elsewhere])
     assert not leftover.exists()
-    assert ours.exists()
 
 
 def test_json_is_strict(tmp_path):
