@@ -1,13 +1,15 @@
 """Songs -> cache: each song read, checked, resampled and written, once.
 
 A folder `cache/<kind>-<fingerprint>` belongs to one set of settings and source files.  A song's file is renamed into
-place and then listed in `manifest.json` with its size: one that is not listed, or cut short, is built again.
+place and then listed in `manifest.json` with its size and digest: one that is not listed, cut short or damaged is built
+again.  The manifest says which splits are whole: they can be used without the songs, on any machine.
 """
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,67 @@ from joblib import delayed
 
 from sepkit.data.cache import ACTIVITY_S, Cache, CacheSettings, cache_gigabytes, mixture_of, stores_mixture, track_file
 from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
+from sepkit.data.manifest import Checks, digest_of, read_manifest
 from sepkit.data.songs import SPLITS, SongFolder, Track, accompaniment, artist_of, duration_s, import_musdb, read_song
 from sepkit.dsp import STFT, resample
 from sepkit.errors import SepkitError
 from sepkit.parallel import progress, spread
-from sepkit.storage import Root, read_json, remove_leftovers, spending, write_json, writing
+from sepkit.storage import Root, remove_leftovers, spending, write_json, writing
 
 FORMAT = 2
 # Of a larger source file, as many evenly spaced blocks of 16 KiB stand for the whole.
 HASH_WHOLE_BYTES, HASH_BLOCKS, BLOCK = 2**21, 64, 2**14
 STFT_CHUNK_FRAMES = 256  # 1.5 s at hop 256, 1.6 MB of two sources and their mixture
+
+
+class CacheWriter:
+    """Writes a cache song by song; what it has listed survives a kill, and the next writer of that cache goes on.
+
+    name: the part of the folder's name after the kind; None names it after the settings, for songs that are not known
+    beforehand, as those of an archive.
+    """
+
+    def __init__(self, root: Root, settings: CacheSettings, layout: str, name: str | None = None) -> None:
+        made = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict(), layout]).encode()).hexdigest()[:12]
+        self.settings, self.path = settings, root.path / "cache" / f"{settings.kind}-{name or made}"
+        manifest = read_manifest(self.path)
+        self.songs: dict[str, dict[str, Any]] = manifest.get("songs", {})
+        self.state = {"whole": manifest.get("whole", []), "without": manifest.get("without", {})}
+        self.facts = {"settings": settings.to_dict(), "layout": layout}
+        self.checks = Checks(self.path, self.songs)
+
+    def add(self, track: Track) -> list[Problem]:
+        """Writes one song from its files; with a blocking problem among those returned it is not in the cache."""
+        problems = check_headers(track)
+        if not any(problem.blocking for problem in problems):
+            self.path.mkdir(parents=True, exist_ok=True)
+            song, found = _cache_track(track, self.path, self.settings)
+            problems += found
+            if song:
+                self.enter(track.name, song)
+        return problems
+
+    def enter(self, name: str, song: dict[str, Any]) -> None:
+        """Lists a song whose file is written."""
+        self.songs[name] = song
+        self.checks.trust(name)
+        self._write()
+
+    def finish(self, splits: Iterable[str], without: Iterable[Track] = ()) -> None:
+        """Marks splits as whole; without: the songs of all splits that were left out because they are excluded."""
+        missing = {track.name: facts_of(track) for track in without if track.name not in self.songs}
+        whole = [split for split in SPLITS if split in {*self.state["whole"], *splits}]
+        if self.state != (state := {"whole": whole, "without": missing}):
+            self.state = state
+            self._write()
+
+    def _write(self) -> None:
+        songs = dict(sorted(self.songs.items(), key=lambda item: (SPLITS.index(item[1]["split"]), item[0])))
+        write_json(self.path / "manifest.json", {**self.facts, **self.state, "songs": songs})
+
+
+def facts_of(track: Track) -> dict[str, Any]:
+    return {"split": track.split, "artist": artist_of(track.name)}
 
 
 def build_cache(
@@ -38,56 +91,48 @@ def build_cache(
     Raises SepkitError where the cache does not fit on the disk and, by song and file, where songs can't be used: at
     once for what headers show; at the end, with all other songs cached, for what only the audio shows.
     """
-    tracks = [track for track in folder.tracks if track.split in set(splits)]
+    splits = tuple(splits)
+    tracks = [track for track in folder.tracks if track.split in splits]
     if not tracks:
         raise SepkitError(f"No songs of {'/'.join(splits)} under {folder.path} (0 found); nothing to cache.")
-    path = root.path / "cache" / f"{settings.kind}-{fingerprint(folder, settings)}"
-    manifest = path / "manifest.json"
-    songs = read_json(manifest, "the manifest of a cache")["songs"] if manifest.exists() else {}
-    excluded = {track.name: {"split": track.split, "artist": artist_of(track.name)} for track in folder.excluded}
-    cache = Cache(path, settings, songs, excluded)
-    if todo := [track for track in tracks if not _is_whole(cache, track.name)]:
+    writer = CacheWriter(root, settings, folder.layout, fingerprint(folder, settings))
+    damaged = writer.checks.damaged(track.name for track in tracks if track.name in writer.songs)
+    for name, fault in damaged.items():
+        print(f"cache: {track_file(writer.path, name).name} {fault}; it is built again")
+    if todo := [track for track in tracks if track.name not in writer.songs or track.name in damaged]:
         with spending(root, stage="cache", device="cpu"):
-            _build(folder, cache, todo, n_jobs)
-    cache.songs = {track.name: {**cache.songs[track.name], "split": track.split} for track in tracks}
-    return cache
+            _build(writer, todo, n_jobs)
+    for track in tracks:
+        if (song := writer.songs[track.name])["split"] != track.split:  # validation.txt has changed
+            writer.enter(track.name, {**song, "split": track.split})
+    writer.finish(splits, without=folder.excluded)
+    songs = {track.name: writer.songs[track.name] for track in tracks}
+    return Cache(
+        writer.path, settings, songs, {track.name: facts_of(track) for track in folder.excluded}, folder.layout
+    )
 
 
-def _is_whole(cache: Cache, name: str) -> bool:
-    file = track_file(cache.path, name)
-    if name not in cache.songs or not file.exists():
-        return False
-    size, written = file.stat().st_size, cache.songs[name]["bytes"]
-    if size != written:
-        print(f"cache: {file.name} has {size} bytes where {written} were written; it is built again")
-    return size == written
-
-
-def _build(folder: SongFolder, cache: Cache, todo: list[Track], n_jobs: int) -> None:
-    """Writes the songs of `todo` and lists them in the manifest and in `cache.songs`."""
-    if folder.layout == "stem.mp4":
+def _build(writer: CacheWriter, todo: list[Track], n_jobs: int) -> None:
+    """Writes the songs of `todo`."""
+    if todo[0].layout == "stem.mp4":
         import_musdb()  # one sentence where ffmpeg is absent, not one a song
     require([problem for track in todo for problem in check_headers(track)], "The cache")
-    cache.path.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(cache.path)
-    hours, free = sum(map(duration_s, todo)) / 3600, shutil.disk_usage(cache.path).free / 1e9
-    needed = cache_gigabytes(hours, cache.settings)
-    print(f"cache: {len(todo)} songs, {hours:.2f} hours: {needed:.2f} GB of {free:.1f} GB free in {cache.path}")
+    writer.path.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(writer.path)
+    hours, free = sum(map(duration_s, todo)) / 3600, shutil.disk_usage(writer.path).free / 1e9
+    needed = cache_gigabytes(hours, writer.settings)
+    print(f"cache: {len(todo)} songs, {hours:.2f} hours: {needed:.2f} GB of {free:.1f} GB free in {writer.path}")
     if needed > free:
         raise SepkitError(
-            f"The cache of {len(todo)} songs needs {needed:.2f} GB, but {cache.path} has {free:.2f} GB free; "
+            f"The cache of {len(todo)} songs needs {needed:.2f} GB, but {writer.path} has {free:.2f} GB free; "
             "free some space, or give a --root on another disk."
         )
-    order = {track.name: number for number, track in enumerate((*folder.tracks, *folder.excluded))}
-    results = spread((delayed(_cache_track)(track, cache.path, cache.settings) for track in todo), n_jobs=n_jobs)
+    results = spread((delayed(_cache_track)(track, writer.path, writer.settings) for track in todo), n_jobs=n_jobs)
     pairs, problems = zip(todo, results, strict=True), []
     for track, (song, found) in progress(pairs, doing="cache", total=len(todo), name=lambda pair: pair[0].name):
         problems += found
         if song:
-            songs = {**cache.songs, track.name: song}
-            cache.songs = dict(sorted(songs.items(), key=lambda item: order[item[0]]))
-            content = {"settings": cache.settings.to_dict(), "layout": folder.layout, "songs": cache.songs}
-            write_json(cache.path / "manifest.json", content)
+            writer.enter(track.name, song)
     require(problems, "The cache")
 
 
@@ -96,14 +141,29 @@ def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
     digest = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict()]).encode())
     for track in sorted((*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name)):
         for file in filter(Path.exists, track.files):  # the header check names those that are absent
-            size = file.stat().st_size
-            digest.update(f"{track.name}/{file.name}:{size}".encode())
-            blocks, length = (range(HASH_BLOCKS), BLOCK) if size > HASH_WHOLE_BYTES else ([0], size)
-            with file.open("rb") as content:
-                for block in blocks:
-                    content.seek((size - length) * block // (HASH_BLOCKS - 1))
-                    digest.update(content.read(length))
+            for part in _content(f"{track.name}/", file):
+                digest.update(part)
     return digest.hexdigest()[:12]
+
+
+def source_digest(track: Track) -> str:
+    """32 hexadecimal digits over the content of a song's own files."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in filter(Path.exists, track.files):
+        for part in _content("", file):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _content(prefix: str, file: Path) -> Iterator[bytes]:
+    """A file's name and size, and its content or the blocks that stand for it."""
+    size = file.stat().st_size
+    yield f"{prefix}{file.name}:{size}".encode()
+    blocks, length = (range(HASH_BLOCKS), BLOCK) if size > HASH_WHOLE_BYTES else ([0], size)
+    with file.open("rb") as content:
+        for block in blocks:
+            content.seek((size - length) * block // (HASH_BLOCKS - 1))
+            yield content.read(length)
 
 
 def _cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict[str, Any] | None, list[Problem]]:
@@ -121,25 +181,42 @@ def _cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dic
     audio = {name: resample(audio[name], sample_rate, rate) for name in used}
     sources = np.stack([audio[name] for name in settings.sources])  # (source, channel, time)
     file = track_file(path, track.name)
-    with writing(file) as part, h5py.File(part, "w") as out:
+    try:
+        with writing(file) as part:
+            _write_song(part, audio, sources, residual, settings)
+            digest = digest_of(part)
+    except (OSError, RuntimeError) as error:  # HDF5 raises both where the disk is full
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error)
+        raise SepkitError(
+            f"{file} can't be written ({reason}); free some space, or give a --root on another disk."
+        ) from error
+    song = {
+        **facts_of(track),
+        "frames": int(sources.shape[-1]),
+        "bytes": file.stat().st_size,
+        "digest": digest,
+        "source": source_digest(track),
+        "residual_db": round(residual, 1) if np.isfinite(residual) else None,
+    }
+    return song, problems
+
+
+def _write_song(
+    part: Path, audio: dict[str, np.ndarray], sources: np.ndarray, residual: float, settings: CacheSettings
+) -> None:
+    """Writes `audio`, already at the cache's rate, and its stacked `sources` (source, channel, time)."""
+    with h5py.File(part, "w") as out:
         if settings.kind == "stft":  # the mixture first; |X| stays below n_fft / 2 · peak
             stack = torch.from_numpy(np.concatenate([mixture_of(sources)[None], sources]))
             magnitudes = STFT(settings.n_fft, settings.hop_length)(stack).abs()[..., : settings.n_bins, :].numpy()
             chunks = (*magnitudes.shape[:-1], min(STFT_CHUNK_FRAMES, magnitudes.shape[-1]))
             out.create_dataset("magnitudes", data=magnitudes.astype(np.float16), chunks=chunks)
         else:
-            _write_int16(out, "audio", sources, rate)
+            _write_int16(out, "audio", sources, settings.sample_rate)
             if stores_mixture(settings, residual):
-                _write_int16(out, "mixture", audio["mixture"], rate)
-        out["activity_db"] = activity_db(audio["vocals"], rate)
-    song = {
-        "split": track.split,
-        "artist": artist_of(track.name),
-        "frames": int(sources.shape[-1]),
-        "bytes": file.stat().st_size,
-        "residual_db": round(residual, 1) if np.isfinite(residual) else None,
-    }
-    return song, problems
+                _write_int16(out, "mixture", audio["mixture"], settings.sample_rate)
+        out["activity_db"] = activity_db(audio["vocals"], settings.sample_rate)
 
 
 def _write_int16(out: h5py.File, name: str, audio: np.ndarray, sample_rate: int) -> None:

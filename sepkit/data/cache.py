@@ -67,9 +67,12 @@ class Cache:
 
     path: Path
     settings: CacheSettings
-    songs: dict[str, dict[str, Any]]  # by name: the entry in the manifest, and "split"
+    # by name, as in the manifest: "split", "artist", "frames", "bytes", "residual_db", "digest" of its file here, and
+    # "source", the digest of the files that it was made from
+    songs: dict[str, dict[str, Any]]
     # "split" and "artist" of the songs of exclude.txt: folds are dealt as if they were there
     excluded: dict[str, dict[str, Any]] = field(default_factory=dict)
+    layout: str = ""  # of the songs: wav or stem.mp4
     _handles: dict[tuple[int, str], h5py.File] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:

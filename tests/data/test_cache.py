@@ -1,5 +1,6 @@
 """The cache holds what the songs hold, survives kills and damage, and knows its sources."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -15,8 +16,9 @@ import pytest
 import soundfile as sf
 
 from sepkit.data import build as building
-from sepkit.data.build import activity_db, build_cache, fingerprint
-from sepkit.data.cache import CacheSettings, cache_gigabytes, track_file
+from sepkit.data import manifest as manifests
+from sepkit.data.build import CacheWriter, activity_db, build_cache, fingerprint
+from sepkit.data.cache import Cache, CacheSettings, cache_gigabytes, track_file
 from sepkit.data.songs import accompaniment, find_songs, read_song
 from sepkit.errors import SepkitError
 from sepkit.profiles import STEMS
@@ -305,11 +307,12 @@ def test_a_song_shorter_than_a_second_is_cached(make_song, tmp_path, empty_root)
         lambda file: file.write_bytes(b""),
         lambda file: file.write_text("version https://git-lfs.github.com/spec/v1"),
         lambda file: file.unlink(),
+        lambda file: file.write_bytes(file.read_bytes()[:300_000] + bytes(4096) + file.read_bytes()[304_096:]),
     ],
-    ids=["a third", "empty", "stub", "deleted"],
+    ids=["a third", "empty", "stub", "deleted", "zeroed inside"],
 )
 def test_a_damaged_file_is_built_again_with_a_line(mini_songs, root, cache, capsys, damage):
-    """S35: and the other files are left alone."""
+    """S35, S82: and the other files are left alone."""
     before, file = content(cache), track_file(cache.path, "A1 - Train")
     others = {other: other.stat().st_mtime_ns for other in cache.path.glob("*.h5") if other != file}
     capsys.readouterr()
@@ -318,6 +321,72 @@ def test_a_damaged_file_is_built_again_with_a_line(mini_songs, root, cache, caps
     assert content(cache) == before
     assert "A1 - Train" in capsys.readouterr().out
     assert others == {other: other.stat().st_mtime_ns for other in others}
+
+
+def test_a_right_file_is_read_once_a_machine(mini_songs, root, cache, monkeypatch):
+    """A file is read again only where its size or its time has changed, as after a copy."""
+    read, digest_of = [], manifests.digest_of
+    monkeypatch.setattr(manifests, "digest_of", lambda file: (read.append(file.stem), digest_of(file))[1])
+    build(mini_songs, root, HALF)
+    assert not read
+    os.utime(track_file(cache.path, "V0 - Valid"))
+    build(mini_songs, root, HALF)
+    build(mini_songs, root, HALF)
+    assert read == ["V0 - Valid"]
+
+
+def test_a_cache_of_an_older_version_is_built_again(mini_songs, root, cache):
+    """Its manifest has no digests."""
+    before, manifest = content(cache), json.loads((cache.path / "manifest.json").read_text())
+    for song in manifest["songs"].values():
+        del song["digest"], song["source"]
+    del manifest["whole"], manifest["without"]
+    (cache.path / "manifest.json").write_text(json.dumps(manifest))
+    build(mini_songs, root, HALF)
+    assert content(cache) == before
+
+
+def test_the_source_of_a_song_changes_with_its_files_alone(songs, empty_root):
+    """Neither with the rate and the sources of the cache, nor with another song's files."""
+    before = {name: song["source"] for name, song in build(songs, empty_root, FULL).songs.items()}
+    assert {name: song["source"] for name, song in build(songs, empty_root, FOUR).songs.items()} == before
+    rewrite(songs / "test" / "T0 - Test" / "bass.wav", lambda audio: audio[::-1])
+    after = {name: song["source"] for name, song in build(songs, empty_root, FULL).songs.items()}
+    assert [name for name in before if after[name] != before[name]] == ["T0 - Test"]
+
+
+def test_songs_written_one_at_a_time_are_the_cache_that_a_folder_gives(songs, empty_root, tmp_path):
+    """As an archive gives them; a second writer goes on where the first one was stopped."""
+    built, tracks = build(songs, empty_root), find_songs(songs).tracks
+    root = Root.open(tmp_path / "fetched", "demo")
+    for part in (tracks[:2], tracks[2:]):
+        writer = CacheWriter(root, FULL, "wav")
+        assert not any(writer.add(track) for track in part)
+        assert list(writer.songs) == [track.name for track in tracks[: len(writer.songs)]]
+    assert json.loads((writer.path / "manifest.json").read_text())["whole"] == []
+    writer.finish(("train", "valid", "test"))
+    one, other = content(built), content(Cache(writer.path, FULL, writer.songs))
+    assert one == other
+
+
+def test_a_song_with_a_problem_is_named_and_not_written(songs, empty_root):
+    (songs / "train" / "A0 - Train" / "bass.wav").unlink()
+    writer = CacheWriter(empty_root, FULL, "wav")
+    (problem,) = writer.add(find_songs(songs).tracks[0])
+    assert (problem.track, problem.file, problem.kind) == ("A0 - Train", "bass.wav", "missing stem")
+    assert not writer.songs
+
+
+def test_a_full_disk_is_one_sentence(songs, empty_root, monkeypatch):
+    """S77."""
+
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "file write failed")
+
+    monkeypatch.setattr(building, "_write_int16", no_space)
+    with pytest.raises(SepkitError, match=r"A0 - Train\.h5 can't be written \(No space left on device\); free some"):
+        build(songs, empty_root)
+    assert not list(empty_root.path.rglob("*.h5"))
 
 
 def test_a_file_that_breaks_while_it_is_in_use_is_named(cache):
@@ -363,7 +432,7 @@ def test_a_killed_build_goes_on_and_ends_like_a_clean_one(mini_songs, tmp_path, 
     resumed = build(mini_songs, killed)
     assert capsys.readouterr().out.count("cache ") == 2  # what was whole is not done again
     assert content(resumed) == content(build(mini_songs, clean))
-    assert not list(path.glob(".*"))
+    assert not list(path.glob(".*.part"))
 
 
 def test_another_process_may_be_writing_the_same_cache(mini_songs, root, cache):
