@@ -1,11 +1,11 @@
-"""Three profiles, the same notebooks: which songs, how long, how wide; and what the week's songs are made of.
+"""The profiles, the same notebooks: which songs, how long, how wide; and what the week's songs are made of.
 
 To add a profile, add an entry; an experiment's own settings under a profile stand in its entry of the menu.
 """
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sepkit.errors import UsageError
@@ -23,11 +23,12 @@ class Profile:
     name: str
     songs: str  # its songs in words
     reduced: str  # what it changes against the plan, in words
-    songs_from: Literal["made", "downloaded", "given"] = "given"  # made here, downloaded by musdb, given with --data
+    songs_from: Literal["made", "downloaded", "given"] = "given"  # made here, by musdb, by --data or fetch
     # the plan's songs and settings: its 8 GPU-hours, default week, T4 estimates and expected gains apply
     as_planned: bool = False
     test_songs: int = 50
-    sample_rate: int = SAMPLE_RATE  # of the training cache; scores are always measured at the songs' own rate
+    sample_rate: int = SAMPLE_RATE  # Hz, of the training cache
+    scored_at: int = SAMPLE_RATE  # Hz, of scores, estimates and players; songs have 44.1 kHz
     segment_s: float = 6.0  # length of a clip
     batch_size: int = 8
     steps_per_epoch: int = 300
@@ -69,8 +70,13 @@ FULL = Profile(
     name="full", songs="MUSDB18-HQ, 86 train / 14 validation / 50 test", as_planned=True,
     reduced="nothing: the plan's settings",
 )
+FULL_32K = replace(
+    FULL, name="full-32k", sample_rate=32000, scored_at=32000,
+    reduced="trained and scored at 32 kHz: nothing above 16 kHz, scores are comparable with those of this profile alone; "
+    "F starts from a network trained here instead of umxhq",
+)
 # fmt: on
-PROFILES = {profile.name: profile for profile in (DEMO, PREVIEW, FULL)}
+PROFILES = {profile.name: profile for profile in (DEMO, PREVIEW, FULL, FULL_32K)}
 ProfileLike = str | Profile | None  # of calls: a profile, its name, or None for the default
 
 

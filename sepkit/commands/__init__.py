@@ -25,7 +25,7 @@ def folds(text: str) -> list[int | None]:
 numbers.__name__ = folds.__name__ = "list of numbers"  # for argparse's messages
 
 WHERE: dict[str, Any] = {
-    "--profile": {"help": "demo, preview or full (default: SEPKIT_PROFILE, else demo)"},
+    "--profile": {"help": "demo, preview, full or full-32k (default: SEPKIT_PROFILE, else demo)"},
     "--root": {"help": "folder for caches, runs and results (default: SEPKIT_ROOT/<profile>)"},
 }
 DATA: dict[str, Any] = {"--data": {"help": "folder of songs with train/ and test/ (default: SEPKIT_DATA)"}}

@@ -1,6 +1,6 @@
 """What turns a mixture into estimates: a trained network, or one of the two references.
 
-Conventions: (mixture, targets) -> {source: (channel, time)}, float32 at 44.1 kHz, as long as the mixture.
+Conventions: (mixture, targets) -> {source: (channel, time)}, float32 at the mixture's rate, as long as the mixture.
 """
 
 from collections.abc import Callable
@@ -25,9 +25,10 @@ class ModelEstimate:
 
     model: Network
     device: str
+    sample_rate: int = SAMPLE_RATE  # Hz, of mixtures and estimates
 
     def __call__(self, mixture: np.ndarray, target: Signals) -> Signals:
-        return separate(self.model, mixture, SAMPLE_RATE, device=self.device)
+        return separate(self.model, mixture, self.sample_rate, device=self.device)
 
 
 def mixture_estimate(mixture: np.ndarray, target: Signals) -> Signals:
@@ -48,10 +49,10 @@ def oracle_estimate(mixture: np.ndarray, target: Signals) -> Signals:
     return {"vocals": estimate, "accompaniment": mixture - estimate}
 
 
-def make_estimator(run: Run, device: str = "cpu") -> Estimator:
-    """The run's best weights, or a reference."""
+def make_estimator(run: Run, device: str = "cpu", sample_rate: int = SAMPLE_RATE) -> Estimator:
+    """The run's best weights, or a reference; sample_rate: of the mixtures, Hz."""
     references = {"mixture": mixture_estimate, "oracle": oracle_estimate}
-    return references.get(run.config["experiment"]) or ModelEstimate(load_model(run), device)
+    return references.get(run.config["experiment"]) or ModelEstimate(load_model(run), device, sample_rate)
 
 
 def accompaniment_of(estimator: Estimator) -> str:

@@ -28,7 +28,9 @@ def umxhq_check(
     run = reference("mixture", data=data, **where)
     with spending(run.root, stage="umxhq check", device=device_name(device)):
         cache, songs = scoring_songs(run, data)
-        found = score_songs({song: [ModelEstimate(network, device)] for song in songs}, cache, device)
+        found = score_songs(
+            {song: [ModelEstimate(network, device, cache.sample_rate)] for song in songs}, cache, device
+        )
         facts = {"run": "umxhq", "experiment": "umxhq", "seed": 0, "fold": None}
         rows = [{**facts, "track": song, **row} for song, [(scores, _)] in found for row in scores]
     figures = summary(pd.DataFrame(rows))

@@ -33,7 +33,7 @@ from sepkit.evaluation.track import Targets
 from sepkit.experiments import REFERENCES
 from sepkit.models import refuse_contaminated
 from sepkit.parallel import progress, spread
-from sepkit.profiles import PROTOCOLS, SAMPLE_RATE, Profile, get_profile
+from sepkit.profiles import PROTOCOLS, Profile, get_profile
 from sepkit.storage import Root, Run, spending, write_json
 
 PROTOCOL_OF = {sources: protocol for protocol, sources in PROTOCOLS.items()}
@@ -95,7 +95,7 @@ class Scoring:
         self.files = ScoreFiles(run, split, PROTOCOL_OF[self.cache.settings.sources])
         self.todo = [song for song in self.songs if song not in self.files.done]
         if self.todo:
-            self.estimator = make_estimator(run, device)
+            self.estimator = make_estimator(run, device, self.cache.sample_rate)
             self.files.facts["accompaniment"] = accompaniment_of(self.estimator)
 
 
@@ -130,15 +130,16 @@ def _named(name: str, root: Path | str | Root | None, profile: str | Profile | N
 def _open(
     root: Root, profile: str, data: Path | str | None, sources: tuple[str, ...], splits: tuple[str, ...]
 ) -> Cache:
+    settings = CacheSettings(sample_rate=get_profile(profile).scored_at, sources=sources)
     folder = locate_songs(get_profile(profile), data, root)
     require_headers(folder, "Evaluation")
-    return build_cache(folder, root, CacheSettings(sample_rate=SAMPLE_RATE, sources=sources), splits=splits)
+    return build_cache(folder, root, settings, splits=splits)
 
 
 def scoring_songs(
     run: Run, data: Path | str | None, split: str = "test", open_cache: Callable[..., Cache] = _open
 ) -> tuple[Cache, list[str]]:
-    """(cache at 44.1 kHz with the sources of the run's protocol, names of the songs of its fold, or of the split)."""
+    """(cache at the rate of scores with the sources of the run's protocol, names of the songs of its fold, or of the split)."""
     config = run.config
     splits = ("train", "valid") if config.get("fold") is not None else (split,)
     cache = open_cache(run.root, config["profile"], data, cache_sources(config), splits)
@@ -146,14 +147,14 @@ def scoring_songs(
 
 
 def estimates(run: Run, song: str, data: Path | str | None = None, split: str = "test") -> dict[str, np.ndarray]:
-    """{"mixture", "<source>" (the target), "<source> estimate"}, each (channel, time) at 44.1 kHz."""
+    """{"mixture", "<source>" (the target), "<source> estimate"}, each (channel, time) at the profile's `scored_at`."""
     with spending(run.root, run=run.name, stage="estimates", device="cpu"):
         cache, songs = scoring_songs(run, data, split)
         if song not in songs:
             raise SepkitError(f"{song!r} is not among the {len(songs)} {split} songs of {run.name}.")
         mixture, targets = cache.song(song)
         with one_thread("cpu"):
-            found = make_estimator(run)(mixture, targets)
+            found = make_estimator(run, sample_rate=cache.sample_rate)(mixture, targets)
     clips = {"mixture": mixture}
     for source, target in targets.items():
         clips |= {source: target, f"{source} estimate": found[source]}
@@ -202,7 +203,7 @@ def _score(cache: Cache, song: str, estimates: Sequence[Any]) -> list[Song]:
     """(scores, frames) of one song for each of the estimates, which are estimators or what `_made` made of them."""
     with one_thread("cpu"):
         mixture, target = cache.song(song)
-        targets = Targets(target, SAMPLE_RATE, PROTOCOL_OF[cache.settings.sources], song)
+        targets = Targets(target, cache.sample_rate, PROTOCOL_OF[cache.settings.sources], song)
         found = []
         for each in estimates:
             try:

@@ -49,7 +49,8 @@ WEEK = (
         model={"name": "umxhq", "trainable": "last_layer"},
         loss={"name": "magnitude_mse"},  # umxhq's own: with another loss two things would change
         start_from="umxhq", epochs=10, learning_rate=1e-5, default_week=True, t4_step_s=0.1,
-        profiles={"demo": {"start_from": "UMX", "training": {"learning_rate": 2e-4}}}),
+        profiles={
+            "demo": {"start_from": "UMX", "training": {"learning_rate": 2e-4}}, "full-32k": {"start_from": "UMX"}}),
     Experiment("C", day=3, extras="phase loss",
         change="adds 0.1 · (1 − cos Δφ) on a random half of the bins to the loss",
         hypothesis="A loss on the phase after iSTFT and STFT leaves fewer artefacts.",

@@ -222,4 +222,4 @@ def test_the_full_profile_changes_nothing_of_the_plan():
     full = PROFILES["full"]
     assert (full.sample_rate, full.segment_s, full.epochs, full.learning_rate) == (44100, 6.0, None, None)
     assert (full.models, full.remix, full.as_planned) == ({}, 0.0, True)
-    assert set(PROFILES) == {"demo", "preview", "full"}
+    assert set(PROFILES) == {"demo", "preview", "full", "full-32k"}
