@@ -7,3 +7,7 @@ class SepkitError(Exception):
 
 class UsageError(SepkitError):
     """The call was wrong: an unknown name, a value out of range; the command line exits with 2."""
+
+
+class OutOfTime(SepkitError):
+    """The week's GPU hours or the session end before the next epoch would; all is saved, the same call goes on."""

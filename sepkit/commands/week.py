@@ -164,6 +164,6 @@ def _place(path: Path) -> str:
 
 def _saved(root: Root) -> str:
     """The last saved epoch of each run in progress."""
-    runs = [run for run in root.runs() if run.status["state"] == "running"]
+    runs = [run for run in root.runs() if run.state in ("running", "stopped")]
     epochs = [f"{run.name} {len(run.history())}" for run in runs if (run.path / "history.csv").exists()]
     return f"saved epochs: {', '.join(epochs)}" if epochs else "finished runs and songs are kept"

@@ -87,9 +87,7 @@ class Scoring:
 
     def __init__(self, run: Run, data: Path | str | None, split: str, device: str, open_cache: Any) -> None:
         if run.config and not run.finished:  # without a configuration there is no run, and that says so
-            raise SepkitError(
-                f"{run.name} is {run.status['state']}, not finished; train it to its end before it is scored."
-            )
+            raise SepkitError(f"{run.name} {run.standing}; train it to its end before it is scored.")
         self.run = run
         self.cache, self.songs = scoring_songs(run, data, split, open_cache)
         self.files = ScoreFiles(run, split, PROTOCOL_OF[self.cache.settings.sources])

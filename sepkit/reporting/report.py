@@ -114,7 +114,7 @@ def _facts(run: Run) -> dict[str, Any]:
     of = run.status.get
     rate, count, minutes, gpu = of("last_learning_rate"), of("parameters"), of("minutes"), of("gpu_min")
     return {
-        "run": run.name, "state": of("state"), "epochs": of("epochs"), "best epoch": of("best_epoch"), "stopped": of("stopped"),
+        "run": run.name, "state": run.state, "epochs": of("epochs"), "best epoch": of("best_epoch"), "stopped": of("stopped"),
         "last learning rate": rate and f"{rate:.1e}", "minutes": minutes and float(minutes), "GPU minutes": gpu and float(gpu),
         "VRAM, MiB": of("vram_mib"), "device": of("device"), "parameters": count and f"{count:,}".replace(",", " "),
     }  # fmt: skip

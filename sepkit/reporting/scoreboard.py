@@ -113,11 +113,11 @@ def _profile_of(root: Root) -> str | None:
 
 def _scores(run: Run, profile: Profile) -> pd.DataFrame:
     """The scores of a finished run; SepkitError with the reason where it can't be in a table."""
-    made, state = run.config.get("profile"), run.status["state"]
+    made = run.config.get("profile")
     if made not in (None, profile.name):
         raise SepkitError(f"made with profile {made}, this is the scoreboard of {profile.name}")
     if not run.finished:
-        raise SepkitError("not trained yet" if state == "absent" else f"training is {state}, not finished")
+        raise SepkitError("not trained yet" if run.state == "absent" else f"training {run.standing}")
     if not run.scored:
         raise SepkitError("trained, not scored yet")
     try:

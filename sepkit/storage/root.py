@@ -23,6 +23,7 @@ import pandas as pd
 from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import ProfileLike, get_profile
 from sepkit.storage.files import read_json, read_names, write_json
+from sepkit.storage.locks import held
 
 # what Drive keeps of a root: all but the songs
 SYNCED = (
@@ -189,6 +190,20 @@ class Run:
 
     def write_status(self, **values: Any) -> None:
         write_json(self.path / "status.json", {**values, "versions": versions(), "git_revision": git_revision()})
+
+    @property
+    def state(self) -> str:
+        """absent, running, finished, failed, or stopped: no process of this machine trains what was begun."""
+        state = self.status["state"]
+        return "stopped" if state == "running" and not held(self.path) else state
+
+    @property
+    def standing(self) -> str:
+        """The state of a run that is not finished, in words."""
+        if self.state != "stopped":
+            return f"is {self.state}, not finished"
+        epochs = len(self.history()) if (self.path / "history.csv").exists() else 0
+        return f"was stopped after {epochs} epoch{'s'[: epochs != 1]}; the same call goes on"
 
     @property
     def finished(self) -> bool:

@@ -8,7 +8,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,8 @@ from sepkit.parallel import progress, spread
 from sepkit.profiles import Profile, ProfileLike, get_profile
 from sepkit.storage import Root, RootLike, Run, drive, write_json
 from sepkit.storage.checkpoints import kept, load_model, take_weights
+from sepkit.storage.locks import alone
 from sepkit.training.losses import ON_MAGNITUDES
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 def train(
@@ -72,7 +68,7 @@ def train(
     names = {"cache": cache.path.name, "layout": layout, **split_songs(cache, fold)}
     config = {"run": run.name, **settings, "seed": seed, "fold": fold, "data": names}
     run.path.mkdir(parents=True, exist_ok=True)
-    with alone(run):
+    with alone(run.path):
         if run.finished:  # by another process, meanwhile
             return run
         if (run.path / "config.json").exists():
@@ -86,24 +82,6 @@ def train(
 
             fit(run, config, cache, device, start)
     return run
-
-
-@contextlib.contextmanager
-def alone(run: Run) -> Iterator[None]:
-    """Waits, with a line, while another process trains `run`; the lock ends with the process that holds it."""
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context((run.path / ".lock").open("a"))  # no sync copies or replaces it
-            if fcntl:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    print(f"{run.name} is being trained by another process; waiting for it", flush=True)
-                    fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            print(f"{run.name}: {run.path} can't be locked ({reason}); train it in one process only", flush=True)
-        yield
 
 
 def starting_weights(settings: dict[str, Any], profile: Profile, **where: Any) -> dict[str, torch.Tensor] | None:

@@ -291,7 +291,9 @@ def test_what_can_not_be_scored_is_refused_before_any_work(run, score, songs):
     with pytest.raises(SepkitError, match=r"no run 'C-s0' under .*; train it first"):
         score("C-s0", root=run.root)
     run.write_status(state="running")
-    with pytest.raises(SepkitError, match="Base-s0 is running, not finished; train it to its end"):
+    with pytest.raises(
+        SepkitError, match="Base-s0 was stopped after 1 epoch; the same call goes on; train it to its end"
+    ):
         score(run)
     assert not run.scores_path.exists()
 

@@ -75,7 +75,7 @@ def test_undefined_scores_are_counted_and_named(main_section, by_name):
 def test_minutes_origin_and_what_is_missing(table, by_name):
     assert by_name.loc["C", "GPU min"] == 41
     assert by_name["accompaniment"].to_dict()["G"] == "modelled"
-    assert table.attrs["unfinished"] == {"E-s0": "training is running, not finished"}
+    assert table.attrs["unfinished"] == {"E-s0": "training was stopped after 12 epochs; the same call goes on"}
 
 
 def test_page_says_what_the_numbers_are(week, table):
@@ -357,7 +357,7 @@ def test_terminal_text_fits_120_columns(table, root, helpers, capsys):
     assert max(map(len, out.splitlines())) <= 120
     assert "protocol 4stem" in out
     assert "▼" in out
-    assert "E-s0 is not in the tables: training is running" in out
+    assert "E-s0 is not in the tables: training was stopped" in out
 
 
 def test_empty_root_is_a_sentence(tmp_path, capsys):

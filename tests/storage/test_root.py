@@ -12,7 +12,7 @@ import pytest
 
 from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import PROFILES, get_profile
-from sepkit.storage import Root, read_json, remove_leftovers, write_csv, write_json, write_text, writing
+from sepkit.storage import Root, locks, read_json, remove_leftovers, write_csv, write_json, write_text, writing
 from sepkit.storage.files import part_of
 from sepkit.storage.root import BUDGET_COLUMNS
 
@@ -223,3 +223,26 @@ def test_the_full_profile_changes_nothing_of_the_plan():
     assert (full.sample_rate, full.segment_s, full.epochs, full.learning_rate) == (44100, 6.0, None, None)
     assert (full.models, full.remix, full.as_planned) == ({}, 0.0, True)
     assert set(PROFILES) == {"demo", "preview", "full", "full-32k"}
+
+
+def test_a_run_that_nobody_trains_is_stopped_not_running(tmp_path):
+    run = Root(tmp_path).run("Base-s0")
+    assert (run.state, run.standing) == ("absent", "is absent, not finished")
+    run.write_status(state="running")
+    with locks.alone(run.path):
+        assert (run.state, run.standing) == ("running", "is running, not finished")
+    assert run.state == "stopped"  # as after a kill: the lock ended with its process
+    assert run.standing == "was stopped after 0 epochs; the same call goes on"
+    (run.path / locks.LOCK).unlink()  # as on a fresh machine: Drive keeps no locks
+    write_csv(run.path / "history.csv", pd.DataFrame({"epoch": [1, 2, 3]}))
+    assert run.standing == "was stopped after 3 epochs; the same call goes on"
+    run.write_status(state="failed")
+    assert run.standing == "is failed, not finished"
+
+
+def test_where_locks_can_not_tell_a_run_counts_as_running(tmp_path, monkeypatch):
+    run = Root(tmp_path).run("Base-s0")
+    run.write_status(state="running")
+    (run.path / locks.LOCK).touch()
+    monkeypatch.setattr(locks, "fcntl", None)
+    assert run.state == "running"

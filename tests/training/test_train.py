@@ -25,7 +25,7 @@ from sepkit.data.batches import FixedClips, training_loader
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.metrics import sdr_global
 from sepkit.experiments import MENU
-from sepkit.storage import drive, write_json
+from sepkit.storage import drive, locks, write_json
 from sepkit.storage.checkpoints import load_model
 from sepkit.training import losses
 from sepkit.training.fit import AtomicCheckpointIO
@@ -605,10 +605,10 @@ def test_the_lock_outlives_a_replaced_configuration(root, capsys):
     waits = []
 
     def other():
-        with train_module.alone(run):
+        with locks.alone(run.path):
             waits.append(time.perf_counter())
 
-    with train_module.alone(run):
+    with locks.alone(run.path):
         write_json(run.path / "config.json", {})  # as a sync does: another file under the same name
         thread = threading.Thread(target=other)
         thread.start()
@@ -627,10 +627,10 @@ def test_without_locks_training_goes_on(root, capsys, monkeypatch, fails):
         raise fails
 
     fcntl = SimpleNamespace(flock=flock, LOCK_EX=1, LOCK_NB=2) if fails else None
-    monkeypatch.setattr(train_module, "fcntl", fcntl)
+    monkeypatch.setattr(locks, "fcntl", fcntl)
     run = root.run("Base-s0")
     run.path.mkdir(parents=True)
-    with train_module.alone(run):
+    with locks.alone(run.path):
         pass
     out = capsys.readouterr().out
     assert out.count("\n") == (1 if fails else 0)
