@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 it failed and says why in one line, 2 the call was wrong.
 """
 
+import io
 import os
 import sys
 from argparse import ArgumentParser
@@ -44,6 +45,9 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks ends no command
+            stream.reconfigure(errors="backslashreplace" if stream.encoding.startswith("utf") else "replace")
     arguments = sys.argv[1:] if arguments is None else arguments
     os.environ.update(whole_paths())
     options = vars(build_parser(arguments[0] if arguments else None).parse_args(arguments))

@@ -69,6 +69,47 @@ def progress(items: Iterable[Any], *, doing: str, total: int, name=str) -> Itera
         print(f"{doing} {number}/{total} {name(item)}", flush=True)
 
 
+@contextlib.contextmanager
+def locked(file: Path, doing: str = "", *, share: bool = False) -> Iterator[None]:
+    """Holds the lock `file` alone; waits while another process has it, with a line where `doing` says what it does.
+
+    A lock ends with its process. share: those that waited hold it together. Without locks, as on Windows and on some
+    network file systems, the work goes on, with a line.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            handle = stack.enter_context(file.open("a"))
+            if not fcntl:
+                raise OSError(0, "this system has no locks")
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if doing:
+                    print(f"{doing} by another process; waiting for it", flush=True)
+                fcntl.flock(handle, fcntl.LOCK_SH if share else fcntl.LOCK_EX)
+        except OSError as error:
+            if doing:
+                reason = error.strerror or type(error).__name__
+                print(f"{file.parent} can't be locked ({reason}); use it in one process only", flush=True)
+        yield
+
+
+def held(file: Path) -> bool | None:
+    """Whether a process on this machine holds the lock `file`; None where that can't be known."""
+    try:
+        with file.open() as handle:
+            if fcntl:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return None
+
+
 @cache
 def import_librosa() -> ModuleType:
     """librosa, ready for onsets.
@@ -79,10 +120,10 @@ def import_librosa() -> ModuleType:
     """
     try:
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError, RuntimeError):  # no home, or a file system without locks: nobody waits
+            with contextlib.suppress(OSError, RuntimeError):  # no home: nobody waits
                 folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sepkit"
                 folder.mkdir(parents=True, exist_ok=True)
-                _lock(stack.enter_context((folder / "librosa.lock").open("a")))
+                stack.enter_context(locked(folder / "librosa.lock", share=True))
             import librosa
 
             librosa.onset.onset_detect  # noqa: B018  loads all that is compiled
@@ -92,12 +133,3 @@ def import_librosa() -> ModuleType:
             f"librosa can't be imported ({reason}); set NUMBA_CACHE_DIR to a folder that can be written."
         ) from error
     return librosa
-
-
-def _lock(file: Any) -> None:
-    """Locks it for this process alone; where another one has it, waits and shares it."""
-    try:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fcntl.flock(file, fcntl.LOCK_SH)

@@ -12,7 +12,7 @@ import pytest
 
 from sepkit import parallel
 from sepkit.errors import SepkitError
-from sepkit.parallel import import_librosa
+from sepkit.parallel import held, import_librosa, locked
 
 CALLER = """
 import os, sys, time
@@ -130,3 +130,23 @@ def test_librosa_that_can_not_be_imported_is_one_sentence(home, monkeypatch):
     monkeypatch.setitem(sys.modules, "librosa", None)
     with pytest.raises(SepkitError, match=r"librosa can't be imported .* set NUMBA_CACHE_DIR to a folder"):
         import_librosa()
+
+
+@pytest.mark.parametrize("reason", ["Operation not supported", "this system has no locks"])
+def test_work_goes_on_with_a_line_where_nothing_can_be_locked(tmp_path, monkeypatch, capsys, reason):
+    """S73, S81: Windows has no fcntl; NFS and FUSE may refuse flock."""
+    if reason == "this system has no locks":
+        monkeypatch.setattr(parallel, "fcntl", None)
+    else:
+        monkeypatch.setattr(parallel.fcntl, "flock", no_locks)
+    with locked(tmp_path / ".lock", "Base-s0 is being trained"):
+        assert held(tmp_path / ".lock") is None
+    assert capsys.readouterr().out == f"{tmp_path} can't be locked ({reason}); use it in one process only\n"
+
+
+def test_a_lock_is_held_as_long_as_its_block(tmp_path):
+    file = tmp_path / ".lock"
+    assert held(file) is False
+    with locked(file, "work"):
+        assert held(file) is True
+    assert held(file) is False

@@ -25,7 +25,7 @@ ARGUMENTS = {**DATA, "--json": {"action": "store_true", "help": "print the repor
 
 def run(*, json: bool, **where: Any) -> int:
     report = doctor(**where)
-    print(dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) if json else report)
+    print(dumps(report.to_dict(), indent=1, allow_nan=False) if json else report)
     return 0 if report.ok else 1
 
 

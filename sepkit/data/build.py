@@ -206,7 +206,7 @@ def _write_song(
     part: Path, audio: dict[str, np.ndarray], sources: np.ndarray, residual: float, settings: CacheSettings
 ) -> None:
     """Writes `audio`, already at the cache's rate, and its stacked `sources` (source, channel, time)."""
-    with h5py.File(part, "w") as out:
+    with h5py.File(part, "w", locking=False) as out:
         if settings.kind == "stft":  # the mixture first; |X| stays below n_fft / 2 · peak
             stack = torch.from_numpy(np.concatenate([mixture_of(sources)[None], sources]))
             magnitudes = STFT(settings.n_fft, settings.hop_length)(stack).abs()[..., : settings.n_bins, :].numpy()

@@ -19,6 +19,7 @@ import numpy as np
 
 from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE, STEMS
+from sepkit.storage.files import file_name
 
 ACTIVITY_S = 0.1  # hop of the stored loudness of the vocals
 SUM_RESIDUAL_DB = -60.0  # energy of mixture − Σ sources above this, beside the mixture's, is more than three roundings
@@ -94,7 +95,7 @@ class Cache:
         key, file = (os.getpid(), name), track_file(self.path, name)
         try:
             if key not in self._handles:
-                self._handles[key] = h5py.File(file, "r")
+                self._handles[key] = h5py.File(file, "r", locking=False)
         except OSError as error:
             raise SepkitError(f"Cache file {file} can't be read ({error}); delete it and run cache again.") from error
         return self._handles[key]
@@ -139,7 +140,7 @@ def training_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def track_file(folder: Path, name: str) -> Path:
-    return folder / f"{name}.h5"
+    return folder / file_name(name, ".h5")
 
 
 def cache_gigabytes(hours: float, settings: CacheSettings) -> float:

@@ -153,8 +153,7 @@ def check_counts(folder: SongFolder, median_s: float = np.inf) -> Iterator[Probl
     note = partial(problem, blocking=False)
     if folder.layout == "stem.mp4" and (missing := missing_decoders()):
         yield problem("no ffmpeg", f"{' and '.join(missing)} on the PATH to read .stem.mp4 songs", "none", GET_FFMPEG)
-    for name in folder.unknown:
-        yield note("unknown name", "a song of this folder", repr(name), "correct exclude.txt or validation.txt")
+    yield from unknown_names(folder)
     for split in SPLITS:
         if folder.counts[split] == 0:
             fix = "name songs of train/ in validation.txt beside it" if split == "valid" else f"check {folder.path}"
@@ -173,6 +172,17 @@ def check_counts(folder: SongFolder, median_s: float = np.inf) -> Iterator[Probl
         fix = "fine for the preview profile; use MUSDB18-HQ for results that you report"
         found = f"clips of {median_s:.1f} s" + (f" ({known})" if preview else "")
         yield note("short clips", "whole songs", found, fix)
+
+
+def unknown_names(folder: SongFolder) -> Iterator[Problem]:
+    """Notes on lines of exclude.txt and validation.txt that name no song, with the name that is closest."""
+    songs = {track.name.casefold(): track for track in (*folder.tracks, *folder.excluded)}
+    for file, line in folder.unknown:
+        wanted, fix = "a song of train/" if file == "validation.txt" else "a song of this folder", f"correct {file}"
+        if match := difflib.get_close_matches(line.casefold(), songs, 1):
+            song = songs[match[0]]
+            fix += f" (the closest song is {song.name!r} in {song.path.parent.name}/)"
+        yield Problem("", file, "unknown name", wanted, repr(line), fix, blocking=False)
 
 
 def require(problems: list[Problem], doing: str) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from sepkit.data.check import unknown_names
 from sepkit.data.demo.songs import make_demo_songs
 from sepkit.data.songs import SongFolder, find_songs, import_musdb
 from sepkit.errors import SepkitError
@@ -22,7 +23,12 @@ def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongF
             "unpack it on the local disk, and give its folder with --data or SEPKIT_DATA."
         )
     make = make_demo_songs if profile.songs_from == "made" else download_preview
-    return find_songs(path or make(root.path / "songs"), root.excluded())
+    folder = find_songs(path or make(root.path / "songs"), root.excluded())
+    for problem in list(unknown_names(folder))[:3]:
+        print(f"note: {problem}", flush=True)
+    if (more := len(folder.unknown) - 3) > 0:
+        print(f"note: … and {more} more (python -m sepkit doctor lists them)", flush=True)
+    return folder
 
 
 def download_preview(folder: Path) -> Path:

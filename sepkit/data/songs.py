@@ -6,9 +6,11 @@ Validation songs are those of train/ that `validation.txt` beside it names, one 
 """
 
 import importlib.util
+import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,9 +21,12 @@ import yaml
 from sepkit.errors import SepkitError
 from sepkit.profiles import STEMS
 from sepkit.storage import read_names
+from sepkit.storage.files import text_of
 
 MP4 = ".stem.mp4"
 SPLITS = ("train", "valid", "test")
+# folders and files that macOS, Windows and network disks leave among the songs
+LEFTOVERS = {"__macosx", "icon\r", "@eadir", "#recycle", "@recycle", "$recycle.bin", "thumbs.db", "desktop.ini"}
 GET_FFMPEG = "install ffmpeg (apt-get install ffmpeg) or use songs in the WAV layout, which does not need it"
 
 
@@ -52,14 +57,17 @@ class Track:
 
 @dataclass(frozen=True)
 class SongFolder:
-    """A folder of songs in one layout: those of exclude.txt are `excluded`; `unknown` are listed names of no song."""
+    """A folder of songs in one layout: those of exclude.txt are `excluded`.
+
+    unknown: (exclude.txt or validation.txt, a line there that names no song).
+    """
 
     path: Path
     layout: str
     tracks: tuple[Track, ...]
     excluded: tuple[Track, ...] = ()
     own_validation: bool = False
-    unknown: tuple[str, ...] = ()
+    unknown: tuple[tuple[str, str], ...] = ()
 
     def split(self, name: str) -> list[Track]:
         return [track for track in self.tracks if track.split == name]
@@ -79,36 +87,61 @@ def musdb_validation_names() -> frozenset[str]:
     return frozenset(yaml.safe_load(config.read_text(encoding="utf-8"))["validation_tracks"])
 
 
+def named(lines: Iterable[str], songs: Container[str]) -> tuple[set[str], list[str]]:
+    """(the songs that a list names, its lines that name none); a comment begins with # where no song's name holds it.
+
+    >>> named(["# bleed", "X - Song #3  # noise", "Y - Oen"], {"X - Song #3", "Y - One"})
+    ({'X - Song #3'}, ['Y - Oen'])
+    """
+    found, unknown = set(), []
+    for line in lines:
+        parts = unicodedata.normalize("NFC", line).split("#")
+        names = ["#".join(parts[:count]).strip() for count in range(len(parts), 0, -1)]
+        if song := next((name for name in names if name in songs), None):
+            found.add(song)
+        elif names[-1]:
+            unknown.append(line)
+    return found, unknown
+
+
 def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
-    """The songs under `path`, by split and name, not decoded; SepkitError for no folder, no song, or both layouts."""
-    root = Path(path).expanduser()
+    """The songs under `path`, by split and name, not decoded; SepkitError for no folder, no song, or both layouts.
+
+    exclude: lines of exclude.txt.
+    """
+    root = Path(path).expanduser().absolute()
     if not root.is_dir():
-        what = "is a file; unpack it first" if root.exists() else "does not exist"
-        raise SepkitError(f"No folder of songs at {root}: it {what}. Give the folder that holds train/ and test/.")
-    entries = [entry for subset in ("train", "test") for entry in sorted((root / subset).glob("[!.]*"))]
+        what = "is a file; unpack it first" if root.exists() else "does not exist; check the path"
+        raise SepkitError(f"No folder of songs at {root}: it {what}, and give the folder that holds train/ and test/.")
+    entries = [entry for subset in ("train", "test") for entry in entries_of(root / subset)]
     mp4s = [entry for entry in entries if entry.name.endswith(MP4)]
     wavs = [entry for entry in entries if entry.is_dir() and not entry.name.endswith(MP4)]
-    if not any(any(song.glob("*.[wW][aA][vV]")) for song in wavs):
+    if not any(any(song.glob("[!.]*.[wW][aA][vV]")) for song in wavs):
         wavs = []  # where one folder holds a WAV file, all are songs, and the check says what the others lack
     if wavs and mp4s:
         raise SepkitError(f"{root} has both {len(wavs)} WAV folders and {len(mp4s)} .stem.mp4 files; keep one layout.")
     if not (wavs or mp4s):
         raise SepkitError(_why_none(root))
-    own = (root / "validation.txt").exists()
-    validation = frozenset(read_names(root / "validation.txt")) if own else musdb_validation_names()
-    everything = []
+    layout, listed, songs = "wav" if wavs else "stem.mp4", root / "validation.txt", []
     for entry in wavs or mp4s:
-        name, subset = entry.name.removesuffix(MP4), entry.parent.name
-        split = "valid" if subset == "train" and name in validation else subset
-        everything.append(Track(name, split, entry, "wav" if wavs else "stem.mp4"))
-    everything.sort(key=lambda track: (SPLITS.index(track.split), track.name))
-    names, excluded = {track.name for track in everything}, frozenset(exclude)
+        songs.append(Track(text_of(os.fsencode(entry.name)).removesuffix(MP4), entry.parent.name, entry, layout))
+    in_train = {track.name for track in songs if track.split == "train"}
+    valid, misnamed = named(read_names(listed), in_train) if listed.exists() else (musdb_validation_names(), [])
+    songs = [replace(song, split="valid") if song.split == "train" and song.name in valid else song for song in songs]
+    songs.sort(key=lambda track: (SPLITS.index(track.split), track.name))
+    names = {track.name for track in songs}
+    excluded, strange = named(exclude, names)
     if names <= excluded:
-        raise SepkitError(f"All {len(names)} songs under {root} are on the exclusion list; take some off it.")
-    misnamed = validation - {track.name for track in everything if track.split == "valid"} if own else set()
-    tracks = tuple(track for track in everything if track.name not in excluded)
-    left_out = tuple(track for track in everything if track.name in excluded)
-    return SongFolder(root, everything[0].layout, tracks, left_out, own, tuple(sorted(excluded - names | misnamed)))
+        raise SepkitError(f"All {len(names)} songs under {root} are on the exclusion list; take some off exclude.txt.")
+    unknown = [*(("exclude.txt", line) for line in strange), *((listed.name, line) for line in misnamed)]
+    used, left_out = ([track for track in songs if (track.name in excluded) == out] for out in (False, True))
+    return SongFolder(root, layout, tuple(used), tuple(left_out), listed.exists(), tuple(unknown))
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """What people put into `folder`, by name, without what systems leave there: ._bass.wav, .DS_Store, __MACOSX …"""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [entry for entry in entries if not entry.name.startswith(".") and entry.name.casefold() not in LEFTOVERS]
 
 
 def _why_none(root: Path) -> str:

@@ -4,14 +4,17 @@ A file is written aside (`part_of`), flushed to the disk and renamed: a kill lea
 ignore leftovers, and `remove_leftovers` deletes them.
 """
 
+import codecs
 import json
 import os
 import platform
 import re
 import time
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,7 @@ def writing(path: Path) -> Iterator[Path]:
 
 def part_of(path: Path) -> Path:
     """A temporary path beside `path`, `.<name>.<host>.<process>.<token>.part`, that nobody else uses."""
-    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{uuid.uuid4().hex[:12]}.part")
+    return path.with_name(file_name(f".{path.name}", f".{_host()}.{os.getpid()}.{uuid.uuid4().hex[:12]}.part"))
 
 
 def _host() -> str:
@@ -56,7 +59,7 @@ def remove_leftovers(folder: Path) -> None:
 def left_over(part: Path) -> bool:
     """Whether nobody writes the temporary file `part` any more."""
     *_, host, process, _token, _part = ["", "", *part.name.split(".")]
-    if host != _host() or not process.isdecimal():
+    if host != _host() or not process.isdecimal() or os.name == "nt":  # there os.kill(…, 0) is Ctrl-C
         return time.time() - part.stat().st_mtime > OLD_S
     try:
         os.kill(int(process), 0)
@@ -69,7 +72,7 @@ def left_over(part: Path) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     with writing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are no UTF-8
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -87,10 +90,36 @@ def read_json(path: Path, what: str) -> Any:
         ) from error
 
 
+def text_of(raw: bytes) -> str:
+    """Text of unknown encoding, in Unicode's composed form (NFC): UTF-16 or UTF-8, else Windows-1252 or Latin-1.
+
+    >>> text_of("Caf\u00e9".encode("latin-1")) == text_of("Cafe\u0301".encode("utf-16"))
+    True
+    """
+    encodings = ["utf-8-sig", "cp1252", "latin-1"]
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ["utf-16"]
+    elif b"\0" in raw:  # UTF-16 without a mark
+        encodings = ["utf-16-le" if raw[1:2] == b"\0" else "utf-16-be"]
+    for encoding in encodings:
+        with suppress(UnicodeDecodeError):
+            return unicodedata.normalize("NFC", raw.decode(encoding))
+    return raw.decode(encodings[-1], errors="replace")  # UTF-16 that is cut off
+
+
+def file_name(name: str, suffix: str) -> str:
+    """`name` + `suffix`, as UTF-8 whatever the system's encoding; where it is over 255 bytes, a digest ends the name."""
+    raw, end = name.encode("utf-8", errors="surrogateescape"), suffix.encode()
+    if len(raw + end) > 255:
+        digest = blake2b(raw, digest_size=6).hexdigest()
+        raw = raw[: 242 - len(end)].decode("utf-8", errors="ignore").encode() + f"~{digest}".encode()
+    return os.fsdecode(raw + end)
+
+
 def read_names(path: Path) -> tuple[str, ...]:
-    """The names in a text file, one a line, # comments; none where there is no file."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
-    return tuple(name for line in lines if (name := line.split("#")[0].strip()))
+    """The lines of a list of songs, comments included: a name may hold #; none where there is no file."""
+    lines = text_of(path.read_bytes()).splitlines() if path.exists() else []
+    return tuple(name for line in lines if (name := line.strip()))
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

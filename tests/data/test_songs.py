@@ -118,7 +118,10 @@ def test_validation_txt_may_come_from_windows_and_misspellings_are_noticed(make_
     (tmp_path / "validation.txt").write_bytes("\ufeffV0 - Valid \r\n\r\nT0 - Test\r\nV1 - Vlaid\r\n".encode())
     folder = find_songs(tmp_path)
     assert names(folder, "valid") == ["V0 - Valid"]
-    assert folder.unknown == ("T0 - Test", "V1 - Vlaid")  # a test song does not become a validation song
+    assert folder.unknown == (
+        ("validation.txt", "T0 - Test"),
+        ("validation.txt", "V1 - Vlaid"),
+    )  # a test song does not become a validation song
 
 
 def test_stem_mp4_songs_are_found_without_decoding(tmp_path):
@@ -143,7 +146,7 @@ def test_excluded_songs_lower_the_counts_and_unknown_names_are_noticed(mini_song
     folder = find_songs(mini_songs, ["A1 - Train", "T0 - Test", "Nobody - Nothing"])
     assert folder.counts == {"train": 1, "valid": 1, "test": 0}
     assert [track.name for track in folder.excluded] == ["A1 - Train", "T0 - Test"]
-    assert folder.unknown == ("Nobody - Nothing",)
+    assert folder.unknown == (("exclude.txt", "Nobody - Nothing"),)
 
 
 def test_excluding_every_song_is_refused(mini_songs):

