@@ -2,14 +2,17 @@
 
 In a notebook: `drive_setup.setup()`; on a terminal: `python drive_setup.py`. It uses the standard
 library only and keeps the packages that the runtime came with. Without a person in front of it, it
-asks nothing. A second run changes nothing. Every error is one sentence (`SetupError`).
+asks nothing. Drive counts only while it is really mounted, and a mount that does not answer holds nothing up.
+A second run changes nothing but what has become possible. Every error is one sentence (`SetupError`).
 
 | variable | |
 |---|---|
-| SEPKIT_ROOT | set: local folder of runs and caches |
-| SEPKIT_DRIVE | set: their copy on Drive |
-| TORCH_HOME | set: downloaded weights |
-| SEPKIT_REPOSITORY | read: where to clone the project from |
+| SEPKIT_ROOT | set where it is not: local folder of roots, one a profile |
+| SEPKIT_DRIVE | set where it is not: their copy on Drive |
+| SEPKIT_MOUNT | set: Colab's mount point, where SEPKIT_DRIVE lies below it |
+| SEPKIT_DATA | made a whole path, as the two above |
+| TORCH_HOME | set where it is not: downloaded weights, on the local disk |
+| PYTHONPYCACHEPREFIX | set where the project lies on Drive: compiled modules stay on the local disk |
 | SEPKIT_HEADLESS | read: 1 = never ask |
 """
 
@@ -26,12 +29,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-REPOSITORY = "https://github.com/sepkit/sepkit.git"
 CONTENT = Path("/content")  # a Colab runtime's local disk
-MOUNT_S, CLONE_S, PIP_S = 120, 300, 1800  # time limits
+MOUNT_S, PIP_S = 120, 1800  # time limits
 PROBE_S = 20  # a mount that does not answer within this counts as lost
 # Packages that are compiled against one another or run the kernel: replacing one breaks the kernel
 # until it is restarted.
@@ -49,7 +53,7 @@ class Setup:
     """What `setup` found and did."""
 
     project: Path  # the folder that holds sepkit/
-    root: Path | None  # SEPKIT_ROOT; None: sepkit's own default
+    root: Path | None  # SEPKIT_ROOT, the folder of roots; None: sepkit's own default
     drive: Path | None  # SEPKIT_DRIVE, the synced copy; None: no Drive
     torch_home: Path | None  # TORCH_HOME; None: torch's own default
     installed: tuple[str, ...]  # the requirements that pip installed
@@ -77,38 +81,69 @@ def person_present() -> bool:
     return bool(getattr(getattr(shell, "kernel", None), "_allow_stdin", False))
 
 
-def free_bytes(folder: Path) -> int | None:
-    """Free bytes of a folder; None where it can't be written to or does not answer."""
-    answers: list[int] = []  # filled by a thread, since a lost mount may block for ever
+def within(seconds: float, call: Callable[[], Any], name: str | None = None) -> Any:
+    """The result of `call`, in a thread called `name`; TimeoutError where it takes longer, as a lost mount may."""
+    answers: list[Any] = []
 
-    def look() -> None:
-        with contextlib.suppress(OSError):
-            tempfile.TemporaryFile(dir=folder).close()
-            answers.append(shutil.disk_usage(folder).free)
+    def run() -> None:
+        try:
+            answers.append(call())
+        except Exception as error:
+            answers.append(error)
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=run, daemon=True, name=name)
     thread.start()
-    thread.join(PROBE_S)
-    return answers[0] if answers else None
+    thread.join(seconds)
+    answer = answers[0] if answers else TimeoutError(f"no answer within {seconds:g} s")
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def drive_fault(mydrive: Path, mount: Path | None = None) -> tuple[str, bool]:
+    """(why a Drive can't be written to, or ""; whether it can be read). mount: what must be a mount point."""
+
+    def look() -> tuple[str, bool]:
+        if mount is not None:
+            mount.lstat()  # errno 107 where the mount is lost
+            if not os.path.ismount(mount):
+                local = f", and {mount} holds local files: move them away" if any(mount.iterdir()) else ""
+                return f"is not mounted{local}", False
+        mydrive.stat()
+        try:
+            tempfile.TemporaryFile(dir=mydrive).close()
+        except OSError as error:
+            return f"can't be written to ({error.strerror}): new results are on this runtime's disk only", True
+        return "", True
+
+    try:
+        return within(PROBE_S, look)
+    except OSError as error:  # a TimeoutError is one
+        lost = f"does not answer ({error.strerror or error})"
+        return "is not mounted" if isinstance(error, FileNotFoundError) else lost, False
 
 
 def find_drive(given: Path | None, check: bool, notes: list[str]) -> Path | None:
     """The folder MyDrive, mounted now if a person can allow it; None without a Drive."""
-    if given is not None and free_bytes(given) is None:
+    if given is not None and drive_fault(given)[0]:
         raise SetupError(f"{given} is not a folder that can be written to: is Drive mounted?")
     if given is not None or not in_colab():
         return given
-    mydrive, why = CONTENT / "drive" / "MyDrive", "is not mounted"
-    if free_bytes(mydrive) is None and person_present() and not check:
+    mount, mydrive = CONTENT / "drive", CONTENT / "drive" / "MyDrive"
+    why, readable = drive_fault(mydrive, mount)
+    if not readable and person_present() and not check:
         try:
+            if any(thread.name == "mount" for thread in threading.enumerate()):
+                raise TimeoutError("an earlier call has not come back")
             colab = importlib.import_module("google.colab.drive")
-            colab.mount(str(CONTENT / "drive"), timeout_ms=MOUNT_S * 1000)
+            within(2 * MOUNT_S, lambda: colab.mount(str(mount), timeout_ms=MOUNT_S * 1000), "mount")
+            why, readable = drive_fault(mydrive, mount)
         except Exception as error:  # declined, timed out, no Drive: setup continues without it
             why = f"could not be mounted ({error!r})"
-    if free_bytes(mydrive) is not None:
-        return mydrive
-    notes.append(f"Drive {why}: results are on this runtime's disk only and are lost when it ends")
-    return None
+    if not readable:
+        why += ": results are on this runtime's disk only and are lost when it ends; run this cell again to mount it"
+    notes += [f"Drive {why}"] if why else []
+    return mydrive if readable else None
 
 
 def versions() -> dict[str, str]:
@@ -207,41 +242,29 @@ def importable() -> Path | None:
     return Path(spec.origin).resolve().parents[1] if spec is not None and spec.origin else None
 
 
-def find_project(mydrive: Path | None, check: bool) -> Path:
-    """The project's folder, cloned if it is not here, and put on `sys.path`."""
-    if (found := importable()) is not None:
-        return found
+def find_project(mydrive: Path | None) -> Path:
+    """The project's folder, put on `sys.path`."""
+
+    def has(folder: Path, *files: str) -> bool:
+        return all(os.path.exists(folder / file) for file in files)  # noqa: PTH110  False on a lost Drive
+
     home = (CONTENT if in_colab() else Path.cwd()) / "sepkit"
     notebook = Path(os.environ.get("JPY_SESSION_NAME", "notebook")).resolve()  # set by Jupyter
     places = [Path(__file__).resolve().parent] if "__file__" in globals() else []
     places += [Path.cwd(), *Path.cwd().parents, *notebook.parents, home, (mydrive or home) / "sepkit"]
-    files = ("sepkit/__init__.py", "requirements.txt")
-    folder = next((p for p in places if all((p / file).is_file() for file in files)), None)
+    found = importable()
+    folder = found or next((p for p in places if has(p, "sepkit/__init__.py", "requirements.txt")), None)
+    torn = folder or next((p for p in places if has(p, "drive_setup.py")), None)
+    if torn and (folder is None or (has(torn, ".git/HEAD") and not has(torn, ".git/index"))):
+        raise SetupError(f"{torn} lacks files, since its copy or clone broke off: delete it, and copy it again")
     if folder is None:
-        url = os.environ.get("SEPKIT_REPOSITORY") or REPOSITORY
-        clone = ["git", "clone", "--quiet", "--depth=1", "--", url, str(home)]
-        ok, out = (False, ["--check clones nothing"]) if check else _run(clone, CLONE_S)
-        if not ok or not (home / files[0]).is_file():
-            raise SetupError(
-                f"sepkit is not here and was not cloned from {url} ({' '.join(out[-1:])}): put the "
-                f"project at {home}, or at sepkit in a mounted Drive, and run this again"
-            )
-    sys.path.insert(0, str(folder or home))
-    return folder or home
+        raise SetupError(f"sepkit is not here: copy it to {home}, or to sepkit in a mounted Drive, and run this again")
+    sys.path[:0] = [] if found else [str(folder)]
+    return folder
 
 
-def setup(root: Where = None, drive: Where = None, install: bool = True, check: bool = False) -> Setup:
-    """Prepares this runtime and prints in a few lines what it did.
-
-    root: local folder of runs and caches (Colab: /content/sepkit-root); drive: a mounted Drive other
-    than Colab's; install: False only names missing packages; check: change nothing on the disk, and
-    raise where something is missing.
-    """
-    have, paths, notes = versions(), list(sys.path), list[str]()
-    check_loaded(have)
-    mydrive = find_drive(Path(drive).expanduser().resolve() if drive else None, check, notes)
-    project = find_project(mydrive, check)
-    done = [] if sys.path == paths else [f"sepkit from {project}"]
+def packages(project: Path, have: dict[str, str], install: bool, check: bool, notes: list[str]) -> tuple[str, ...]:
+    """The requirements that pip installed; notes say what is left missing and what does not fit."""
     listed = project / "requirements.txt"  # an installed sepkit has no such file, and has its packages
     missing = missing_packages(listed, have) if listed.is_file() else []
     if missing and check:
@@ -249,35 +272,65 @@ def setup(root: Where = None, drive: Where = None, install: bool = True, check: 
     if missing and install:
         print(f"drive_setup: installing {', '.join(missing)}", flush=True)
         pip_install(missing, have)
-        done.append(f"installed {len(missing)} packages")
     elif missing:
         notes.append(f"missing or too old, and not installed: {', '.join(missing)}")
     notes += [note] if (note := torch_note(versions())) else []
+    return tuple(missing if install else ())
 
-    at = root or os.environ.get("SEPKIT_ROOT") or (CONTENT / "sepkit-root" if in_colab() else None)
-    local = Path(at).expanduser().resolve() if at else None
+
+def whole(path: str) -> Path:
+    """A path of the environment, absolute. A relative one lies here, or else where the shell that set it is."""
+    given, shell = Path(path).expanduser(), os.environ.get("PWD") or Path.cwd()
+    return given.absolute() if given.exists() else Path(shell, given)
+
+
+def setup(root: Where = None, drive: Where = None, install: bool = True, check: bool = False) -> Setup:
+    """Prepares this runtime and prints in a few lines what it did.
+
+    root: local folder of roots, one a profile (Colab: /content/sepkit-root); drive: a mounted Drive other than Colab's;
+    install: False only names missing packages; check: change nothing on the disk, and raise where something is missing.
+    """
+    have, paths, notes, mount = versions(), list(sys.path), list[str](), CONTENT / "drive"
+    check_loaded(have)
+    names = ("SEPKIT_ROOT", "SEPKIT_DATA", "SEPKIT_DRIVE", "TORCH_HOME")
+    places = {name: whole(os.environ[name]) for name in names if os.environ.get(name)}
+    copy, mydrive = None if drive else places.get("SEPKIT_DRIVE"), None
+    if copy is None or mount in copy.parents:  # else the copy is a person's own
+        mydrive = find_drive(Path(drive).expanduser().resolve() if drive else None, check, notes)
+        copy = copy or (mydrive / "sepkit-root" if mydrive else None)
+    project = find_project(mydrive)
+    done = [] if sys.path == paths else [f"sepkit from {project}"]
+    if mydrive in project.parents:
+        sys.pycache_prefix = sys.pycache_prefix or str(Path(tempfile.gettempdir(), "sepkit-pycache"))
+        places["PYTHONPYCACHEPREFIX"] = Path(sys.pycache_prefix)
+    installed = packages(project, have, install, check, notes)
+    done += [f"installed {len(installed)} packages"] if installed else []
+    at = root or places.get("SEPKIT_ROOT") or (CONTENT / "sepkit-root" if in_colab() else None)
+    local, weights = Path(at).expanduser().resolve() if at else None, places.get("TORCH_HOME")
     if local and not check:
-        local.mkdir(parents=True, exist_ok=True)
-    copy = mydrive / "sepkit-root" if mydrive else None
-    weights = mydrive / "sepkit" / "torch" if mydrive else local / "torch" if local else None
-    if os.environ.get("TORCH_HOME") not in (None, local and str(local / "torch")):
-        weights = Path(os.environ["TORCH_HOME"])  # chosen by the person: kept
+        try:
+            local.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(f"the folder {local} can't be made ({error.strerror}): give another root") from error
+    if local and (weights is None or mount in weights.parents):  # below a lost mount, torch would make MyDrive
+        weights = local / "torch"
     where = {"SEPKIT_ROOT": local, "SEPKIT_DRIVE": copy, "TORCH_HOME": weights}
-    variables = {name: str(folder) for name, folder in where.items() if folder}
-    os.environ.update(variables)
-    folders = [folder for folder in (local or project, mydrive) if folder and folder.is_dir()]
-    parts = done or ["all in place, nothing to install or fetch"]
-    parts += [f"{name}={folder}" for name, folder in variables.items()]
-    parts += [f"{shutil.disk_usage(f).free / 2**30:.0f} GiB free in {f}" for f in folders]
+    where["SEPKIT_MOUNT"] = mount if copy and mount in copy.parents else None
+    places |= {name: folder for name, folder in where.items() if folder}
+    os.environ.update({name: str(folder) for name, folder in places.items()})
+    parts = [*(done or ["all in place, nothing to install or fetch"]), *(f"{n}={f}" for n, f in places.items())]
+    folders = [folder for folder in (local or project, mydrive) if folder]
+    with contextlib.suppress(OSError):
+        free = within(PROBE_S, lambda: [shutil.disk_usage(folder).free / 2**30 for folder in folders])
+        parts += [f"{size:.0f} GiB free in {folder}" for size, folder in zip(free, folders, strict=True)]
     print("drive_setup: " + "\ndrive_setup: ".join(["; ".join(parts), *notes]))
-    return Setup(project, local, copy, weights, tuple(missing if install else ()), tuple(notes))
+    return Setup(project, local, copy, weights, installed, tuple(notes))
 
 
 def _run(command: list[str], timeout_s: float) -> tuple[bool, list[str]]:
     """(success, lines of output) of a command that can't ask questions and has a time limit."""
-    env = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     try:
-        ran = subprocess.run(command, env=env, timeout=timeout_s, input=b"", capture_output=True)
+        ran = subprocess.run(command, env=dict(os.environ), timeout=timeout_s, input=b"", capture_output=True)
     except (OSError, subprocess.TimeoutExpired) as error:
         return False, [str(error)]
     lines = (ran.stdout + ran.stderr).decode(errors="replace").splitlines()

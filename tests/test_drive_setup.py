@@ -18,7 +18,10 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 SOURCE = Path(__file__).resolve().parents[1] / "drive_setup.py"
-VARIABLES = ("SEPKIT_ROOT", "SEPKIT_DRIVE", "SEPKIT_REPOSITORY", "SEPKIT_HEADLESS", "TORCH_HOME")
+VARIABLES = (
+    "SEPKIT_ROOT", "SEPKIT_DATA", "SEPKIT_DRIVE", "SEPKIT_MOUNT", "SEPKIT_HEADLESS", "TORCH_HOME",
+    "PYTHONPYCACHEPREFIX",
+)  # fmt: skip
 COLAB = ("COLAB_RELEASE_TAG", "COLAB_GPU")
 INSTALLED = {"torch": "2.11.0+cu128", "numpy": "2.1.3", "tqdm": "4.67.3", "pyyaml": "6.0.3"}
 
@@ -36,6 +39,7 @@ def ds(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "environ", os.environ.copy())  # undone after the test
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "pycache_prefix", None)
     (tmp_path / "content").mkdir()
     monkeypatch.chdir(tmp_path)
     return module
@@ -61,13 +65,19 @@ def make_project(folder, requirements=""):
 @pytest.fixture
 def colab(ds, monkeypatch):
     """A Colab runtime; `mount` creates the Drive and records its calls."""
-    calls = []
+    calls, mounts = [], set()
+
+    def come(where=ds.CONTENT / "drive"):
+        (Path(where) / "MyDrive").mkdir(parents=True, exist_ok=True)
+        mounts.add(str(where))
+        return Path(where) / "MyDrive"
 
     def mount(where, timeout_ms):
         calls.append((where, timeout_ms))
-        (Path(where) / "MyDrive").mkdir(parents=True)
+        come(where)
 
-    drive = types.SimpleNamespace(mount=mount, calls=calls)
+    drive = types.SimpleNamespace(mount=mount, calls=calls, come=come, go=mounts.clear)
+    monkeypatch.setattr(os.path, "ismount", lambda path: str(path) in mounts)
     monkeypatch.setitem(sys.modules, "google.colab.drive", drive)
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
     return drive
@@ -112,8 +122,7 @@ def test_nothing_is_imported_that_setup_looks_after():
 
 def test_an_existing_mount_is_used_without_asking(ds, colab, monkeypatch):
     someone(monkeypatch, allow_stdin=True)
-    mydrive = ds.CONTENT / "drive/MyDrive"
-    mydrive.mkdir(parents=True)
+    mydrive = colab.come()
     notes = []
     assert ds.find_drive(None, False, notes) == mydrive
     assert colab.calls == [] and notes == []
@@ -176,35 +185,93 @@ def test_a_mount_that_fails_leaves_a_local_folder(ds, project, colab, monkeypatc
     assert note in capsys.readouterr().out
 
 
-def test_a_lost_or_hanging_mount_is_no_drive(ds, monkeypatch, tmp_path):
-    assert ds.free_bytes(tmp_path) > 0
+def lose(monkeypatch, folder, code=107):
+    """Makes every access to the folder fail, as a FUSE mount whose process has died does."""
+    for owner in (os, Path):
+        for name in ("stat", "lstat"):
+            real = getattr(owner, name)
 
-    def lost(path):
-        raise OSError(107, "Transport endpoint is not connected")
+            def lost(path, *given, _real=real, **options):
+                if str(path).startswith(str(folder)):
+                    raise OSError(code, os.strerror(code), str(path))
+                return _real(path, *given, **options)
 
-    monkeypatch.setattr(ds.shutil, "disk_usage", lost)
-    assert ds.free_bytes(tmp_path) is None
-    wake = threading.Event()
+            monkeypatch.setattr(owner, name, lost)
 
-    def hang(path):
-        wake.wait(30)
-        raise OSError(107, "Transport endpoint is not connected")
 
-    monkeypatch.setattr(ds.shutil, "disk_usage", hang)
+@pytest.mark.parametrize("code", [107, 5])
+def test_a_lost_mount_is_no_drive_and_one_sentence(ds, project, colab, monkeypatch, code):
+    colab.come()
+    lose(monkeypatch, ds.CONTENT / "drive", code)
+    found = ds.setup()
+    assert found.drive is None and found.root == ds.CONTENT / "sepkit-root"
+    [note] = found.notes
+    assert f"does not answer ({os.strerror(code)})" in note and "run this cell again" in note
+
+
+def test_a_hanging_mount_is_no_drive(ds, project, colab, monkeypatch):
+    colab.come()
+    wake, real = threading.Event(), Path.lstat
+    monkeypatch.setattr(Path, "lstat", lambda path: wake.wait(30) if path.name == "drive" else real(path))
     monkeypatch.setattr(ds, "PROBE_S", 0.1)
     others = set(threading.enumerate())
-    assert ds.free_bytes(tmp_path) is None
+    assert "Drive does not answer (no answer within 0.1 s)" in ds.setup().notes[0]
     wake.set()
     for thread in set(threading.enumerate()) - others:
         thread.join()
 
 
-def test_a_mount_that_only_reads_is_no_drive(ds, monkeypatch, tmp_path):
-    def read_only(dir):
-        raise OSError(30, "Read-only file system")
+@pytest.mark.parametrize("code", [30, 28, 122])
+def test_a_drive_that_only_reads_gives_back_what_it_holds(ds, project, colab, monkeypatch, code):
+    mydrive = colab.come()
 
-    monkeypatch.setattr(ds.tempfile, "TemporaryFile", read_only)
-    assert ds.free_bytes(tmp_path) is None
+    def refuse(dir):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(ds.tempfile, "TemporaryFile", refuse)
+    found = ds.setup()
+    assert found.drive == mydrive / "sepkit-root"
+    [note] = found.notes
+    assert f"can't be written to ({os.strerror(code)})" in note and "not mounted" not in note
+
+
+def test_a_local_folder_is_not_drive(ds, project, colab, monkeypatch):
+    """Whatever made it: Colab would refuse to mount Drive over it, so it must go."""
+    someone(monkeypatch, allow_stdin=False)
+    (ds.CONTENT / "drive/MyDrive/sepkit").mkdir(parents=True)
+    found = ds.setup()
+    assert found.drive is None and "SEPKIT_MOUNT" not in os.environ
+    assert f"{ds.CONTENT / 'drive'} holds local files: move them away" in found.notes[0]
+
+
+def test_a_mount_that_never_returns_holds_nothing_up_and_may_come_late(ds, project, colab, monkeypatch):
+    someone(monkeypatch, allow_stdin=True)
+    wake, calls = threading.Event(), []
+
+    def mount(where, timeout_ms):
+        calls.append(where)
+        wake.wait(30)
+
+    monkeypatch.setattr(colab, "mount", mount)
+    monkeypatch.setattr(ds, "MOUNT_S", 0.05)
+    assert "could not be mounted (TimeoutError('no answer within 0.1 s'))" in ds.setup().notes[0]
+    assert "an earlier call has not come back" in ds.setup().notes[0]  # a second one would kill the first
+    mydrive = colab.come()
+    assert ds.setup().drive == mydrive / "sepkit-root"
+    assert len(calls) == 1
+    wake.set()
+
+
+def test_a_lost_drive_is_mounted_again_in_the_same_runtime(ds, project, colab, monkeypatch):
+    someone(monkeypatch, allow_stdin=False)
+    colab.come()
+    first = ds.setup()
+    colab.go()
+    assert "is not mounted" in ds.setup().notes[0]
+    assert os.environ["SEPKIT_DRIVE"] == str(first.drive)  # with SEPKIT_MOUNT, storage sees that it is gone
+    someone(monkeypatch, allow_stdin=True)
+    (ds.CONTENT / "drive/MyDrive").rmdir()
+    assert ds.setup() == first and len(colab.calls) == 1
 
 
 def test_a_drive_that_was_named_must_be_there(ds, tmp_path):
@@ -416,12 +483,13 @@ def test_the_project_is_found_above_the_open_notebook(tmp_path):
 
 
 def test_the_project_is_found_on_drive(ds, colab, monkeypatch):
-    project = make_project(ds.CONTENT / "drive/MyDrive/sepkit")
+    project = make_project(colab.come() / "sepkit")
     monkeypatch.setattr(ds, "importable", lambda: None)
     monkeypatch.setattr(ds, "__file__", str(ds.CONTENT / "drive_setup.py"))
-    monkeypatch.setattr(ds, "_run", lambda *given: pytest.fail("cloned"))
     found = ds.setup()
     assert found.project == project and sys.path[0] == str(project)
+    assert sys.pycache_prefix == os.environ["PYTHONPYCACHEPREFIX"]  # compiled modules stay on the local disk
+    assert project not in Path(sys.pycache_prefix).parents
 
 
 @pytest.fixture(scope="module")
@@ -442,33 +510,26 @@ def repository(tmp_path_factory):
     return (folder / "sepkit.git").as_uri()
 
 
-def test_the_project_is_cloned_where_it_is_nowhere(tmp_path, repository):
-    """The second run finds the clone, whose own folder looks like a package from beside it."""
-    for _ in range(2):
-        out = run_bare(tmp_path, SEPKIT_REPOSITORY=repository)
-        assert f"found {tmp_path / 'sepkit'}\n" in out
-        assert f"imported {tmp_path / 'sepkit/sepkit/__init__.py'}" in out
+def test_a_project_that_is_nowhere_is_one_sentence(tmp_path):
+    [text] = run_bare(tmp_path, ok=False).splitlines()
+    assert text.startswith(f"refused sepkit is not here: copy it to {tmp_path / 'sepkit'}") and "Drive" in text
 
 
-def test_a_clone_that_fails_is_one_sentence(tmp_path):
-    address = (tmp_path / "no-such.git").as_uri()
-    [text] = run_bare(tmp_path, ok=False, SEPKIT_REPOSITORY=address).splitlines()
-    assert text.startswith("refused sepkit is not here and was not cloned from " + address)
-    assert f"put the project at {tmp_path / 'sepkit'}" in text and "Drive" in text
-
-
-def test_a_check_clones_nothing(ds, monkeypatch):
-    monkeypatch.setattr(ds, "importable", lambda: None)
-    monkeypatch.setattr(ds, "__file__", str(ds.CONTENT / "drive_setup.py"))
-    monkeypatch.setattr(ds, "_run", lambda *given: pytest.fail("cloned"))
-    with pytest.raises(ds.SetupError) as error:
-        ds.find_project(None, True)
-    assert "--check clones nothing" in one_sentence(error) and ds.REPOSITORY in str(error.value)
+@pytest.mark.parametrize("lacks", ["package", "index"])
+def test_a_project_whose_copy_broke_off_is_named(tmp_path, lacks):
+    torn = make_project(tmp_path / "sepkit")
+    (torn / "drive_setup.py").touch()
+    if lacks == "package":
+        (torn / "sepkit/__init__.py").unlink()
+    else:  # git writes it when all files are there
+        (torn / ".git").mkdir()
+        (torn / ".git/HEAD").touch()
+    [text] = run_bare(tmp_path, ok=False).splitlines()
+    assert text == f"refused {torn} lacks files, since its copy or clone broke off: delete it, and copy it again"
 
 
 def test_a_command_can_neither_ask_nor_run_for_ever_nor_be_absent(ds):
-    code = "import os, sys; print(os.environ['GIT_TERMINAL_PROMPT'], repr(sys.stdin.read()))"
-    assert ds._run([sys.executable, "-c", code], 30) == (True, ["0 ''"])
+    assert ds._run([sys.executable, "-c", "import sys; print(repr(sys.stdin.read()))"], 30) == (True, ["''"])
     ok, [line] = ds._run([sys.executable, "-c", "import time; time.sleep(30)"], 0.2)
     assert not ok and "timed out after 0.2 seconds" in line
     ok, [line] = ds._run(["no-such-program"], 5)
@@ -478,25 +539,97 @@ def test_a_command_can_neither_ask_nor_run_for_ever_nor_be_absent(ds):
 # The notebooks' setup cell
 
 
-def run_setup_cell(cwd, repository):
-    """The first code cell of day 1 where nothing is installed, in a folder without the project."""
+def run_setup_cell(cwd, runs=1, wait_s=30, **variables):
+    """The first code cell of day 1 where nothing is installed, its /content being `cwd`; `runs` times in one kernel."""
     day1 = json.loads((SOURCE.parent / "notebooks/day1_baseline.ipynb").read_text(encoding="utf-8"))
-    environment = {"PATH": os.environ["PATH"], "HOME": str(cwd), "SEPKIT_REPOSITORY": repository}
-    command = [sys.executable, "-I", "-S", "-c", "".join(day1["cells"][1]["source"])]
+    cell = "".join(day1["cells"][1]["source"])
+    for old, new in (("/content", str(cwd)), ("/tmp/sepkit", str(cwd / "local")), ("(True, 300)", f"(True, {wait_s})")):
+        assert old in cell
+        cell = cell.replace(old, new)
+    code = f"import sys; sys.path[:0] = ['', {str(cwd / 'colab')!r}]\n"
+    code += f"for _ in range({runs}): exec({cell!r}, {{'__name__': '__main__'}})"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(cwd), **variables}
+    command = [sys.executable, "-I", "-S", "-c", code]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
 
 
+@pytest.fixture
+def fake_colab(tmp_path, repository):
+    """A google.colab in `tmp_path`/colab whose `mount` runs the given code; MyDrive holds the project then."""
+
+    def install(mount):
+        package = tmp_path / "colab/google/colab"
+        package.mkdir(parents=True)
+        (package / "drive.py").write_text(f"import shutil, time\ndef mount(where):\n    {mount}\n")
+
+    subprocess.run(["git", "clone", "--quiet", repository, str(tmp_path / "uploaded")], check=True)
+    return install
+
+
 def test_the_setup_cell_clones_and_calls_setup(tmp_path, repository):
-    ran = run_setup_cell(tmp_path, repository)
+    ran = run_setup_cell(tmp_path, SEPKIT_REPOSITORY=repository)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == f"setup in {tmp_path / 'sepkit'}\n"
+
+
+def test_every_run_of_the_setup_cell_calls_setup(tmp_path, repository):
+    """Of an importable project too: a student who declined Drive mounts it, and runs the cell again."""
+    ran = run_setup_cell(tmp_path, runs=3, SEPKIT_REPOSITORY=repository)
+    assert ran.stdout.count("setup in") == 3, ran.stderr
+
+
+def test_the_project_on_drive_goes_before_a_clone_though_the_cell_itself_mounts_drive(tmp_path, repository, fake_colab):
+    fake_colab("shutil.copytree('uploaded', f'{where}/MyDrive/sepkit')")
+    ran = run_setup_cell(tmp_path, runs=2, SEPKIT_REPOSITORY=repository, COLAB_RELEASE_TAG="release")
+    mydrive = tmp_path / "drive/MyDrive/sepkit"
+    assert ran.stdout == f"setup in {mydrive}\n" * 2, ran.stderr
+    assert not (tmp_path / "sepkit").exists()
+    assert list(mydrive.rglob("*.pyc")) == []  # compiled modules would be files on Drive
+
+
+@pytest.mark.parametrize("mount", ["raise ValueError('mount failed')", "time.sleep(1000)", "pass"])
+def test_the_setup_cell_without_a_drive_is_one_sentence(tmp_path, fake_colab, mount):
+    """Declined, hanging, or another Drive; and nobody's name is asked for a project."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/git").write_text(f"#!/bin/sh\ntouch {tmp_path / 'asked'}\n")
+    (tmp_path / "bin/git").chmod(0o755)
+    fake_colab(mount)
+    ran = run_setup_cell(tmp_path, wait_s=1, COLAB_RELEASE_TAG="release", PATH=str(tmp_path / "bin"))
+    assert ran.returncode == 1
+    sentence = "RuntimeError: no sepkit: copy its folder to MyDrive/sepkit, mount Drive, run this cell again"
+    assert ran.stderr.splitlines()[-1] == sentence and "Traceback" not in ran.stdout
+    assert ("mount failed" in ran.stdout) is ("failed" in mount)
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_clone_that_broke_off_is_named_and_never_taken_for_the_project(tmp_path, repository):
+    (tmp_path / "sepkit.part").mkdir()
+    ran = run_setup_cell(tmp_path, SEPKIT_REPOSITORY=repository)
+    assert "delete sepkit.part, a clone that broke off" in ran.stderr.splitlines()[-1]
+    (tmp_path / "sepkit.part").rename(tmp_path / "sepkit")
+    ran = run_setup_cell(tmp_path, SEPKIT_REPOSITORY=repository)
+    assert "delete sepkit, a clone that broke off" in ran.stderr.splitlines()[-1]
+    (tmp_path / "sepkit").rmdir()
+    assert run_setup_cell(tmp_path, SEPKIT_REPOSITORY=repository).returncode == 0
+
+
+def test_git_never_asks(tmp_path):
+    """Neither on the terminal, nor in a window, nor ssh about a key."""
+    (tmp_path / "bin").mkdir()
+    script = "#!/bin/sh\necho $GIT_TERMINAL_PROMPT $GIT_ASKPASS $GIT_SSH_COMMAND; cat; exit 1\n"
+    (tmp_path / "bin/git").write_text(script)
+    (tmp_path / "bin/git").chmod(0o755)
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    ran = run_setup_cell(tmp_path, SEPKIT_REPOSITORY="https://example.org/private.git", PATH=path)
+    assert ran.stdout == "0 true ssh -oBatchMode=yes\n"
+    assert ran.stderr.splitlines()[-1].startswith("RuntimeError: no sepkit")
 
 
 def test_the_setup_cell_gives_git_one_address_whatever_it_holds(tmp_path, repository):
     """Split by a shell, the words before the address would be options of git, and run a program."""
     (tmp_path / "run.sh").write_text(f"#!/bin/sh\ntouch {tmp_path / 'made'}\n")
     (tmp_path / "run.sh").chmod(0o755)
-    ran = run_setup_cell(tmp_path, f"--upload-pack={tmp_path / 'run.sh'} {repository}")
+    ran = run_setup_cell(tmp_path, SEPKIT_REPOSITORY=f"--upload-pack={tmp_path / 'run.sh'} {repository}")
     assert ran.returncode == 1
     assert ran.stderr.splitlines()[-1].startswith("RuntimeError: no sepkit: copy its folder to MyDrive/sepkit")
     assert [path.name for path in tmp_path.iterdir()] == ["run.sh"]
@@ -515,8 +648,9 @@ def test_an_empty_namespace_is_not_the_project(ds, monkeypatch):
 def test_colab_with_drive_sets_its_folders_and_a_second_run_changes_nothing(ds, project, colab, monkeypatch, capsys):
     someone(monkeypatch, allow_stdin=True)
     first = ds.setup()
-    drive = ds.CONTENT / "drive/MyDrive"
-    assert first == ds.Setup(project, ds.CONTENT / "sepkit-root", drive / "sepkit-root", drive / "sepkit/torch", (), ())
+    root, drive = ds.CONTENT / "sepkit-root", ds.CONTENT / "drive/MyDrive"
+    assert first == ds.Setup(project, root, drive / "sepkit-root", root / "torch", (), ())
+    assert os.environ["SEPKIT_MOUNT"] == str(ds.CONTENT / "drive")
     assert os.environ["SEPKIT_ROOT"] == str(first.root)
     assert os.environ["SEPKIT_DRIVE"] == str(first.drive)
     assert os.environ["TORCH_HOME"] == str(first.torch_home)
@@ -541,21 +675,48 @@ def test_a_root_and_a_drive_can_be_given(ds, project, tmp_path):
     found = ds.setup(root="runs", drive=tmp_path / "synced")
     assert found.root == tmp_path / "runs" and found.root.is_dir()
     assert found.drive == tmp_path / "synced/sepkit-root"
-    assert found.torch_home == tmp_path / "synced/sepkit/torch"
+    assert found.torch_home == tmp_path / "runs/torch" and "SEPKIT_MOUNT" not in os.environ
 
 
-def test_choices_of_a_person_stay_and_drive_takes_over_from_the_local_default(
-    ds, project, colab, monkeypatch, tmp_path
-):
-    monkeypatch.setenv("SEPKIT_HEADLESS", "1")
-    monkeypatch.setenv("SEPKIT_ROOT", str(tmp_path / "mine"))
-    assert ds.setup().torch_home == tmp_path / "mine/torch"
-    (ds.CONTENT / "drive/MyDrive").mkdir(parents=True)
+def test_choices_of_a_person_stay(ds, project, colab, monkeypatch, tmp_path):
+    someone(monkeypatch, allow_stdin=True)
+    for name in ("SEPKIT_ROOT", "SEPKIT_DRIVE", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
     found = ds.setup()
-    assert found.root == tmp_path / "mine"
-    assert found.torch_home == ds.CONTENT / "drive/MyDrive/sepkit/torch"
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "weights"))
-    assert ds.setup().torch_home == tmp_path / "weights"
+    assert (found.root, found.drive, found.torch_home) == tuple(tmp_path / n for n in VARIABLES if n in os.environ)
+    assert colab.calls == [] and found.notes == () and "SEPKIT_MOUNT" not in os.environ
+
+
+def test_a_chosen_folder_on_drive_counts_only_while_drive_is_mounted(ds, project, colab, monkeypatch):
+    someone(monkeypatch, allow_stdin=False)
+    chosen = ds.CONTENT / "drive/MyDrive/mine"
+    monkeypatch.setenv("SEPKIT_DRIVE", str(chosen))
+    monkeypatch.setenv("TORCH_HOME", str(chosen / "torch"))
+    assert "is not mounted" in ds.setup().notes[0]
+    assert os.environ["SEPKIT_DRIVE"] == str(chosen) and os.environ["SEPKIT_MOUNT"] == str(ds.CONTENT / "drive")
+    # torch makes this folder and all above it: on the local disk, where no Drive is mounted
+    assert os.environ["TORCH_HOME"] == str(ds.CONTENT / "sepkit-root/torch")
+    colab.come()
+    assert ds.setup().drive == chosen and ds.setup().notes == ()
+
+
+def test_setup_after_mounting_finds_drive(ds, project, colab, monkeypatch):
+    """A student who declined mounts Drive later, and runs the cell again."""
+    assert ds.setup().drive is None
+    mydrive = colab.come()
+    assert ds.setup().drive == mydrive / "sepkit-root" and ds.setup().notes == ()
+
+
+def test_relative_places_are_made_whole(ds, project, monkeypatch, tmp_path):
+    """S74: a notebook runs in its own folder; its shell, whose folder PWD is, ran elsewhere."""
+    shell = tmp_path / "shell"
+    shell.mkdir()
+    (tmp_path / "songs").mkdir()
+    monkeypatch.setenv("PWD", str(shell))
+    monkeypatch.setenv("SEPKIT_ROOT", "results")
+    monkeypatch.setenv("SEPKIT_DATA", "songs")  # lies here
+    assert ds.setup().root == shell / "results"
+    assert os.environ["SEPKIT_ROOT"] == str(shell / "results") and os.environ["SEPKIT_DATA"] == str(tmp_path / "songs")
 
 
 def test_the_exit_status_says_how_it_went(ds, project, monkeypatch, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import nbformat
@@ -31,14 +32,13 @@ def test_form(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert [cell.cell_type for cell in notebook.cells[:3]] == ["markdown", "code", "code"]
-    assert f"notebooks/{path.name}" in notebook.cells[0].source  # the badge opens this notebook
     assert "drive_setup" in notebook.cells[1].source
     assert [tags(cell) for cell in notebook.cells].count(["parameters"]) == 1
     assert tags(notebook.cells[2]) == ["parameters"]
     assert parameter_names(path) == ["profile", "data", "root", "seed", "pick"]
     assert notebook.metadata.kernelspec.name == "python3"
     assert "widgets" not in notebook.metadata
-    assert "google.colab" not in path.read_text(encoding="utf-8").replace("colab.research.google", "")
+    assert all("google" not in cell.source for cell in notebook.cells[2:])  # S44
     assert any("Conclude" in cell.source for cell in notebook.cells[-3:])
     assert "what_now" in notebook.cells[-1].source
 
@@ -56,6 +56,22 @@ def test_stored_outputs_are_those_of_stable_cells_and_no_errors(path):
 
 def test_the_setup_cell_is_the_same_everywhere():
     assert len({code_cells(FOLDER / f"{day}.ipynb")[0].source for day in DAYS}) == 1
+
+
+def test_only_an_address_that_the_project_has_is_named():
+    """Nobody here owns a name at a host yet: no badge and no clone may lead to what somebody else puts there."""
+    cells = {day: nbformat.read(FOLDER / f"{day}.ipynb", as_version=4).cells for day in DAYS}
+    address = re.search(r'^REPOSITORY = "(.*)"', cells[DAYS[0]][1].source, re.MULTILINE)[1].removesuffix(".git")
+    opens = (
+        f"https://colab.research.google.com/github/{address.removeprefix('https://github.com/')}/blob/main/notebooks"
+    )
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    texts = {"README": readme, **{day: each[0].source for day, each in cells.items()}}
+    for day, text in texts.items():
+        links = re.findall(r"https://colab\.research\.google\.com/github/[^)]*", text)
+        assert links == ([f"{opens}/{day}.ipynb"] if address and day in DAYS else []), day
+        assert address or "`MyDrive/sepkit`" in text
+        assert not re.search(r"github\.com/sepkit", text.replace(address or "-", "-"))
 
 
 def wrong_calls(tree: ast.AST) -> list[str]:
