@@ -56,16 +56,18 @@ def _frames(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def read_museval(folder: Path | str) -> pd.DataFrame:
     """A folder of museval's JSON files as a table with the columns of scores.csv, for `compare_scores`.
 
-    Files lie in `folder`/test, as museval writes them, or in `folder` itself. Aggregated as museval does: the median
+    Files lie in `folder`/test, as museval writes them, or in `folder` itself; names that begin with a dot, as macOS and
+    Jupyter leave them, are no songs. Aggregated as museval does: the median
     over the windows that have a value, song by song. The protocol follows from the targets: vocals and accompaniment
     are scored together (2stem) wherever both are there, as museval does it, and the four stems are 4stem. The scores
     count as one seed of an experiment with the folder's name unless sepkit wrote them and says more.
 
-    Raises SepkitError: no files, no museval JSON, windows of other than 1 s, targets that are no known protocol or that
-    differ between songs; it names the file.
+    Raises SepkitError: no files, no museval JSON, windows of other than 1 s or other than each second, targets that are
+    no known protocol or that differ between songs; it names the file.
     """
     folder = Path(folder)
-    files = sorted((folder / "test").rglob("*.json")) or sorted(folder.glob("*.json"))
+    found = (sorted((folder / "test").rglob("*.json")), sorted(folder.glob("*.json")))
+    files = next(filter(None, ([file for file in each if not _hidden(file, folder)] for each in found)), [])
     if not files:
         raise SepkitError(f"Expected museval's JSON files in {folder}/test, found none.")
     known = {"run": folder.name, "experiment": folder.name, "seed": 0}
@@ -98,6 +100,10 @@ def read_museval(folder: Path | str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """(what sepkit wrote about the run, {target: windows × metrics})."""
     try:
@@ -106,6 +112,12 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
         for target in content["targets"]:
             if other := [frame["duration"] for frame in target["frames"] if frame["duration"] != 1]:
                 raise SepkitError(f"{file} has windows of {other[0]} s; expected museval's 1 s.")
+            times = [float(frame["time"]) for frame in target["frames"]]
+            if not np.allclose(times, np.arange(len(times)), rtol=0, atol=1e-3):
+                raise SepkitError(
+                    f"{file} has windows at {', '.join(f'{time:g}' for time in times[:3])} … s; expected museval's, one "
+                    "at each second from 0: medians over other windows can't be compared with those here."
+                )
             values = [[frame["metrics"][name] for name in NAMES] for frame in target["frames"]]
             targets[str(target["name"])] = pd.DataFrame(values, columns=list(NAMES.values()), dtype=np.float64)
         return {key: value for key, value in content.get("sepkit", {}).items() if key in FACTS}, targets

@@ -196,6 +196,38 @@ def test_bad_folders_are_refused_by_their_file(tmp_path):
             read_museval(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "stray", ["._{0}", ".ipynb_checkpoints/{0}", ".Trash-0/files/{0}", ".{0}.1.part.json"], ids=lambda stray: stray[:5]
+)
+@pytest.mark.parametrize("inside", ["test", "."])
+def test_what_begins_with_a_dot_is_no_song(run, inside, stray):
+    """S68: macOS puts ._ files beside every file, Jupyter copies into a hidden folder."""
+    folder = write_museval(run)
+    if inside == ".":
+        for file in (folder / "test").iterdir():
+            file.rename(folder / file.name)
+        (folder / "test").rmdir()
+        (folder / "test" / ".ipynb_checkpoints").mkdir(parents=True)
+        (folder / "test" / ".ipynb_checkpoints" / "A.json").write_text("{")
+    clean = read_museval(folder)
+    file = folder / inside / stray.format(f"{SONGS[0]}.json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        \xff\xfe")
+    assert read_museval(folder).equals(clean)
+
+
+@pytest.mark.parametrize("times", [[0, 0.5, 1, 1.5], [0, 2, 4, 6], [15, 30, 45, 60], [0, 1, 3, 4]], ids=str)
+def test_windows_that_are_not_at_each_second_are_refused(run, times):
+    """S69: a step of half a second, or windows that someone left out, give other medians."""
+    file = write_museval(run) / "test" / f"{SONGS[2]}.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    for target in content["targets"]:
+        target["frames"] = [{**frame, "time": time} for frame, time in zip(target["frames"], times, strict=False)]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(SepkitError, match=rf"{SONGS[2]}.json has windows at .*expected museval's, one at each second"):
+        read_museval(file.parents[1])
+
+
 def test_a_run_without_its_windows_says_what_to_do(run):
     frames_path(run).unlink()
     with pytest.raises(SepkitError, match=r"frames.csv has no windows of 'Band A - Song'; delete .*scores.csv"):
