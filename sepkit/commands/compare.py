@@ -1,10 +1,12 @@
 """`compare`: is the difference of two runs, or of two experiments with all their seeds, real?"""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from sepkit.errors import SepkitError
+from sepkit.evaluation.shared import joined, on_shared_songs, refuse_old_weights, refuse_unlike_files, unlike_training
 from sepkit.evaluation.statistics import Comparison, compare_scores
 from sepkit.experiments import MENU
 from sepkit.profiles import ProfileLike
@@ -31,22 +33,37 @@ def compare(
     """`run` against `base` over their test songs; see `compare_scores`.
 
     An experiment stands for all its scored seeds, a run, as oracle, for itself, and a path for museval's JSON files.
+    Songs that only some of the runs have scores of are left out; this, and unlike training songs, stand in the notes.
+    Raises SepkitError where a song's scores belong to unlike files, or scores to weights that a run has no longer.
     """
-    sides = [_scores(item, root, profile) for item in (run, base)]
-    return compare_scores(*sides, metric=metric, source=source)
+    sides = [_scored(item, root, profile) for item in (run, base)]
+    runs, notes = {of.name: of for side in sides if isinstance(side, list) for of in side}, list[str]()
+    if runs:
+        for of in runs.values():
+            refuse_old_weights(of)
+        scores = joined(of.scores() for of in runs.values())
+        if all(isinstance(side, list) for side in sides):
+            scores, notes = on_shared_songs(scores)
+            refuse_unlike_files(reversed(runs.values()), sorted(scores["track"].unique()))
+            notes += unlike_training(reversed(runs.values()))
+    tables = [
+        scores[scores["run"].isin([of.name for of in side])] if isinstance(side, list) else side for side in sides
+    ]
+    return replace(compare_scores(*tables, metric=metric, source=source), notes=tuple(notes))
 
 
-def _scores(item: Run | Path | str, root: RootLike, profile: ProfileLike) -> pd.DataFrame:
+def _scored(item: Run | Path | str, root: RootLike, profile: ProfileLike) -> list[Run] | pd.DataFrame:
+    """The runs that `item` stands for, or museval's scores."""
     if isinstance(item, Run):
-        return item.scores()
+        return [item]
     if isinstance(item, Path) or Path(item).is_dir():
         from sepkit.evaluation.museval_json import read_museval
 
         return read_museval(item)
     root = Root.open(root, profile)
     if item not in MENU:
-        return root.run(item).scores()
+        return [root.run(item)]
     runs = root.scored_runs(item)
     if not runs:
         raise SepkitError(f"{root.run_of(item).name} is not scored yet; evaluate {item} first.")
-    return pd.concat([of.scores() for of in runs], ignore_index=True)
+    return runs

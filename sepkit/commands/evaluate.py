@@ -16,7 +16,7 @@ ARGUMENTS = {
 }
 
 
-def run(*, experiment: str, seed: int, fold: int | None, split: str, museval: bool, **where: Any) -> None:
+def run(*, experiment: str, seed: int, fold: int | None, split: str, museval: bool, **where: Any) -> int:
     from sepkit.evaluation.score_files import scores_path
     from sepkit.evaluation.statistics import summary
 
@@ -35,3 +35,4 @@ def run(*, experiment: str, seed: int, fold: int | None, split: str, museval: bo
         for metric in scores["metric"].unique():
             of = summary(scores, metric, source)
             print(f"  {source:14} {metric:18} {of['median']:7.2f} [{of['q25']:.2f}, {of['q75']:.2f}] n {of['n']}")
+    return 1 if scores.attrs["unscored"] else 0

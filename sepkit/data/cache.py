@@ -74,6 +74,7 @@ class Cache:
     # "split" and "artist" of the songs of exclude.txt: folds are dealt as if they were there
     excluded: dict[str, dict[str, Any]] = field(default_factory=dict)
     layout: str = ""  # of the songs: wav or stem.mp4
+    unusable: dict[str, str] = field(default_factory=dict)  # songs that were asked for and can't be used: why
     _handles: dict[tuple[int, str], h5py.File] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:

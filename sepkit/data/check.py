@@ -31,6 +31,14 @@ EXCLUDE = "repair it, or exclude the song (one name a line in exclude.txt under 
 CUT_SHORT = re.compile(r"^data : \d+ \(should be", re.MULTILINE)  # libsndfile's words
 
 
+class UnusableSongs(SepkitError):
+    """Songs with blocking `problems`."""
+
+    def __init__(self, message: str, problems: list["Problem"]) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
 @dataclass(frozen=True)
 class Problem:
     """A finding about a file of the song `track`, or about the whole folder, where `track` is empty."""
@@ -186,11 +194,11 @@ def unknown_names(folder: SongFolder) -> Iterator[Problem]:
 
 
 def require(problems: list[Problem], doing: str) -> None:
-    """Raises SepkitError with the first three blocking problems and how many there are."""
+    """Raises UnusableSongs with the first three blocking problems and how many there are."""
     if blocking := [problem for problem in problems if problem.blocking]:
         more = f" … and {len(blocking) - 3} more (python -m sepkit doctor lists them)"
         shown = " | ".join(map(str, blocking[:3])) + (more if len(blocking) > 3 else "")
-        raise SepkitError(f"{doing} can't start: {len(blocking)} problem(s) with the songs: {shown}")
+        raise UnusableSongs(f"{doing} can't start: {len(blocking)} problem(s) with the songs: {shown}", blocking)
 
 
 def require_headers(folder: SongFolder, doing: str) -> None:

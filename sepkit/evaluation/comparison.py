@@ -35,6 +35,7 @@ class Comparison:
     components: Components | None  # of the methods' interval; None with one seed a side
     alpha: float  # level of the test
     dropped: dict[str, str] = field(default_factory=dict)  # song: reason
+    notes: tuple[str, ...] = ()  # sentences on what both sides rest on
     p_holm: float | None = None  # corrected by Holm; None for a single test
 
     @property
@@ -158,7 +159,7 @@ class Comparison:
 
     def __str__(self) -> str:
         table = (f"    {name}: {value}" for name, value in self.details.items())
-        return "\n".join((self.sentence, self.method_sentence, *table))
+        return "\n".join((self.sentence, self.method_sentence, *self.notes, *table))
 
     @property
     def _p(self) -> str:

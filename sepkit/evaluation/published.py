@@ -7,6 +7,7 @@ import pandas as pd
 
 from sepkit import models
 from sepkit.devices import device_name, pick_device
+from sepkit.errors import SepkitError
 from sepkit.evaluation.estimators import ModelEstimate
 from sepkit.evaluation.scoring import reference, score_songs, scoring_songs
 from sepkit.evaluation.statistics import summary
@@ -32,7 +33,9 @@ def umxhq_check(
             {song: [ModelEstimate(network, device, cache.sample_rate)] for song in songs}, cache, device
         )
         facts = {"run": "umxhq", "experiment": "umxhq", "seed": 0, "fold": None}
-        rows = [{**facts, "track": song, **row} for song, [(scores, _)] in found for row in scores]
+        rows = [
+            {**facts, "track": song, **row} for song, [of] in found if not isinstance(of, SepkitError) for row in of[0]
+        ]
     figures = summary(pd.DataFrame(rows))
     return (
         f"umxhq's vocals read {figures['median']:.2f} dB sdr_bsseval here (2stem, residual accompaniment, "

@@ -1,21 +1,25 @@
-"""scores.csv and frames.csv of a run, and the journal of songs that are scored before these are written.
+"""scores.csv and frames.csv of a run, what they were made from, and the journal of songs before these are written.
 
 frames.csv has the windows whose medians are in scores.csv: track, source, frame (the second at which it begins) and the
-four BSS Eval scores in dB, empty where undefined. While a run is scored, each song is appended to the journal as one
-line of JSON; both tables are written once, whole, at the end. A line that a kill cut short is no JSON and is skipped,
-so a song is there whole or not at all.
+four BSS Eval scores in dB, empty where undefined. scored.json says for each song which files, weights and sample rate
+its scores belong to, as fingerprints: a song is scored again where one of them has changed. While a run is scored, each
+song is appended to the journal as one line of JSON; the three files are written once, whole, at the end. A line that a
+kill cut short is no JSON and is skipped, so a song is there whole or not at all.
 """
 
 import contextlib
+import hashlib
 import json
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS
-from sepkit.storage import SCORE_DECIMALS, Run, read_scores, write_csv
+from sepkit.storage import SCORE_DECIMALS, Run, read_json, read_scores, write_csv, write_json
 
 COLUMNS = [
     "run", "experiment", "seed", "fold", "track", "source", "metric", "value",
@@ -24,6 +28,8 @@ COLUMNS = [
 FRAME_COLUMNS = ["track", "source", "frame", *BSS_EVAL_METRICS]
 Rows = list[dict[Any, Any]]
 Song = tuple[Rows, Rows]  # rows of scores.csv and of frames.csv
+Origin = dict[str, Any]  # what a song's scores were made from: source, weights (fingerprints), sample_rate
+CHANGES = {"source": "its files", "weights": "the run's weights", "sample_rate": "the sample rate of scoring"}
 
 
 def scores_path(run: Run, split: str = "test") -> Path:
@@ -33,6 +39,24 @@ def scores_path(run: Run, split: str = "test") -> Path:
 def frames_path(run: Run, split: str = "test") -> Path:
     path = scores_path(run, split)
     return path.with_name(path.name.replace("scores", "frames"))
+
+
+def read_origins(run: Run, split: str = "test") -> dict[str, Origin]:
+    """What the scores of each song were made from; without songs that were scored before this was kept."""
+    path = scores_path(run, split)
+    path = path.with_name(path.name.replace("scores.csv", "scored.json"))
+    found: Any = {}
+    with contextlib.suppress(SepkitError):  # without it scores are taken as they are
+        found = read_json(path, "what scores were made from") if path.exists() else {}
+    return {song: of for song, of in found.items() if isinstance(of, dict)} if isinstance(found, dict) else {}
+
+
+def weights_of(run: Run) -> str | None:
+    """A fingerprint of the run's best weights, hexadecimal; None for a reference, or where there are none."""
+    if not run.best.exists():
+        return None
+    with run.best.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def read_frames(path: Path) -> pd.DataFrame:
@@ -48,45 +72,96 @@ def read_frames(path: Path) -> pd.DataFrame:
 class ScoreFiles:
     """The songs of one run that are scored, in `done` and on the disk.
 
-    protocol: songs that an earlier version scored with another one do not count; facts: in every row of scores.csv.
+    protocol: songs that an earlier version scored with another one do not count; origins: what scores would be made
+    from now, of the songs at hand; unwanted: songs whose scores are dropped; facts: in every row of scores.csv.
     """
 
-    def __init__(self, run: Run, split: str, protocol: str) -> None:
-        self.scores, self.frames = scores_path(run, split), frames_path(run, split)
+    def __init__(
+        self, run: Run, split: str, protocol: str, origins: Mapping[str, Origin], unwanted: Collection[str] = ()
+    ) -> None:
+        self.run, self.now, self.scores, self.frames = run, origins, scores_path(run, split), frames_path(run, split)
         self.journal = self.scores.with_name(self.scores.name.replace("scores.csv", "scores.part.jsonl"))
+        self.record = self.scores.with_name(self.scores.name.replace("scores.csv", "scored.json"))
         self.facts = {key: run.config.get(key) for key in ("run", "experiment", "seed", "fold")}
-        self.done: dict[str, Song] = {}
-        for line in self.journal.read_text(encoding="utf-8").split("\n") if self.journal.exists() else ():
-            with contextlib.suppress(ValueError):  # cut short by a kill
-                song, scores, frames = json.loads(line)
-                self.done[song] = scores, frames
-        if self.scores.exists():
+        self.done, self.origins = self._written(), read_origins(run, split)
+        self.written = list(self.done), dict(self.origins)
+        for line in self.journal.read_text("utf-8", "replace").split("\n") if self.journal.exists() else ():
+            with contextlib.suppress(ValueError, TypeError):  # cut short by a kill
+                song, scores, frames, *origin = json.loads(line)
+                self.done[song], self.origins[song] = (scores, frames), origin[0] if origin else {}
+        for song, (scores, _) in list(self.done.items()):
+            if song in unwanted or {row.get("protocol", protocol) for row in scores} != {protocol}:
+                del self.done[song]
+        self._forget_changed()
+
+    def _written(self) -> dict[str, Song]:
+        """The songs in scores.csv."""
+        if not self.scores.exists():
+            return {}
+        try:
             rows, windows = (
                 {str(song): part.to_dict("records") for song, part in table.groupby("track", sort=False)}
                 for table in (read_scores(self.scores), read_frames(self.frames))
             )
-            self.done |= {song: (scores, windows.get(song, [])) for song, scores in rows.items()}
-        for song, (scores, _) in list(self.done.items()):
-            if {row.get("protocol", protocol) for row in scores} != {protocol}:
+            if set(rows) & {"", "nan"} or self.facts["run"] not in {
+                row["run"] for part in rows.values() for row in part
+            }:
+                raise ValueError("it has no rows of this run")
+        except (ValueError, KeyError) as error:
+            print(f"{self.run.name}: {self.scores} can't be read ({error}); its songs are scored again", flush=True)
+            return {}
+        return {song: (scores, windows.get(song, [])) for song, scores in rows.items()}
+
+    def _forget_changed(self) -> None:
+        """Drops songs whose files, weights or sample rate have changed since; says so, and what is not known."""
+        changed, unknown = dict[str, list[str]](), 0
+        weights = {origin["weights"] for origin in self.now.values()}  # one value, also for songs of another folder
+        for song in list(self.done):
+            kept, now = self.origins.get(song, {}), self.now.get(song) or {"weights": next(iter(weights), None)}
+            now = {key: value for key, value in now.items() if value is not None}
+            unlike = [key for key, value in now.items() if kept.get(key, value) != value]
+            if unlike:
+                changed.setdefault(CHANGES[unlike[0]], []).append(song)
                 del self.done[song]
+            else:
+                unknown += not now.keys() <= kept.keys()
+                self.origins[song] = {**kept, **now}
+        for what, songs in changed.items():
+            shown = ", ".join(songs[:3]) + (" …" if len(songs) > 3 else "")
+            print(f"{self.run.name}: {what} changed since {shown} was scored: those scores are dropped", flush=True)
+        if unknown:
+            print(
+                f"{self.run.name}: {unknown} songs were scored before it was kept from which files and weights; they "
+                f"count as scores of today's. If those have changed, delete {self.scores} and evaluate again.",
+                flush=True,
+            )
 
     def add(self, song: str, scores: Rows, frames: Rows) -> None:
         """Keeps a song, its values rounded, in `done` and in the journal."""
         scores = [{**self.facts, "track": song, **_rounded(row)} for row in scores]
         frames = [{"track": song, **_rounded(row)} for row in frames]
-        self.done[song] = scores, frames
+        self.done[song], self.origins[song] = (scores, frames), dict(self.now[song])
         with self.journal.open("a", encoding="utf-8") as file:
-            file.write(f"\n{json.dumps((song, scores, frames))}")  # after a line that was cut short, too
+            line = json.dumps((song, scores, frames, self.now[song]))
+            file.write(f"\n{line}")  # after a line that was cut short, too
             file.flush()
             os.fsync(file.fileno())
 
     def write(self, songs: list[str]) -> pd.DataFrame:
-        """Writes both tables, in the order of `songs`, without those excluded since; returns scores.csv."""
-        if list(self.done) != songs or not self.scores.exists() or self.journal.exists():
-            kept = [self.done[song] for song in songs]
+        """Writes the files, in the order of `songs` where these are all, else by name; returns scores.csv."""
+        order = [song for song in songs if song in self.done]
+        order = order if len(order) == len(self.done) else sorted(self.done)
+        now = order, {song: self.origins[song] for song in order}
+        anew = order != self.written[0] or not self.scores.exists() or self.journal.exists()
+        kept = [self.done[song] for song in order] if anew else []
+        if anew:
             write_csv(self.frames, pd.DataFrame([row for _, rows in kept for row in rows], columns=FRAME_COLUMNS))
+        if now != self.written:
+            write_json(self.record, now[1])
+        if anew:
             write_csv(self.scores, pd.DataFrame([row for rows, _ in kept for row in rows], columns=COLUMNS))
             self.journal.unlink(missing_ok=True)
+        self.written = now
         return read_scores(self.scores)
 
 

@@ -4,13 +4,15 @@ Work goes song by song over all runs that wait: a song is decoded once, and what
 once for all estimates. Songs are spread over joblib's workers (a dask cluster under `joblib.parallel_config`) and kept
 as they come (`score_files`), so a kill loses at most the songs in progress, and the next call goes on with the rest.
 Scores depend neither on the number of workers nor on which runs are scored together. A song whose estimate can't be
-scored becomes rows that are undefined with the reason, and the others go on. A run is scored with the protocol of the
+scored becomes rows that are undefined with the reason, one that can't be used is left out with a line, and the others go
+on. Scores of songs that lie elsewhere stay; songs that a run was trained on never get any. A run is scored with the protocol of the
 sources that it needs (`cache_sources`): 4stem where its network estimates drums, bass or other, else 2stem. `mixture`
 and `oracle` are runs without training: the mixture as the estimate of every source, and the ideal ratio mask.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache as memory
 from operator import itemgetter
 from pathlib import Path
@@ -22,13 +24,13 @@ from joblib import delayed
 
 from sepkit.data.build import build_cache
 from sepkit.data.cache import Cache, CacheSettings, cache_sources
-from sepkit.data.check import require_headers
+from sepkit.data.check import UnusableSongs, require_headers
 from sepkit.data.folds import scored_songs
 from sepkit.data.locate import locate_songs
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.estimators import Estimator, ModelEstimate, accompaniment_of, make_estimator
-from sepkit.evaluation.score_files import ScoreFiles, Song
+from sepkit.evaluation.score_files import Origin, ScoreFiles, Song, weights_of
 from sepkit.evaluation.track import Targets
 from sepkit.experiments import REFERENCES
 from sepkit.models import refuse_contaminated
@@ -59,9 +61,9 @@ def evaluate_many(
 
     runs: or names, `mixture` and `oracle` among them; profile, root: where these lie; data: the folder of songs, where
     the profile does not know it; n_jobs: songs at a time, None for one a core. Songs that are scored already are not
-    scored again.
+    scored again unless they or the weights have changed. A table's `.attrs["unscored"]` is {song: reason}.
 
-    Raises SepkitError where a run is not finished or songs can't be used.
+    Raises SepkitError where a run is not finished or no song can be used.
     """
     if split not in ("test", "valid"):
         raise UsageError(f"Expected split test or valid, got {split!r}.")
@@ -70,7 +72,7 @@ def evaluate_many(
     scorings = [Scoring(run, data, split, device, open_once) for run in found]
     for cache in {id(scoring.cache): scoring.cache for scoring in scorings}.values():
         _score_runs(cache, [scoring for scoring in scorings if scoring.cache is cache], split, device, n_jobs)
-    return [scoring.files.write(scoring.songs) for scoring in scorings]
+    return [scoring.table() for scoring in scorings]
 
 
 def reference(name: str, **options: Any) -> Run:
@@ -89,12 +91,58 @@ class Scoring:
         if run.config and not run.finished:  # without a configuration there is no run, and that says so
             raise SepkitError(f"{run.name} {run.standing}; train it to its end before it is scored.")
         self.run = run
-        self.cache, self.songs = scoring_songs(run, data, split, open_cache)
-        self.files = ScoreFiles(run, split, PROTOCOL_OF[self.cache.settings.sources])
+        self.cache, songs = scoring_songs(run, data, split, open_cache)
+        self.unscored, trained_on = dict(self.cache.unusable), contaminated(run, songs, split)
+        self.songs = [song for song in songs if song not in trained_on]
+        for song, why in trained_on.items():
+            print(f"{run.name}: {song} is left out: {why}", flush=True)
+        if not self.songs:
+            raise SepkitError(f"{run.name} can't be scored: of {len(songs)} {split} songs it was trained on all.")
+        unwanted, protocol = {*run.root.excluded(), *trained_on}, PROTOCOL_OF[self.cache.settings.sources]
+        self.files = ScoreFiles(run, split, protocol, self._origins(), unwanted)
         self.todo = [song for song in self.songs if song not in self.files.done]
         if self.todo:
             self.estimator = make_estimator(run, device, self.cache.sample_rate)
             self.files.facts["accompaniment"] = accompaniment_of(self.estimator)
+
+    def _origins(self) -> dict[str, Origin]:
+        facts = {"weights": weights_of(self.run), "sample_rate": self.cache.sample_rate}
+        return {song: {"source": self.cache.songs[song].get("source"), **facts} for song in self.songs}
+
+    def add(self, song: str, found: Song | SepkitError) -> None:
+        if isinstance(found, SepkitError):
+            self.unscored[song] = str(found)
+        else:
+            self.files.add(song, *found)
+
+    def table(self) -> pd.DataFrame:
+        """scores.csv; a line for each song without scores that a person should look at."""
+        if not self.files.done:
+            song, why = next(iter(self.unscored.items()))
+            raise SepkitError(f"{self.run.name}: none of {len(self.songs)} songs could be scored: {song}: {why}")
+        table = self.files.write(self.songs)
+        lost = table["value"].isna().groupby(table["track"], sort=False).transform("all")
+        unscored = {**dict(table.loc[lost, ["track", "status"]].values), **self.unscored}
+        for song, why in unscored.items():
+            print(f"{self.run.name}: {song} has no scores: {why}", flush=True)
+        table.attrs["unscored"] = unscored
+        return table
+
+
+def contaminated(run: Run, songs: Iterable[str], split: str) -> dict[str, str]:
+    """{song: reason} of those songs of a split that `run`, or a run whose weights it began with, was trained on."""
+    found, config = dict[str, str](), run.config
+    while names := config.get("data"):
+        known = {*names.get("train", ()), *(names.get("valid", ()) if split == "test" else ())}
+        of = "" if config["run"] == run.name else f", as {config['run']} was, with whose weights it began"
+        found |= {song: f"{run.name} was trained on it{of}" for song in songs if song in known and song not in found}
+        start = run.root.run_of(
+            config.get("start_from") or config.get("weights_of") or "", config["seed"], config["fold"]
+        )
+        if not (start.path / "config.json").exists():
+            break
+        config = start.config
+    return found
 
 
 def _score_runs(cache: Cache, scorings: list[Scoring], split: str, device: str, n_jobs: int | None) -> None:
@@ -108,10 +156,8 @@ def _score_runs(cache: Cache, scorings: list[Scoring], split: str, device: str, 
     with spending(scorings[0].run.root, run=run, stage=f"evaluate {split}", device=device_name(device)):
         results = score_songs(estimators, cache, device, n_jobs)
         for song, found in progress(results, doing=f"score {doing}", total=len(estimators), name=itemgetter(0)):
-            for scoring, (scores, frames) in zip(waiting[song], found, strict=True):
-                scoring.files.add(song, scores, frames)
-    for scoring in scorings:
-        scoring.files.write(scoring.songs)
+            for scoring, result in zip(waiting[song], found, strict=True):
+                scoring.add(song, result)
 
 
 def _named(name: str, root: Path | str | Root | None, profile: str | Profile | None) -> Run:
@@ -128,10 +174,24 @@ def _named(name: str, root: Path | str | Root | None, profile: str | Profile | N
 def _open(
     root: Root, profile: str, data: Path | str | None, sources: tuple[str, ...], splits: tuple[str, ...]
 ) -> Cache:
+    """The cache of the songs of `splits`; those that can't be used stand in its `unusable`, with the reason."""
     settings = CacheSettings(sample_rate=get_profile(profile).scored_at, sources=sources)
-    folder = locate_songs(get_profile(profile), data, root)
-    require_headers(folder, "Evaluation")
-    return build_cache(folder, root, settings, splits=splits)
+    folder, unusable = locate_songs(get_profile(profile), data, root), dict[str, str]()
+    while True:
+        try:
+            require_headers(folder, "Evaluation")
+            cache = build_cache(folder, root, settings, splits=splits)
+        except UnusableSongs as error:
+            bad = {problem.track: str(problem) for problem in error.problems}
+            tracks = [track for track in folder.tracks if track.name not in bad]
+            if "" in bad or not any(track.split in splits for track in tracks):
+                raise
+            unusable |= {track.name: bad[track.name] for track in folder.tracks if track.name in bad}
+            left_out = tuple(track for track in folder.tracks if track.name in bad)
+            folder = replace(folder, tracks=tuple(tracks), excluded=(*folder.excluded, *left_out))
+        else:
+            cache.unusable = unusable
+            return cache
 
 
 def scoring_songs(
@@ -161,8 +221,8 @@ def estimates(run: Run, song: str, data: Path | str | None = None, split: str = 
 
 def score_songs(
     waiting: Mapping[str, Sequence[Estimator]], cache: Cache, device: str, n_jobs: int | None = None
-) -> Iterator[tuple[str, list[Song]]]:
-    """Yields (song, [(scores, frames) of each of its estimators]), in order.
+) -> Iterator[tuple[str, list[Song | SepkitError]]]:
+    """Yields (song, [(scores, frames) of each of its estimators]), in order; an error where the song can't be used.
 
     On a GPU the parent separates while workers score; there a song's estimates go to workers in portions, since those
     of whole songs take 170 MB each.
@@ -173,7 +233,11 @@ def score_songs(
             if device != "cuda":
                 yield delayed(_score)(cache, song, estimators)
                 continue
-            audio = cache.song(song)
+            try:
+                audio = cache.song(song)
+            except SepkitError as error:
+                yield delayed(_score)(cache, song, [error] * len(estimators))
+                continue
             most = max(1, PORTION_BYTES // (8 * cache.n_samples(song) * len(cache.settings.sources)))
             for start in range(0, len(estimators), most):
                 portion = estimators[start : start + most]
@@ -183,7 +247,7 @@ def score_songs(
 
     results = spread(calls(), n_jobs=n_jobs or os.cpu_count() or 1, ahead="n_jobs")
     for song, estimators in waiting.items():
-        found: list[Song] = []
+        found: list[Song | SepkitError] = []
         while len(found) < len(estimators):
             found += next(results)
         yield song, found
@@ -197,12 +261,15 @@ def _made(estimate: Any, mixture: np.ndarray, target: dict[str, np.ndarray]) -> 
         return error
 
 
-def _score(cache: Cache, song: str, estimates: Sequence[Any]) -> list[Song]:
+def _score(cache: Cache, song: str, estimates: Sequence[Any]) -> list[Song | SepkitError]:
     """(scores, frames) of one song for each of the estimates, which are estimators or what `_made` made of them."""
     with one_thread("cpu"):
-        mixture, target = cache.song(song)
-        targets = Targets(target, cache.sample_rate, PROTOCOL_OF[cache.settings.sources], song)
-        found = []
+        try:
+            mixture, target = cache.song(song)
+            targets = Targets(target, cache.sample_rate, PROTOCOL_OF[cache.settings.sources], song)
+        except SepkitError as error:  # this song is lost, the others are not
+            return [error] * len(estimates)
+        found: list[Song | SepkitError] = []
         for each in estimates:
             try:
                 estimate = _made(each, mixture, target)

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from sepkit.errors import SepkitError
+from sepkit.evaluation.shared import joined, on_shared_songs, refuse_old_weights
 from sepkit.evaluation.sides import COLUMNS
 from sepkit.experiments import BASE
 from sepkit.profiles import PROFILES, PROTOCOLS, Profile, get_profile
@@ -83,21 +84,19 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
             key = tuple(str(scores[column].iloc[0]) for column in ("experiment", "seed", "fold"))
             if key in kept:
                 raise SepkitError(f"same experiment, seed and fold as {kept[key]['run'].iloc[0]}, which is shown")
-            kept[key] = scores.dropna(axis=1, how="all")
+            kept[key] = scores
             if run.config.get("start_from"):
                 starts[key[0]] = str(run.config["start_from"])
         except SepkitError as error:
             unfinished[run.name] = str(error)
     if not kept:
         return Board(profile, [], unfinished)
-    scores = pd.concat(list(kept.values()), ignore_index=True)
-    scores = scores.reindex(columns=list(dict.fromkeys((*scores, "fold", "accompaniment"))))
-    sections = []
+    scores, sections = joined(kept.values()), []
     for (protocol, folds), rows in scores.groupby(["protocol", scores["fold"].notna()]):
-        rows, partial = _complete(rows, str(protocol))
+        rows, partial, left_out = _complete(rows, str(protocol))
         unfinished = {**partial, **unfinished}
         if len(rows):
-            sections.append(make_section(root, rows, str(protocol), bool(folds)))
+            sections.append(make_section(root, rows, str(protocol), bool(folds), left_out))
     sections.sort(key=lambda section: (section.folds, BASE not in set(section.table["Exp"]), section.protocol))
     return Board(profile, sections, unfinished, starts)
 
@@ -124,6 +123,7 @@ def _scores(run: Run, profile: Profile) -> pd.DataFrame:
         scores = run.scores()
     except ValueError as error:
         raise SepkitError(f"scores.csv can't be read ({error}); score it again") from error
+    refuse_old_weights(run)
     missing = ", ".join(name for name in COLUMNS if name not in scores)
     if missing or scores.empty:
         raise SepkitError(f"scores.csv {f'lacks {missing}' if missing else 'is empty'}; score it again")
@@ -134,12 +134,14 @@ def _scores(run: Run, profile: Profile) -> pd.DataFrame:
     return scores
 
 
-def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The rows of fully scored runs; and {run: what it lacks}.
+def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """The rows of fully scored runs on the songs that they share; {run: what it lacks}; sentences on other songs.
 
-    A run must hold every song that any run of the section (and fold) holds, and every source; and a seed every fold
-    that another seed of its experiment holds.
+    A run must hold every shared song of the section (and fold), and every source; and a seed every fold that another
+    seed of its experiment holds.
     """
+    runs = rows["run"].unique()
+    rows, left_out = on_shared_songs(rows)
     songs = rows.groupby(rows["fold"].astype(float).fillna(-1))["track"].transform("nunique")
     cells = rows.assign(songs=songs).drop_duplicates(["run", "track", "source"])
     whole = cells.groupby(["run", "songs", "track"]).size() == len(PROTOCOLS[protocol])
@@ -149,6 +151,7 @@ def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str
         for run, wanted, done in counts.itertuples(index=False)
         if done < wanted
     }
+    partial |= dict.fromkeys(set(runs) - set(rows["run"]), f"scored on none of the other runs' songs ({protocol})")
     rows = rows[~rows["run"].isin(list(partial))]
     for experiment, own in rows.groupby("experiment"):
         folds = own.groupby("seed")["fold"].nunique()
@@ -156,4 +159,4 @@ def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str
             lacking = folds.max() - folds.get(seed, folds.max())
             if lacking:
                 partial[str(run)] = f"seed {seed} of {experiment} lacks {lacking} folds; train and score them"
-    return rows[~rows["run"].isin(list(partial))], partial
+    return rows[~rows["run"].isin(list(partial))], partial, left_out

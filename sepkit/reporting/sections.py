@@ -6,13 +6,15 @@ from typing import Any
 
 import pandas as pd
 
+from sepkit.errors import SepkitError
 from sepkit.evaluation import statistics
+from sepkit.evaluation.shared import refuse_unlike_files, unlike_training
 from sepkit.evaluation.statistics import ALPHA, ARTIST_OVERLAP, OUTLIERS, Comparison
 from sepkit.experiments import BASES, REFERENCES
 from sepkit.profiles import PROTOCOLS, STEMS
 from sepkit.reporting.rows import LEADING, MAIN, ONE_SEED, ONSETS, facts_of, ordered, row, score_columns, shown
 from sepkit.reporting.tables import Block, plain_grid
-from sepkit.storage import Root
+from sepkit.storage import Root, Run
 
 READING = (
     "sdr_bsseval and sar_bsseval: BSS Eval v4, 1 s windows, one 512-tap filter a track, median over windows, then over "
@@ -58,15 +60,18 @@ class Section:
         return Block(title, self.header, [shown(self.table), *overlap], items=self.notes)
 
 
-def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool) -> Section:
-    """The rows of fully scored runs, compared with the base of their protocol."""
+def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, left_out: Collection[str] = ()) -> Section:
+    """The rows of fully scored runs, compared with the base of their protocol; left_out: sentences on other songs."""
     base, columns, facts = BASES[protocol], score_columns(protocol, rows), facts_of(rows)
     known: dict[Any, Any] = facts.to_dict("index")
     by_name = {name: rows[rows["experiment"] == name] for name in ordered(rows["experiment"].unique())}
     tested = {name: scores for name, scores in by_name.items() if name not in (base, *REFERENCES)}
-    tests, notes = dict[str, Comparison](), list[str]()
+    tests, notes = dict[str, Comparison](), [*left_out, *unlike_training(_runs(root, *by_name.values()))]
     if base in by_name:
-        tests, refused = statistics.compare_all(tested, by_name[base])
+        unlike = _unlike_files(root, tested, by_name[base])
+        fit = {name: scores for name, scores in tested.items() if name not in unlike}
+        tests, refused = statistics.compare_all(fit, by_name[base])
+        refused |= unlike
         notes += [f"{name} is not tested against {base}: {why}" for name, why in refused.items()]
     elif tested:
         notes.append(f"{', '.join(tested)}: no {base} with this protocol and these songs, so nothing is tested.")
@@ -84,6 +89,21 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool) -> 
         notes.append(f"{single}: {ONE_SEED} about the method; two seeds on each side give an interval.")
     header = _header(root, rows, protocol, table)
     return Section(protocol, folds, table, header, notes, _overlap(by_name), tests, rows, facts)
+
+
+def _runs(root: Root, *scores: pd.DataFrame) -> list[Run]:
+    return [root.run(run) for rows in scores for run in rows["run"].unique()]
+
+
+def _unlike_files(root: Root, by_name: Mapping[str, pd.DataFrame], base: pd.DataFrame) -> dict[str, str]:
+    """{experiment: why its scores can't be tested against those of `base`}."""
+    unlike, songs = dict[str, str](), list(map(str, base["track"].unique()))
+    for name, scores in by_name.items():
+        try:
+            refuse_unlike_files(_runs(root, base, scores), songs)
+        except SepkitError as error:
+            unlike[name] = str(error)
+    return unlike
 
 
 def _beside_vocals(
