@@ -1,10 +1,12 @@
 """STFT and resampling, the only ones of the package.
 
 The STFT: Hann window, centred frames with reflection at the ends, one-sided; always in float32, since half precision
-has no FFT on a CPU and only powers of two on a GPU.  Resampling is offline, a whole song at a time.
+has no FFT on a CPU and only powers of two on a GPU.  Resampling is offline: a whole song, or block by block to the
+same samples.
 """
 
-from math import gcd
+from collections.abc import Iterable, Iterator
+from math import ceil, gcd
 
 import numpy as np
 import torch
@@ -35,6 +37,15 @@ class STFT(nn.Module):
             spectrum = torch.stft(flat, self.n_fft, self.hop_length, window=self.window.float(), return_complex=True)
             return spectrum.reshape(*shape[:-1], *spectrum.shape[-2:])
 
+    def missing(self, length: int) -> int:
+        """Samples of silence to append to a signal before it is changed between `forward` and `inverse`.
+
+        `inverse` divides by the sum of the windows' squares.  Where frames overlap by less than three quarters, that is
+        nearly nothing at the end of the last frame, and a mask's trace there would become thousands of times as loud.
+        With these samples a further frame begins before; with more overlap none are needed, and the bytes stay.
+        """
+        return -max(length, self.n_fft) % self.hop_length if 4 * self.hop_length > self.n_fft else 0
+
     def inverse(self, spectrum: Tensor, length: int) -> Tensor:
         """(…, freq, frame) complex -> (…, length) float32."""
         with torch.autocast(spectrum.device.type, enabled=False):
@@ -54,3 +65,25 @@ def resample(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
         return audio
     divisor = gcd(rate, new_rate)
     return resample_poly(audio, new_rate // divisor, rate // divisor, axis=-1).astype(np.float32)
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator[np.ndarray]:
+    """`resample` of blocks (…, time) that follow each other: blocks that hold the same samples, bit for bit.
+
+    Each is resampled with the neighbouring samples that the filter reaches, from a place where both rates have a sample.
+    """
+    if rate == new_rate:
+        yield from blocks
+        return
+    up, down = new_rate // gcd(rate, new_rate), rate // gcd(rate, new_rate)
+    reach = ceil((10 * max(up, down) / up + 1) / down) * down  # of resample_poly's filter, in whole periods
+    held, lead = None, 0  # samples that are not resampled yet, after `lead` that are
+    for block in blocks:
+        held = block if held is None else np.concatenate([held, block], axis=-1)
+        stop = (held.shape[-1] - reach) // down * down
+        if stop > lead:
+            yield resample(held, rate, new_rate)[..., lead // down * up : stop // down * up]
+            kept = max(0, stop - reach)
+            held, lead = held[..., kept:], stop - kept
+    if held is not None:
+        yield resample(held, rate, new_rate)[..., lead // down * up :]

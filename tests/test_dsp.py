@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 import torch
 
-from sepkit.dsp import STFT
+from sepkit.dsp import STFT, resample, resample_blocks
 
 
 def noise(*shape, seed=0):
@@ -83,3 +83,28 @@ def test_gradients_flow_through_both_ways():
 def test_the_window_is_a_setting_and_no_weight():
     assert STFT().state_dict() == {}
     assert STFT(n_fft=1024).n_bins == 513
+
+
+@pytest.mark.parametrize("hop", [256, 340, 512])
+@pytest.mark.parametrize("rest", [0, 1, 200, 338, 511])
+def test_a_mask_makes_the_end_no_louder_than_the_middle(hop, rest):
+    """The end reached 4,650 times the signal with a hop of half a window; without a mask all is well."""
+    stft, length = STFT(1024, hop), 20 * hop + rest
+    waveform = noise(2, length)
+    spectrum = stft(torch.nn.functional.pad(waveform, (0, stft.missing(length))))
+    mask = torch.rand(spectrum.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    changed = stft.inverse(mask * spectrum, length).abs()
+    assert changed[:, -600:].max() < 1.3 * changed[:, 1024:-1024].max()
+
+
+def test_nothing_is_appended_where_frames_overlap_by_three_quarters():
+    """Weights and scores of the full profile stay bit for bit."""
+    assert {STFT(n_fft, n_fft // 4).missing(length) for n_fft in (1024, 4096) for length in (1, 5000, 264600)} == {0}
+
+
+@pytest.mark.parametrize(("rate", "new_rate"), [(44100, 22050), (44100, 32000), (8000, 44100), (44101, 44100)])
+@pytest.mark.parametrize(("length", "size"), [(1, 5), (150001, 997), (150001, 44100)])
+def test_blocks_are_resampled_to_the_bytes_of_the_whole(rate, new_rate, length, size):
+    audio = noise(2, length).numpy()
+    blocks = resample_blocks((audio[:, start : start + size] for start in range(0, length, size)), rate, new_rate)
+    assert np.concatenate(list(blocks), axis=1).tobytes() == resample(audio, rate, new_rate).tobytes()

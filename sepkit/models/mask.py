@@ -47,7 +47,9 @@ class MaskModel(nn.Module, Network):
         return masked(self.complex_mask(spectrum), spectrum)
 
     def forward(self, mixture: Tensor) -> Tensor:
-        return self.stft.inverse(self.spectra(self.stft(mixture)), mixture.shape[-1])
+        length = mixture.shape[-1]
+        padded = nn.functional.pad(mixture, (0, self.stft.missing(length)))
+        return self.stft.inverse(self.spectra(self.stft(padded)), length)
 
 
 @torch.no_grad()

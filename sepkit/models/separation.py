@@ -1,18 +1,18 @@
 """A network and a whole song -> the sources of the song.
 
-The song is cut into chunks that overlap and are crossfaded, so memory depends on the chunk, not on the song.  Chunks
-start at fixed places, one at a time, so the same input gives the same bytes; all are equally long, the last one
-overlaps more.  Where the network estimates the vocals alone, the accompaniment is the `residual`: mixture minus vocals.
+The song is cut into chunks that overlap and are crossfaded.  `stream` takes and gives it piece by piece, so its memory
+depends on the chunk; `separate` adds the whole song and its sources.  Chunks start at fixed places, one at a time, so
+the same input gives the same bytes; all are equally long, the last one overlaps more.  Where the network estimates the
+vocals alone, the accompaniment is the `residual`: mixture minus vocals.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from sepkit.dsp import resample
+from sepkit.dsp import resample_blocks
 from sepkit.errors import SepkitError
 from sepkit.profiles import SAMPLE_RATE, STEMS
 
@@ -22,31 +22,45 @@ if TYPE_CHECKING:
 CHUNK_S = 24.0
 OVERLAP_S = 2.0  # a quarter of a chunk, where that is shorter
 SHORTEST_CHUNK_S = 0.1
+BLOCK_S = 10.0  # of a song that is read or handed on at once
 
 
-def separate(
-    model: "Network",
-    mixture,
-    sample_rate: int = SAMPLE_RATE,
-    *,
-    chunk_s: float | None = None,
-    overlap_s: float | None = None,
-    device=None,
-) -> dict[str, np.ndarray]:
+def separate(model: "Network", mixture, sample_rate: int = SAMPLE_RATE, **settings: Any) -> dict[str, np.ndarray]:
     """{source: float32 (channel, time)} of a mixture (channel, time), of exactly its length.
 
-    chunk_s: None is the network's own, or 24 s; overlap_s: None is 2 s, or a quarter of a shorter chunk.
-
-    A mono mixture counts as two equal channels.  A mixture at another rate than the network's is resampled there and
-    back.  Raises SepkitError for other shapes and for samples that are not finite.
+    settings: those of `stream`.  A mono mixture counts as two equal channels.  A mixture at another rate than the
+    network's is resampled there and back.  Raises SepkitError for other shapes and for mixtures or estimates that are
+    not finite.
     """
     mixture = np.asarray(mixture, dtype=np.float32)
     if mixture.ndim != 2 or mixture.shape[0] not in (1, model.channels) or mixture.shape[1] == 0:
         raise SepkitError(
             f"Expected a mixture of shape (channel, time) with 1 or {model.channels} channels, got {mixture.shape}."
         )
-    if not np.isfinite(mixture).all():
-        raise SepkitError(f"The mixture holds {np.count_nonzero(~np.isfinite(mixture))} samples that are not finite.")
+    length, step, done = mixture.shape[1], max(1, round(BLOCK_S * sample_rate)), 0
+    blocks = (mixture[:, start : start + step] for start in range(0, length, step))
+    estimates: dict[str, np.ndarray] = {}
+    for piece in stream(model, blocks, sample_rate, **settings):
+        for source, samples in piece.items():
+            whole = estimates.setdefault(source, np.empty((model.channels, length), np.float32))
+            whole[:, done : done + samples.shape[1]] = samples
+        done += samples.shape[1]
+    return estimates
+
+
+def stream(
+    model: "Network",
+    blocks: Iterable[np.ndarray],
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    chunk_s: float | None = None,
+    overlap_s: float | None = None,
+    device=None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """`separate` of a mixture in blocks (channel, time) that follow each other; yields the sources' next samples.
+
+    chunk_s: None is the network's own, or 24 s; overlap_s: None is 2 s, or a quarter of a shorter chunk.
+    """
     chunk_s = (model.chunk_s or CHUNK_S) if chunk_s is None else chunk_s
     if chunk_s < SHORTEST_CHUNK_S:
         raise SepkitError(f"Expected chunks of at least {SHORTEST_CHUNK_S} s, got {chunk_s} s.")
@@ -55,21 +69,35 @@ def separate(
         raise SepkitError(f"Expected an overlap below half a chunk ({chunk_s} s), got {overlap_s} s.")
     if sample_rate < 1 or sample_rate != int(sample_rate):
         raise SepkitError(f"Expected a sample rate in whole Hz, got {sample_rate}.")
-    length = mixture.shape[1]
-    mixture = np.array(np.broadcast_to(mixture, (model.channels, length)))  # own memory, writable
-    at_model_rate = torch.from_numpy(np.ascontiguousarray(resample(mixture, int(sample_rate), model.sample_rate)))
     if device is not None:
         model = model.to(device)
+    rate, read, waiting = int(sample_rate), 0, np.zeros((model.channels, 0), np.float32)  # for their estimates
+
+    def mixtures() -> Iterator[np.ndarray]:
+        nonlocal read, waiting
+        for block in blocks:
+            bad = np.flatnonzero(~np.isfinite(block).all(axis=0))
+            if bad.size:
+                when = f"the first at {(read + bad[0]) / rate:.2f} s"
+                raise SepkitError(f"The mixture holds {bad.size} samples that are not finite, {when}; repair it.")
+            read += block.shape[1]
+            block = np.array(np.broadcast_to(block, (model.channels, block.shape[1])), dtype=np.float32)  # own memory
+            waiting = np.concatenate([waiting, block], axis=1)
+            yield block
+
     chunk, overlap = round(chunk_s * model.sample_rate), round(overlap_s * model.sample_rate)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            output = _overlap_add(model, at_model_rate, chunk, overlap)
-    finally:
-        model.train(was_training)
-    output = resample(output, model.sample_rate, int(sample_rate))[..., :length]
-    return complete(dict(zip(model.sources, map(np.ascontiguousarray, output), strict=True)), mixture)
+    pieces = _overlap_add(model, resample_blocks(mixtures(), rate, model.sample_rate), chunk, overlap)
+    for piece in resample_blocks(pieces, model.sample_rate, rate):
+        # resampled there and back, a song may have become a little longer
+        mixture, piece = waiting[:, : piece.shape[-1]], piece[..., : waiting.shape[1]]
+        waiting = waiting[:, mixture.shape[1] :]
+        if bad := int(np.count_nonzero(~np.isfinite(piece))):
+            loudest = float(np.abs(mixture).max(initial=0.0))
+            raise SepkitError(
+                f"The estimates hold {bad} samples that are not finite, where the mixture reaches {loudest:.3g} times "
+                "full scale; bring it to full scale, or take another run."
+            )
+        yield complete(dict(zip(model.sources, piece, strict=True)), mixture)
 
 
 def complete(estimates: Mapping[str, np.ndarray], mixture: np.ndarray) -> dict[str, np.ndarray]:
@@ -81,24 +109,50 @@ def complete(estimates: Mapping[str, np.ndarray], mixture: np.ndarray) -> dict[s
     return estimates
 
 
-def _overlap_add(model: "Network", mixture: Tensor, chunk: int, overlap: int) -> np.ndarray:
-    """(channel, time) -> (source, channel, time); chunks are averaged, each less towards its ends."""
+def _overlap_add(model: "Network", blocks: Iterable[np.ndarray], chunk: int, overlap: int) -> Iterator[np.ndarray]:
+    """Blocks (channel, time) -> blocks (source, channel, time); chunks are averaged, each less towards its ends."""
+    blocks, step = iter(blocks), chunk - overlap
+    held = _at_least(chunk + 1, [], blocks)  # from the start of this chunk on
+    output = np.zeros((len(model.sources), model.channels, 0), np.float32)  # what chunks have added up to
+    weights, first = np.zeros(0, np.float32), True
+    fade = np.linspace(0, 1, overlap + 2, dtype=np.float32)[1:-1]
+    while True:
+        length, last = min(chunk, held.shape[1]), held.shape[1] <= chunk
+        weight = np.ones(length, dtype=np.float32)
+        if not first:
+            weight[:overlap] = fade
+        if not last:
+            weight[length - overlap :] = fade[::-1]
+        more = length - len(weights)
+        output, weights = np.pad(output, ((0, 0), (0, 0), (0, more))), np.pad(weights, (0, more))
+        output += _estimate(model, held[:, :length]) * weight
+        weights += weight
+        if last:
+            yield output / weights
+            return
+        held = _at_least(step + chunk + 1, [held], blocks)
+        next_start = min(step, held.shape[1] - chunk)  # the last chunk ends with the song
+        yield output[..., :next_start] / weights[:next_start]
+        held, output, weights = held[:, next_start:], output[..., next_start:], weights[next_start:]
+        first = False
+
+
+def _at_least(length: int, held: list[np.ndarray], blocks: Iterator[np.ndarray]) -> np.ndarray:
+    """`held` and as many of the `blocks` as make `length` samples, or all of them."""
+    while sum(block.shape[1] for block in held) < length and (block := next(blocks, None)) is not None:
+        held.append(block)
+    return held[0] if len(held) == 1 else np.concatenate(held, axis=1)
+
+
+def _estimate(model: "Network", mixture: np.ndarray) -> np.ndarray:
+    """(channel, time) -> (source, channel, time); the network's mode is put back."""
     parameter = next(model.parameters(), None)
     device = "cpu" if parameter is None else parameter.device
-    length = mixture.shape[1]
-    last = max(0, length - chunk)
-    output = np.zeros((len(model.sources), *mixture.shape), dtype=np.float32)
-    weights = np.zeros(length, dtype=np.float32)
-    fade = np.linspace(0, 1, overlap + 2, dtype=np.float32)[1:-1]
-    for start in (*range(0, last, chunk - overlap), last):
-        stop = min(start + chunk, length)
-        weight = np.ones(stop - start, dtype=np.float32)
-        if start > 0:
-            weight[:overlap] = fade
-        if start < last:
-            weight[len(weight) - overlap :] = fade[::-1]
-        part = model(mixture[None, :, start:stop].to(device))[0].float().cpu().numpy()
-        output[..., start:stop] += part * weight
-        weights[start:stop] += weight
-    output /= weights
-    return output
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            waveform = torch.from_numpy(np.ascontiguousarray(mixture))[None].to(device)
+            return model(waveform)[0].float().cpu().numpy()
+    finally:
+        model.train(was_training)
