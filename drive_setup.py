@@ -1,17 +1,14 @@
 """Prepares a fresh runtime for the notebooks: Drive, packages, the project, its folders.
 
-In a notebook: `drive_setup.setup()`; on a terminal: `python drive_setup.py`. It uses the standard
-library only and keeps the packages that the runtime came with. Without a person in front of it, it
-asks nothing. Drive counts only while it is really mounted, and a mount that does not answer holds nothing up.
-A second run changes nothing but what has become possible. Every error is one sentence (`SetupError`).
+In a notebook: `drive_setup.setup()`; on a terminal: `python drive_setup.py`. It uses the standard library only, keeps
+the packages that the runtime came with, asks nothing where nobody can answer, and waits for no Drive for long. A second
+run changes only what has become possible since. Every error is one sentence (`SetupError`).
 
 | variable | |
 |---|---|
-| SEPKIT_ROOT | set where it is not: local folder of roots, one a profile |
-| SEPKIT_DRIVE | set where it is not: their copy on Drive |
+| SEPKIT_ROOT, SEPKIT_DRIVE | set where they are not: local folder of roots, one a profile; its copy on Drive |
 | SEPKIT_MOUNT | set: Colab's mount point, where SEPKIT_DRIVE lies below it |
 | SEPKIT_DATA | made a whole path, as the two above |
-| TORCH_HOME | set where it is not: downloaded weights, on the local disk |
 | PYTHONPYCACHEPREFIX | set where the project lies on Drive: compiled modules stay on the local disk |
 | SEPKIT_HEADLESS | read: 1 = never ask |
 """
@@ -30,6 +27,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +35,7 @@ from typing import Any
 CONTENT = Path("/content")  # a Colab runtime's local disk
 MOUNT_S, PIP_S = 120, 1800  # time limits
 PROBE_S = 20  # a mount that does not answer within this counts as lost
-# Packages that are compiled against one another or run the kernel: replacing one breaks the kernel
-# until it is restarted.
+# compiled against one another, or running the kernel: replacing one breaks the kernel until it is restarted
 PINNED = "torch torchaudio numpy scipy pandas numba matplotlib ipython ipykernel ipywidgets fsspec"
 RESTART = "restart the runtime, then run all"
 Where = str | Path | None
@@ -55,7 +52,6 @@ class Setup:
     project: Path  # the folder that holds sepkit/
     root: Path | None  # SEPKIT_ROOT, the folder of roots; None: sepkit's own default
     drive: Path | None  # SEPKIT_DRIVE, the synced copy; None: no Drive
-    torch_home: Path | None  # TORCH_HOME; None: torch's own default
     installed: tuple[str, ...]  # the requirements that pip installed
     notes: tuple[str, ...]  # warnings
 
@@ -72,8 +68,7 @@ def in_colab() -> bool:
 def person_present() -> bool:
     """True in a notebook kernel whose front end can answer a question.
 
-    papermill, nbclient and nbval send each cell with `allow_stdin` false, JupyterLab and Colab with
-    true; ipykernel stores it while the cell runs.
+    papermill, nbclient and nbval send each cell with `allow_stdin` false; ipykernel stores it while the cell runs.
     """
     if os.environ.get("SEPKIT_HEADLESS", "0") not in ("", "0"):
         return False
@@ -83,21 +78,16 @@ def person_present() -> bool:
 
 def within(seconds: float, call: Callable[[], Any], name: str | None = None) -> Any:
     """The result of `call`, in a thread called `name`; TimeoutError where it takes longer, as a lost mount may."""
-    answers: list[Any] = []
+    answer: Future[Any] = Future()
 
     def run() -> None:
         try:
-            answers.append(call())
+            answer.set_result(call())
         except Exception as error:
-            answers.append(error)
+            answer.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True, name=name)
-    thread.start()
-    thread.join(seconds)
-    answer = answers[0] if answers else TimeoutError(f"no answer within {seconds:g} s")
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    threading.Thread(target=run, daemon=True, name=name).start()
+    return answer.result(seconds)
 
 
 def drive_fault(mydrive: Path, mount: Path | None = None) -> tuple[str, bool]:
@@ -119,7 +109,7 @@ def drive_fault(mydrive: Path, mount: Path | None = None) -> tuple[str, bool]:
     try:
         return within(PROBE_S, look)
     except OSError as error:  # a TimeoutError is one
-        lost = f"does not answer ({error.strerror or error})"
+        lost = f"does not answer ({error.strerror or 'it hangs'})"
         return "is not mounted" if isinstance(error, FileNotFoundError) else lost, False
 
 
@@ -183,7 +173,7 @@ def missing_packages(requirements: Path, have: dict[str, str]) -> list[str]:
 
 
 def check_loaded(have: dict[str, str]) -> None:
-    """Raises where a loaded module has another version than the one on disk."""
+    """SetupError where a loaded module has another version than the one on disk."""
     for name in PINNED.split():
         module = {"ipython": "IPython"}.get(name, name)
         loaded = str(getattr(sys.modules.get(module), "__version__", ""))
@@ -195,8 +185,7 @@ def check_loaded(have: dict[str, str]) -> None:
 def torch_note(have: dict[str, str]) -> str | None:
     """A sentence where the versions of torch and torchaudio don't fit; imports neither.
 
-    Up to 2.8 each torchaudio fits one torch; from 2.9 it fits that torch and later ones. A torchaudio
-    for CUDA fits only a torch for the same CUDA.
+    Up to 2.8 each torchaudio fits one torch, from 2.9 that torch and later ones; one for CUDA only the same CUDA.
     """
     if "torch" not in have or "torchaudio" not in have:
         return None
@@ -255,7 +244,7 @@ def find_project(mydrive: Path | None) -> Path:
     found = importable()
     folder = found or next((p for p in places if has(p, "sepkit/__init__.py", "requirements.txt")), None)
     torn = folder or next((p for p in places if has(p, "drive_setup.py")), None)
-    if torn and (folder is None or (has(torn, ".git/HEAD") and not has(torn, ".git/index"))):
+    if torn and (folder is None or has(torn, ".git/HEAD") > has(torn, ".git/index")):  # git writes the index last
         raise SetupError(f"{torn} lacks files, since its copy or clone broke off: delete it, and copy it again")
     if folder is None:
         raise SetupError(f"sepkit is not here: copy it to {home}, or to sepkit in a mounted Drive, and run this again")
@@ -292,39 +281,41 @@ def setup(root: Where = None, drive: Where = None, install: bool = True, check: 
     """
     have, paths, notes, mount = versions(), list(sys.path), list[str](), CONTENT / "drive"
     check_loaded(have)
-    names = ("SEPKIT_ROOT", "SEPKIT_DATA", "SEPKIT_DRIVE", "TORCH_HOME")
+    names = ("SEPKIT_ROOT", "SEPKIT_DATA", "SEPKIT_DRIVE")
     places = {name: whole(os.environ[name]) for name in names if os.environ.get(name)}
     copy, mydrive = None if drive else places.get("SEPKIT_DRIVE"), None
     if copy is None or mount in copy.parents:  # else the copy is a person's own
         mydrive = find_drive(Path(drive).expanduser().resolve() if drive else None, check, notes)
         copy = copy or (mydrive / "sepkit-root" if mydrive else None)
     project = find_project(mydrive)
-    done = [] if sys.path == paths else [f"sepkit from {project}"]
     if mydrive in project.parents:
         sys.pycache_prefix = sys.pycache_prefix or str(Path(tempfile.gettempdir(), "sepkit-pycache"))
         places["PYTHONPYCACHEPREFIX"] = Path(sys.pycache_prefix)
     installed = packages(project, have, install, check, notes)
-    done += [f"installed {len(installed)} packages"] if installed else []
     at = root or places.get("SEPKIT_ROOT") or (CONTENT / "sepkit-root" if in_colab() else None)
-    local, weights = Path(at).expanduser().resolve() if at else None, places.get("TORCH_HOME")
+    local = Path(at).expanduser().resolve() if at else None
     if local and not check:
         try:
             local.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SetupError(f"the folder {local} can't be made ({error.strerror}): give another root") from error
-    if local and (weights is None or mount in weights.parents):  # below a lost mount, torch would make MyDrive
-        weights = local / "torch"
-    where = {"SEPKIT_ROOT": local, "SEPKIT_DRIVE": copy, "TORCH_HOME": weights}
-    where["SEPKIT_MOUNT"] = mount if copy and mount in copy.parents else None
+    below = mount if copy and mount in copy.parents else None
+    where = {"SEPKIT_ROOT": local, "SEPKIT_DRIVE": copy, "SEPKIT_MOUNT": below}
     places |= {name: folder for name, folder in where.items() if folder}
     os.environ.update({name: str(folder) for name, folder in places.items()})
+    if mount in Path(os.environ.get("TORCH_HOME", "")).parents:
+        del os.environ["TORCH_HOME"]  # below a lost mount, torch would make a local MyDrive
+    done = [f"sepkit from {project}"] if sys.path != paths else []
+    done += [f"installed {len(installed)} packages"] if installed else []
     parts = [*(done or ["all in place, nothing to install or fetch"]), *(f"{n}={f}" for n, f in places.items())]
     folders = [folder for folder in (local or project, mydrive) if folder]
     with contextlib.suppress(OSError):
+        if mydrive and copy and within(PROBE_S, (copy / "runs").is_dir):  # as earlier versions had it
+            notes.append(f"{copy} holds runs of its own: move its content to {copy}/<profile>, where they are found")
         free = within(PROBE_S, lambda: [shutil.disk_usage(folder).free / 2**30 for folder in folders])
         parts += [f"{size:.0f} GiB free in {folder}" for size, folder in zip(free, folders, strict=True)]
     print("drive_setup: " + "\ndrive_setup: ".join(["; ".join(parts), *notes]))
-    return Setup(project, local, copy, weights, installed, tuple(notes))
+    return Setup(project, local, copy, installed, tuple(notes))
 
 
 def _run(command: list[str], timeout_s: float) -> tuple[bool, list[str]]:
