@@ -1,24 +1,43 @@
-"""`cache`: the training and validation songs, ready to be read in pieces."""
+"""`cache`: the songs, ready to be read in pieces, by training and by scoring."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from sepkit.commands import DATA
-from sepkit.data.build import build_cache
-from sepkit.data.cache import Cache, CacheSettings
-from sepkit.data.check import require_headers
-from sepkit.data.locate import locate_songs
-from sepkit.profiles import ProfileLike, get_profile
+from sepkit.commands import DATA, names
+from sepkit.data.cache import Cache, CacheSettings, scoring_cache_settings, training_cache_settings
+from sepkit.data.opening import open_cache
+from sepkit.data.songs import SPLITS
+from sepkit.experiments import BASE, get_experiment, resolve
+from sepkit.profiles import Profile, ProfileLike, get_profile
 from sepkit.storage import Root, RootLike
 
-ARGUMENTS = DATA
+ARGUMENTS = {**DATA, "--pick": {"type": names, "help": "experiments that the songs are cached for (default: Base)"}}
 
 
-def cache(*, profile: ProfileLike = None, data: Path | str | None = None, root: RootLike = None) -> Cache:
-    """Builds the training cache of `profile`, printing its size first; returns it opened."""
+def cache(
+    *,
+    profile: ProfileLike = None,
+    data: Path | str | None = None,
+    root: RootLike = None,
+    pick: Iterable[str] | None = None,
+) -> Cache:
+    """Builds all caches that `pick` needs, printing their sizes first; returns that of the first one's training, opened.
+
+    With them training, folds and scoring need no songs any more, here or where the caches are copied to.
+    """
     profile, root = get_profile(profile), Root.open(root, profile)
-    folder = locate_songs(profile, data, root)
-    require_headers(folder, "The cache")
-    return build_cache(folder, root, CacheSettings(sample_rate=profile.sample_rate), splits=("train", "valid"))
+    needed = caches_for(pick or (BASE,), profile)
+    opened = [open_cache(profile, data, root, settings, splits, "The cache") for settings, splits in needed.items()]
+    return opened[0]
+
+
+def caches_for(pick: Iterable[str], profile: Profile) -> dict[CacheSettings, tuple[str, ...]]:
+    """The settings of the caches that training and scoring of these experiments need, and the splits of each."""
+    needed: dict[CacheSettings, tuple[str, ...]] = {}
+    for config in (resolve(get_experiment(name), profile) for name in pick):
+        needed.setdefault(training_cache_settings(config), ("train", "valid"))
+        needed[scoring_cache_settings(config)] = SPLITS
+    return needed
 
 
 def show(built: Cache) -> None:

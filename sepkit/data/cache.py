@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from sepkit.errors import SepkitError, UsageError
-from sepkit.profiles import PROTOCOLS, SAMPLE_RATE, STEMS
+from sepkit.profiles import PROTOCOLS, SAMPLE_RATE, STEMS, get_profile
 from sepkit.storage.files import file_name
 
 ACTIVITY_S = 0.1  # hop of the stored loudness of the vocals
@@ -138,6 +138,17 @@ def cache_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
 def training_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The sources of its training clips: the same, or the four stems where its training asks for them."""
     return STEMS if config["training"]["stems"] else cache_sources(config)
+
+
+def training_cache_settings(config: Mapping[str, Any]) -> CacheSettings:
+    """Of the cache that a run with these settings trains from."""
+    kind, rate = config["training"]["cache_kind"], config["model"]["sample_rate"]
+    return CacheSettings(kind, rate, training_sources(config))
+
+
+def scoring_cache_settings(config: Mapping[str, Any]) -> CacheSettings:
+    """Of the cache that it is scored on."""
+    return CacheSettings(sample_rate=get_profile(config["profile"]).scored_at, sources=cache_sources(config))
 
 
 def track_file(folder: Path, name: str) -> Path:

@@ -7,7 +7,7 @@ until the song is repaired or excluded; songs are never trimmed or padded.
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -155,14 +155,14 @@ def check_folder(folder: SongFolder, n_jobs: int = -1) -> tuple[float, float, li
     return sum(durations) / 3600, median_s, [*check_counts(folder, median_s), *chain.from_iterable(problems)]
 
 
-def check_counts(folder: SongFolder, median_s: float = np.inf) -> Iterator[Problem]:
+def check_counts(folder: SongFolder, median_s: float = np.inf, splits: Collection[str] = SPLITS) -> Iterator[Problem]:
     """Problems of the folder as a whole; notes where songs with MUSDB's validation names are not all of it, or short."""
     problem = partial(Problem, "", str(folder.path))
     note = partial(problem, blocking=False)
     if folder.layout == "stem.mp4" and (missing := missing_decoders()):
         yield problem("no ffmpeg", f"{' and '.join(missing)} on the PATH to read .stem.mp4 songs", "none", GET_FFMPEG)
     yield from unknown_names(folder)
-    for split in SPLITS:
+    for split in splits:
         if folder.counts[split] == 0:
             fix = "name songs of train/ in validation.txt beside it" if split == "valid" else f"check {folder.path}"
             yield problem(f"no {split} songs", "at least 1", "0", fix, blocking=split != "test")
@@ -201,6 +201,7 @@ def require(problems: list[Problem], doing: str) -> None:
         raise UnusableSongs(f"{doing} can't start: {len(blocking)} problem(s) with the songs: {shown}", blocking)
 
 
-def require_headers(folder: SongFolder, doing: str) -> None:
-    """The cheap part of the check, before any work: headers of all songs, counts of the splits."""
-    require([*check_counts(folder), *chain.from_iterable(map(check_headers, folder.tracks))], doing)
+def require_headers(folder: SongFolder, doing: str, splits: Collection[str] = SPLITS) -> None:
+    """The cheap part of the check, before any work: headers of the songs of `splits`, counts of these splits."""
+    tracks = (track for track in folder.tracks if track.split in splits)
+    require([*check_counts(folder, splits=splits), *chain.from_iterable(map(check_headers, tracks))], doing)

@@ -14,6 +14,14 @@ from sepkit.storage import Root
 PREVIEW_URL = "https://github.com/sigsep/sigsep-mus-db/releases/download/v0.4.0/MUSDB18-7-STEMS.zip"
 
 
+def songs_at_hand(profile: Profile, data: Path | str | None, root: Root) -> bool:
+    """Whether songs lie where `locate_songs` would look for them, so that none are made or downloaded."""
+    path = data or os.environ.get("SEPKIT_DATA")
+    if path:
+        return Path(path).expanduser().exists()
+    return profile.songs_from != "given" and (root.path / "songs" / "test").is_dir()
+
+
 def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongFolder:
     """The songs of `profile`: in `data` or SEPKIT_DATA, else under the root, made or downloaded; SepkitError for none."""
     path = data or os.environ.get("SEPKIT_DATA")

@@ -12,7 +12,6 @@ and `oracle` are runs without training: the mixture as the estimate of every sou
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache as memory
 from operator import itemgetter
 from pathlib import Path
@@ -22,11 +21,9 @@ import numpy as np
 import pandas as pd
 from joblib import delayed
 
-from sepkit.data.build import build_cache
-from sepkit.data.cache import Cache, CacheSettings, cache_sources
-from sepkit.data.check import UnusableSongs, require_headers
+from sepkit.data.cache import Cache, CacheSettings, scoring_cache_settings
 from sepkit.data.folds import scored_songs
-from sepkit.data.locate import locate_songs
+from sepkit.data.opening import open_cache
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.estimators import Estimator, ModelEstimate, accompaniment_of, make_estimator
@@ -171,27 +168,9 @@ def _named(name: str, root: Path | str | Root | None, profile: str | Profile | N
     return run
 
 
-def _open(
-    root: Root, profile: str, data: Path | str | None, sources: tuple[str, ...], splits: tuple[str, ...]
-) -> Cache:
+def _open(root: Root, profile: str, data: Path | str | None, settings: CacheSettings, splits: tuple[str, ...]) -> Cache:
     """The cache of the songs of `splits`; those that can't be used stand in its `unusable`, with the reason."""
-    settings = CacheSettings(sample_rate=get_profile(profile).scored_at, sources=sources)
-    folder, unusable = locate_songs(get_profile(profile), data, root), dict[str, str]()
-    while True:
-        try:
-            require_headers(folder, "Evaluation")
-            cache = build_cache(folder, root, settings, splits=splits)
-        except UnusableSongs as error:
-            bad = {problem.track: str(problem) for problem in error.problems}
-            tracks = [track for track in folder.tracks if track.name not in bad]
-            if "" in bad or not any(track.split in splits for track in tracks):
-                raise
-            unusable |= {track.name: bad[track.name] for track in folder.tracks if track.name in bad}
-            left_out = tuple(track for track in folder.tracks if track.name in bad)
-            folder = replace(folder, tracks=tuple(tracks), excluded=(*folder.excluded, *left_out))
-        else:
-            cache.unusable = unusable
-            return cache
+    return open_cache(get_profile(profile), data, root, settings, splits, "Evaluation", whole=False)
 
 
 def scoring_songs(
@@ -200,7 +179,7 @@ def scoring_songs(
     """(cache at the rate of scores with the sources of the run's protocol, names of the songs of its fold, or of the split)."""
     config = run.config
     splits = ("train", "valid") if config.get("fold") is not None else (split,)
-    cache = open_cache(run.root, config["profile"], data, cache_sources(config), splits)
+    cache = open_cache(run.root, config["profile"], data, scoring_cache_settings(config), splits)
     return cache, scored_songs(cache, config, split)
 
 

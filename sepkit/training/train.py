@@ -18,11 +18,9 @@ import torch
 from joblib import delayed
 
 from sepkit import models
-from sepkit.data.build import build_cache
-from sepkit.data.cache import Cache, CacheSettings, training_sources
-from sepkit.data.check import require_headers
+from sepkit.data.cache import Cache, training_cache_settings
 from sepkit.data.folds import split_songs
-from sepkit.data.locate import locate_songs
+from sepkit.data.opening import open_cache
 from sepkit.devices import pick_device
 from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import MENU, get_experiment
@@ -112,13 +110,11 @@ def training_cache(
     settings: dict[str, Any], profile: Profile, data: Path | str | None, root: Root
 ) -> tuple[Cache, str]:
     """(cache of the training and validation songs that `settings` need, layout of the songs)."""
-    folder = locate_songs(profile, data, root)
-    require_headers(folder, "Training")
-    kind, loss = settings["training"]["cache_kind"], settings["loss"]["name"]
-    if kind == "stft" and loss not in ON_MAGNITUDES:
+    wanted, loss = training_cache_settings(settings), settings["loss"]["name"]
+    if wanted.kind == "stft" and loss not in ON_MAGNITUDES:
         raise UsageError(f"The loss {loss} needs waveforms, which a stft cache does not hold; use cache_kind wave.")
-    wanted = CacheSettings(kind=kind, sample_rate=settings["model"]["sample_rate"], sources=training_sources(settings))
-    return build_cache(folder, root, wanted, splits=("train", "valid")), folder.layout
+    cache = open_cache(profile, data, root, wanted, ("train", "valid"), "Training")
+    return cache, cache.layout
 
 
 def train_many(

@@ -1,0 +1,120 @@
+"""The cache that a stage needs: of the songs at hand, else one that is whole without them, here or on Drive."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sepkit.data.build import build_cache
+from sepkit.data.cache import Cache, CacheSettings, track_file
+from sepkit.data.check import UnusableSongs, require_headers
+from sepkit.data.locate import locate_songs, songs_at_hand
+from sepkit.data.manifest import Checks, read_manifest
+from sepkit.data.songs import SPLITS
+from sepkit.errors import SepkitError
+from sepkit.profiles import Profile
+from sepkit.storage import Root
+
+Manifests = dict[str, dict[str, Any]]  # by the folder's name
+
+
+def open_cache(
+    profile: Profile,
+    data: Path | str | None,
+    root: Root,
+    settings: CacheSettings,
+    splits: Iterable[str],
+    doing: str,
+    *,
+    whole: bool = True,
+) -> Cache:
+    """The cache with these settings, open for `splits`; doing: the stage, for messages.
+
+    whole: refuse songs that can't be used; else they are left out, and `unusable` of the cache has them with the reason.
+
+    Where a folder of songs is given, or lies under the root, it is the cache of these songs.  Else a cache of the root,
+    or of its copy on Drive, that is whole for `splits`.  Else songs are made or downloaded, where the profile does so.
+
+    Raises SepkitError where songs can't be used, and where there are neither songs nor a cache that fits.
+    """
+    splits = tuple(splits)
+    if not songs_at_hand(profile, data, root):
+        found = {name: manifest for name, manifest in _manifests(root).items() if _fits(manifest, settings)}
+        if complete := {name: manifest for name, manifest in found.items() if not _lacks(manifest, splits, root)}:
+            if len(complete) == 1 or profile.songs_from == "given":
+                return _without_songs(root, complete, settings, splits)
+        elif profile.songs_from == "given" and (there := _manifests(root)):
+            raise SepkitError(_no_cache(there, settings, splits, root, doing))
+    folder, unusable = locate_songs(profile, data, root), dict[str, str]()
+    while True:
+        try:
+            # songs that can't be scored are told before a training that takes hours; scoring needs its own songs alone
+            require_headers(folder, doing, SPLITS if whole else splits)
+            cache = build_cache(folder, root, settings, splits)
+        except UnusableSongs as error:
+            bad = {problem.track: str(problem) for problem in error.problems}
+            tracks = [track for track in folder.tracks if track.name not in bad]
+            if whole or "" in bad or not any(track.split in splits for track in tracks):
+                raise
+            unusable |= {track.name: bad[track.name] for track in folder.tracks if track.name in bad}
+            left_out = tuple(track for track in folder.tracks if track.name in bad)
+            folder = replace(folder, tracks=tuple(tracks), excluded=(*folder.excluded, *left_out))
+        else:
+            cache.unusable = unusable
+            return cache
+
+
+def _manifests(root: Root) -> Manifests:
+    found = {path.parent.name: read_manifest(path.parent) for path in sorted(root.path.glob("cache/*/manifest.json"))}
+    return {name: manifest for name, manifest in found.items() if manifest["songs"]}
+
+
+def _fits(manifest: dict[str, Any], settings: CacheSettings) -> bool:
+    return manifest["settings"] == json.loads(json.dumps(settings.to_dict()))
+
+
+def _lacks(manifest: dict[str, Any], splits: tuple[str, ...], root: Root) -> list[str]:
+    """What keeps a cache from being used without songs: splits that are not whole, songs that it left out."""
+    excluded = root.excluded()
+    songs = [name for name, song in manifest["without"].items() if song["split"] in splits and name not in excluded]
+    return [*(split for split in splits if split not in manifest["whole"]), *map(repr, songs)]
+
+
+def _without_songs(root: Root, whole: Manifests, settings: CacheSettings, splits: tuple[str, ...]) -> Cache:
+    """The one cache of `whole`, opened; a damaged file is fetched from the copy on Drive."""
+    if len(whole) > 1:
+        raise SepkitError(
+            f"{root.path / 'cache'} holds {len(whole)} caches of different songs that fit ({', '.join(whole)}); "
+            "give the folder of songs with --data, or delete the others."
+        )
+    ((name, manifest),) = whole.items()
+    path, excluded = root.path / "cache" / name, root.excluded()
+    known = {**manifest["songs"], **manifest["without"]}
+    songs = {name: song for name, song in manifest["songs"].items() if name not in excluded and song["split"] in splits}
+    if faults := Checks(path, songs).damaged(songs):
+        song, fault = next(iter(faults.items()))
+        raise SepkitError(
+            f"{track_file(path, song)} {fault} ({len(faults)} of {len(songs)} songs); give the folder of songs with "
+            "--data to build it again, or delete the cache."
+        )
+    print(f"songs: {len(songs)} from the cache {name}; no folder of songs is here")
+    return Cache(path, settings, songs, {name: known[name] for name in excluded if name in known}, manifest["layout"])
+
+
+def _no_cache(there: Manifests, settings: CacheSettings, splits: tuple[str, ...], root: Root, doing: str) -> str:
+    """The sentence for caches none of which fits: what each holds, what is asked for, what to call."""
+    held = []
+    for name, manifest in there.items():
+        lacks = _lacks(manifest, splits, root) if _fits(manifest, settings) else []
+        but = f", but not all of {', '.join(lacks)}" if lacks else ""
+        held.append(f"{name} holds {_words(manifest['settings'])}{but}")
+    return (
+        f"{doing} needs a cache of {_words(settings.to_dict())} with all {' and '.join(splits)} songs, and there is no "
+        f"folder of songs to build it from: {'; '.join(held)} ({root.path / 'cache'}); give the folder with --data."
+    )
+
+
+def _words(settings: dict[str, Any]) -> str:
+    stft = f", bins of {settings['n_fft']}/{settings['hop_length']}" if settings["kind"] == "stft" else ""
+    return f"{settings['kind']} of {', '.join(settings['sources'])} at {settings['sample_rate']} Hz{stft}"
