@@ -13,6 +13,7 @@ from importlib import import_module
 import sepkit
 from sepkit.commands import WHERE, whole_paths
 from sepkit.errors import SepkitError, UsageError
+from sepkit.storage import Root, ledger
 
 COMMANDS = {
     "doctor": "Checks the machine and the songs, and says what would stop the work.",
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = options.pop("command")
     command = import_module(f"sepkit.commands.{name}")
     try:
+        if name not in ("demo", "week"):  # which has no root, and whose notebooks book their own minutes
+            ledger.open_clock(Root.at(options["root"], options["profile"]), stage="command")
         result = (command.run if hasattr(command, "run") else getattr(sepkit, name))(**options)
         if hasattr(command, "show"):
             command.show(result)
@@ -68,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sepkit: stopped; the same command continues from there", file=sys.stderr)
         return 1
+    finally:
+        ledger.close_clock()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from sepkit.evaluation.statistics import compare_all, summary
 from sepkit.experiments import BASE, MENU, picked, week_experiments
 from sepkit.profiles import Profile, get_profile
 from sepkit.reporting.lessons import expectations, expected
-from sepkit.storage import WEEK_HOURS, Root, Run, drive, hours_left
+from sepkit.storage import Root, Run, drive, hours_left, ledger
+from sepkit.storage.ledger import week_hours
 from sepkit.training.plan import plan
 
 __all__ = ["Day", "begin", "expectations", "expected", "outcome", "results", "what_now"]
@@ -55,7 +56,7 @@ class Day:
         return (
             f"Day {self.number} of {DAYS}, profile {self.profile.name} ({self.profile.songs}; {self.profile.reduced})\n"
             f"device {facts['device']}, {facts['precision']}; root {self.root.path}, {facts['free_disk_gb']} GB free\n"
-            f"GPU hours left of {WEEK_HOURS:g}: {hours_left(self.root):.2f}{no_copy}"
+            f"GPU hours left of {week_hours():g}: {hours_left(self.root):.2f}{no_copy}"
         )
 
 
@@ -75,9 +76,10 @@ def begin(
     """
     profile = get_profile(profile)
     root, week = Root.open(root, profile), picked(pick, profile)
+    ledger.open_clock(root, "notebook")
     back = drive.pull(root)
     if pick is None and profile.as_planned:
-        print(f"the default week of {WEEK_HOURS:g} GPU hours: {', '.join(week)}; give `pick` for other experiments")
+        print(f"the default week of {week_hours():g} GPU hours: {', '.join(week)}; give `pick` for other experiments")
     day = Day(number, profile, root, data, seed, tuple(row for row in rows if row in week))
     print(day)
     if back is not None and (back.copied or not back.safe):
@@ -122,7 +124,7 @@ def what_now(day: Day) -> str:
             f"Best next run: {name}, {entry.change} (day {entry.day}), about {cost['minutes']:.1f} minutes "
             f"({cost['basis']}). {expected(entry)}"
         )
-    lines = [f"GPU hours left: {hours_left(day.root):.2f} of {WEEK_HOURS:g}.", best]
+    lines = [f"GPU hours left: {hours_left(day.root):.2f} of {week_hours():g}.", best]
     if day.number < DAYS:
         lines.append(f"Tomorrow: day {day.number + 1}.")
     return "\n".join([*lines, "There is no copy on Drive." if synced is None else f"Drive: {synced}."])

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings
 from sepkit.data.songs import find_songs, musdb_validation_names
 from sepkit.profiles import PROFILES
-from sepkit.storage import Root
+from sepkit.storage import Root, ledger
 
 for key in [key for key in os.environ if key.startswith("SEPKIT_")]:
     del os.environ[key]
@@ -45,6 +46,14 @@ def write_mini(folder, train=2, valid=1, test=1, *, seconds=3.0, rate=44100, res
     if not musdb_names:
         (folder / "validation.txt").write_text("\n".join(chosen) + "\n")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """The process's clock counts from the test on, and ends with it."""
+    monkeypatch.setattr(ledger, "process_started", time.time)
+    yield
+    ledger.close_clock()
 
 
 @pytest.fixture(scope="session")

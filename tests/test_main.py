@@ -147,7 +147,7 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
     ("call", "target", "positional", "named"),
     [
         (
-            "grid --experiments Base,E --seeds 2,3 --folds none,1 --jobs 1 --data d --device cpu",
+            "grid --experiments Base,E --seeds 2,3 --folds none,1 --jobs 1 --data d --device cpu --session-hours 2",
             "sepkit.commands.grid.grid",
             (),
             {
@@ -157,6 +157,8 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
                 "n_jobs": 1,
                 "data": "d",
                 "device": "cpu",
+                "hours": None,
+                "session_hours": 2.0,
             },
         ),
         (

@@ -36,6 +36,10 @@ RUN = {**DATA, **SEED, **DEVICE, **FOLD}
 JOBS: dict[str, Any] = {
     "--jobs": {"dest": "n_jobs", "metavar": "JOBS", "type": int, "help": "how many at a time (default: one a core)"}
 }
+LIMITS: dict[str, Any] = {
+    "--hours": {"type": float, "help": "GPU hours of the week (default: SEPKIT_HOURS, else 8)"},
+    "--session-hours": {"type": float, "help": "hours of this session (default: SEPKIT_SESSION_HOURS; Colab: 12)"},
+}
 PICK: dict[str, Any] = {
     "--pick": {"type": names, "help": "experiments, as F,C+D,A"},
     "--hours": {"type": float, "help": "GPU hours that they may take together"},

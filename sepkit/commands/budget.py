@@ -2,10 +2,13 @@
 
 from typing import Any
 
-from sepkit.commands import print_table
-from sepkit.storage import WEEK_HOURS, budget, hours_left
+from sepkit.commands import LIMITS, print_table
+from sepkit.storage import budget, hours_left
+from sepkit.storage.ledger import week_hours
+
+ARGUMENTS = {"--hours": LIMITS["--hours"]}
 
 
-def run(**where: Any) -> None:
+def run(*, hours: float | None, **where: Any) -> None:
     print_table(budget(**where))
-    print(f"GPU hours left: {hours_left(**where):.2f} of {WEEK_HOURS:g}")
+    print(f"GPU hours left: {hours_left(**where, hours=hours):.2f} of {week_hours(hours):g}")

@@ -1,9 +1,9 @@
 """`train`: one experiment, one seed."""
 
-from sepkit.commands import RUN
+from sepkit.commands import LIMITS, RUN
 from sepkit.storage import Run
 
-ARGUMENTS = {"experiment": {"help": "an entry of the menu: Base, …"}, **RUN}
+ARGUMENTS = {"experiment": {"help": "an entry of the menu: Base, …"}, **RUN, **LIMITS}
 
 
 def show(done: Run) -> None:

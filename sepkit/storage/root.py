@@ -24,6 +24,7 @@ from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import ProfileLike, get_profile
 from sepkit.storage.files import read_json, read_names, write_json
 from sepkit.storage.locks import held
+from sepkit.storage.spreadsheets import make_plain, read_ledger
 
 # what Drive keeps of a root: all but the songs
 SYNCED = (
@@ -133,6 +134,7 @@ class Root:
         when, spent = time.strftime("%Y-%m-%dT%H:%M:%S"), (f"{minutes:.4f}", f"{minutes if gpu_attached else 0:.4f}")
         row = [when, run, stage, epoch, *spent, device, f"{vram_mib:.0f}", uuid.uuid4().hex]
         self.path.mkdir(parents=True, exist_ok=True)
+        make_plain(self.path / "budget.csv", ",".join(BUDGET_COLUMNS).encode())
         text = io.StringIO(newline="")
         with (self.path / "budget.csv").open("a+b") as file:
             size = file.seek(0, os.SEEK_END)
@@ -144,13 +146,13 @@ class Root:
 
     def budget(self) -> pd.DataFrame:
         """Every minute spent so far, in rows of at most a minute: those of a run and stage add up."""
-        table, file = pd.DataFrame(columns=BUDGET_COLUMNS), self.path / "budget.csv"
-        if file.exists():
-            table = pd.read_csv(file, names=BUDGET_COLUMNS, header=None, dtype=str, on_bad_lines="skip")
+        from sepkit.storage.ledger import book_now  # which imports this module
+
+        book_now(self)
+        rows = [[*row, None][: len(BUDGET_COLUMNS)] for row in read_ledger(self.path / "budget.csv")]
+        table = pd.DataFrame(rows, columns=BUDGET_COLUMNS)
         numbers = ["epoch", "minutes", "gpu_min", "vram_mib"]
-        table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
-        # drops headers (two runs that began together write two) and rows that a kill cut short
-        return table.dropna(subset=numbers[1:]).reset_index(drop=True)
+        return table.assign(**table[numbers].apply(pd.to_numeric).astype(float))
 
 
 @dataclass(frozen=True)

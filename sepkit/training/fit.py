@@ -25,12 +25,12 @@ from sepkit.data.augment import make_augment
 from sepkit.data.batches import FixedClips, TrainingClips, training_loader
 from sepkit.data.cache import Cache
 from sepkit.devices import device_name, kept_memory, one_thread, precision
-from sepkit.errors import SepkitError, UsageError
+from sepkit.errors import OutOfTime, SepkitError, UsageError
 from sepkit.models.mask import magnitude_statistics
 from sepkit.models.weights import load_weights
 from sepkit.storage import Run, drive, write_csv, writing
 from sepkit.storage.checkpoints import kept, load_checkpoint, newest
-from sepkit.storage.ledger import spending
+from sepkit.storage.ledger import out_of_time, spending
 from sepkit.training.losses import make_loss
 from sepkit.training.step import SeparationTask
 
@@ -77,16 +77,24 @@ def prepare(
     return task, loader, DataLoader(fixed, batch_size=size)
 
 
-def fit(run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None) -> None:
+def fit(
+    run: Run,
+    config: dict[str, Any],
+    cache: Cache,
+    device: str,
+    start: dict[str, Tensor] | None = None,
+    limits: dict[str, float | None] | None = None,
+) -> None:
     """Trains `run` to its end, from its newest checkpoint where it has one, otherwise from `start`.
 
-    start: the weights of another run or published ones; None draws them from the seed.
+    start: the weights of another run or published ones; None draws them from the seed.  limits: as for `out_of_time`.
+    Raises OutOfTime, all being saved, after an epoch that is the last for which there is time.
     """
     training, name = config["training"], device_name(device)
     mixed = precision(device, bfloat16=training["bfloat16"])
     where = {"device": name, "precision": mixed}
     stopping = EarlyStopping(monitor="valid_sdr", mode="max", patience=training["patience"])
-    keeper, recorder = BestAndLast(run), Recorder(run, name)
+    keeper, recorder, in_time = BestAndLast(run), Recorder(run, name), InTime(run, limits or {})
     averaging: list[Callback] = [averaged(training["ema"])] if training["ema"] else []
     with computing(device), spending(run.root, run=run.name, stage="train", device=name):
         task, loader, valid_loader = prepare(config, cache, device, start)
@@ -99,7 +107,7 @@ def fit(run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict
             devices=1,
             precision=mixed,
             max_epochs=training["epochs"],
-            callbacks=[*averaging, recorder, stopping, keeper],
+            callbacks=[*averaging, recorder, stopping, in_time, keeper],
             plugins=[AtomicCheckpointIO()],
             logger=False,
             enable_progress_bar=False,
@@ -116,6 +124,11 @@ def fit(run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict
         except Exception as error:
             run.write_status(state="failed", **where, reason=str(error))
             raise
+    if in_time.reason:
+        run.write_status(state="stopped", **where, reason=in_time.reason)
+        copied = drive.push(run.root, only=kept(run))
+        saved = "everything is saved" + (" and in the copy on Drive" if copied is not None and copied.safe else "")
+        raise OutOfTime(f"{run.name} {run.standing}: {in_time.reason}. {saved[0].upper()}{saved[1:]}.")
     _finish(run, keeper, stopping, **where, parameters=sum(parameter.numel() for parameter in task.parameters()))
 
 
@@ -210,6 +223,23 @@ class Recorder(Callback):
             f"valid {row['valid_loss']:.4f} sdr {row['valid_sdr']:.2f} dB lr {row['learning_rate']:.2e} {seconds:.1f} s",
             flush=True,
         )
+
+
+class InTime(Callback):
+    """Ends the training after an epoch where the next one, if it took as long, would pass the hours or the session."""
+
+    def __init__(self, run: Run, limits: dict[str, float | None]) -> None:
+        self.run, self.limits, self.since, self.reason = run, limits, 0.0, ""
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        self.since = self.since or time.perf_counter()
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        now = time.perf_counter()
+        seconds, self.since = now - self.since, now  # the copy on Drive of the epoch before included
+        if not trainer.should_stop and trainer.current_epoch + 1 < trainer.max_epochs:
+            self.reason = out_of_time(self.run.root, seconds, **self.limits) or ""
+            trainer.should_stop = bool(self.reason)
 
 
 def averaged(decay: float) -> WeightAveraging:

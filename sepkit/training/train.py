@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections.abc import Iterable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,16 @@ from sepkit import models
 from sepkit.data.cache import Cache, training_cache_settings
 from sepkit.data.folds import split_songs
 from sepkit.data.opening import open_cache
-from sepkit.devices import pick_device
-from sepkit.errors import SepkitError, UsageError
+from sepkit.devices import device_name, pick_device
+from sepkit.errors import OutOfTime, SepkitError, UsageError
 from sepkit.experiments import MENU, get_experiment
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.models.weights import differences
 from sepkit.parallel import progress, spread
 from sepkit.profiles import Profile, ProfileLike, get_profile
-from sepkit.storage import Root, RootLike, Run, drive, write_json
+from sepkit.storage import Root, RootLike, Run, drive, hours_left, write_json
 from sepkit.storage.checkpoints import kept, load_model, take_weights
+from sepkit.storage.ledger import out_of_time, session_started, workers_book
 from sepkit.storage.locks import alone
 from sepkit.training.losses import ON_MAGNITUDES
 
@@ -43,13 +45,17 @@ def train(
     seed: int = 0,
     fold: int | None = None,
     device: str | None = None,
+    hours: float | None = None,
+    session_hours: float | None = None,
 ) -> Run:
     """Trains `experiment`, or resumes it, and returns its run.
 
     profile: demo, preview or full (SEPKIT_PROFILE, else demo); data: the folder of songs; root: where everything is
     written; seed: of weights, clips and dropout; fold: 0, 1 or 2 of the cross-validation by artist, None for the usual
-    split; device: cpu or cuda, None for the best.
+    split; device: cpu or cuda, None for the best; hours: GPU hours of the week (SEPKIT_HOURS, else 8); session_hours:
+    how long this session lasts (SEPKIT_SESSION_HOURS, else 12 in Colab).
 
+    Raises OutOfTime where another epoch would pass the hours or the session: all is saved, and the same call goes on.
     Raises SepkitError, in one sentence, where songs, settings or checkpoints do not allow it.
     """
     experiment, profile, device = get_experiment(experiment), get_profile(profile), pick_device(device)
@@ -60,7 +66,10 @@ def train(
     if run.finished:
         _same_settings(run, settings)
         return run
-    where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, "device": device}
+    limits = {"hours": hours, "session_hours": session_hours}
+    where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, "device": device, **limits}
+    if not settings["weights_of"]:
+        _require_time(run, settings["training"]["epochs"], device, **limits)
     start = starting_weights(settings, profile, **where)
     cache, layout = training_cache(settings, profile, data, root)
     names = {"cache": cache.path.name, "layout": layout, **split_songs(cache, fold)}
@@ -78,8 +87,20 @@ def train(
         else:
             from sepkit.training.fit import fit  # with Lightning, which takes seconds to import
 
-            fit(run, config, cache, device, start)
+            fit(run, config, cache, device, start, limits)
     return run
+
+
+def _require_time(run: Run, epochs: int, device: str, **limits: float | None) -> None:
+    """Raises OutOfTime where the next epoch of `run` would pass the week's hours or the session."""
+    past = list(run.history()["seconds"]) if (run.path / "history.csv").exists() else []
+    if len(past) >= epochs:
+        return
+    next_s = past[-1] if past and run.status.get("device") == device_name(device) else 0.0
+    if reason := out_of_time(run.root, next_s, **limits):
+        raise OutOfTime(f"{run.name} is not {'continued' if past else 'begun'}: {reason}.")
+    if (left := hours_left(run.root, hours=limits["hours"])) <= 0:
+        print(f"{run.name}: {-left:.2f} GPU hours more than the week's are spent; without a GPU this run costs none")
 
 
 def starting_weights(settings: dict[str, Any], profile: Profile, **where: Any) -> dict[str, torch.Tensor] | None:
@@ -135,10 +156,11 @@ def train_many(
     jobs = min(jobs, max(1, len(todo)))
     if jobs > 1:
         _prepare(experiments, seeds=seeds, folds=folds, n_jobs=n_jobs, **where)
-    work = delayed(train if jobs == 1 else _train_quietly)
+    work = delayed(train) if jobs == 1 else delayed(partial(_train_quietly, session_started()))
     runs = spread((work(experiment, seed=s, fold=f, **where) for experiment, s, f in todo), n_jobs=jobs)
     ended = "{0.name} {0.status[stopped]}, {0.status[minutes]:.1f} min".format
-    return list(progress(runs, doing="train", total=len(todo), name=ended))
+    with contextlib.nullcontext() if jobs == 1 else workers_book():
+        return list(progress(runs, doing="train", total=len(todo), name=ended))
 
 
 def _prepare(experiments: list[str | Experiment], **where: Any) -> None:
@@ -153,8 +175,9 @@ def _prepare(experiments: list[str | Experiment], **where: Any) -> None:
         train_many(before, **where)
 
 
-def _train_quietly(experiment: str | Experiment, **where: Any) -> Run:
-    """`train` in a worker, without its lines, which would come out of order."""
+def _train_quietly(started: float, experiment: str | Experiment, **where: Any) -> Run:
+    """`train` in a worker of a session that started then; without its lines, which would come out of order."""
+    os.environ["SEPKIT_STARTED"] = str(started)
     with contextlib.redirect_stdout(io.StringIO()):
         return train(experiment, **where)
 

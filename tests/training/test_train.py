@@ -22,10 +22,10 @@ import torch
 
 from sepkit import models, parallel
 from sepkit.data.batches import FixedClips, training_loader
-from sepkit.errors import SepkitError, UsageError
+from sepkit.errors import OutOfTime, SepkitError, UsageError
 from sepkit.evaluation.metrics import sdr_global
 from sepkit.experiments import MENU
-from sepkit.storage import drive, locks, write_json
+from sepkit.storage import drive, hours_left, ledger, locks, write_json
 from sepkit.storage.checkpoints import load_model
 from sepkit.training import losses
 from sepkit.training.fit import AtomicCheckpointIO
@@ -34,6 +34,7 @@ from sepkit.training.step import SeparationTask, clip_sdr
 
 train_module = importlib.import_module("sepkit.training.train")  # the package may export a function so named
 train = train_module.train
+fit_module = importlib.import_module("sepkit.training.fit")
 
 
 NARROW_MODELS = {
@@ -648,3 +649,72 @@ def test_a_new_loss_is_one_new_function(start, root, tiny, monkeypatch):
     run = start(root, own, profile=replace(tiny, epochs=1))
     assert run.config["loss"] == {"name": "waveform_mse", "factor": 4.0}
     assert run.history()["train_loss"].notna().all()
+
+
+@pytest.fixture
+def half_hours(monkeypatch):
+    """Epochs that take half an hour each, with a GPU attached as far as the ledger can see."""
+    clock = SimpleNamespace(now=1e9, strftime=time.strftime, process_time=time.process_time)
+    clock.perf_counter = clock.time = lambda: clock.now
+    step = SeparationTask.validation_step
+
+    def validation_step(self, batch, batch_idx):
+        clock.now += 1800
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SeparationTask, "validation_step", validation_step)
+    for module in (ledger, fit_module):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(ledger, "gpu_now", lambda: (True, 0.0))
+    monkeypatch.setenv("SEPKIT_STARTED", str(clock.now))
+    return clock
+
+
+def test_a_run_stops_before_the_hours_are_spent_and_goes_on_to_the_same_end(
+    start, root, straight, half_hours, tmp_path, monkeypatch
+):
+    """Two epochs of half an hour fit into 1.2 hours, a third does not."""
+    monkeypatch.setenv("SEPKIT_DRIVE", str(tmp_path / "drive"))
+    said = r"was stopped after 2 epochs; .*1\.00 of the week's 1\.2 GPU hours are spent, and the next epoch takes 30\.0 min"
+    with pytest.raises(OutOfTime, match=f"Base-s0 {said}.* Everything is saved and in the copy on Drive"):
+        start(root, hours=1.2)
+    run = root.run("Base-s0")
+    assert (run.state, len(run.history()), run.status["state"]) == ("stopped", 2, "stopped")
+    assert (tmp_path / "drive/runs/Base-s0/last.ckpt").read_bytes() == run.last.read_bytes()
+    assert hours_left(root, hours=1.2) == pytest.approx(0.2)
+    before = run.last.read_bytes()
+    with pytest.raises(OutOfTime, match=r"Base-s0 is not continued: 1\.00 of the week's 1\.2 GPU hours are spent"):
+        start(root, hours=1.2, data="no songs are looked for")
+    assert run.last.read_bytes() == before
+    monkeypatch.setenv("SEPKIT_HOURS", "3")
+    assert_same_run(start(root), straight)
+    assert start(root, hours=1.2) == run  # a finished one is returned whatever is left
+
+
+def test_a_run_stops_before_the_session_ends_also_on_a_cpu(start, root, half_hours, monkeypatch):
+    monkeypatch.setattr(ledger, "gpu_now", lambda: (False, 0.0))
+    with pytest.raises(
+        OutOfTime, match=r"after 3 epochs; .* this session has lasted 1\.50 of 1\.7 hours, .* 8\.00 of .* 8 GPU"
+    ):
+        start(root, session_hours=1.7)
+    monkeypatch.setenv("SEPKIT_SESSION_HOURS", "1.4")
+    with pytest.raises(OutOfTime, match=r"Base-s0 is not continued: this session has lasted 1\.50 of 1\.4 hours"):
+        start(root)
+    monkeypatch.setenv("SEPKIT_STARTED", str(half_hours.now))  # a new session
+    assert start(root).finished
+
+
+def test_hours_are_no_matter_without_a_gpu_but_are_said(start, root, tiny, capsys):
+    root.add_minutes(run="C-s0", stage="train", minutes=600, device="T4", gpu_attached=True)
+    assert start(root, profile=replace(tiny, epochs=1)).finished
+    assert (
+        "Base-s0: 2.00 GPU hours more than the week's are spent; without a GPU this run costs none"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_worker_is_told_when_its_session_began(root, tiny, mini_songs, monkeypatch):
+    monkeypatch.setenv("SEPKIT_STARTED", "")
+    where = {"profile": tiny, "data": mini_songs, "root": root, "session_hours": 1}
+    with pytest.raises(OutOfTime, match=r"is not begun: this session has lasted 2\.00 of 1 hours"):
+        train_module._train_quietly(time.time() - 7200, "Base", **where)
