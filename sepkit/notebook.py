@@ -52,7 +52,10 @@ class Day:
 
     def __str__(self) -> str:
         facts = environment(self.root.path, self.profile)
-        no_copy = "\nno copy on Drive: results are lost when this machine is" if facts["drive"] is None else ""
+        folder, fault = drive.standing(self.root)
+        no_copy = "\nno copy on Drive: results are lost when this machine is" if folder is None else ""
+        if fault:
+            no_copy = f"\nDrive: {fault}; until then results are on this machine only"
         return (
             f"Day {self.number} of {DAYS}, profile {self.profile.name} ({self.profile.songs}; {self.profile.reduced})\n"
             f"device {facts['device']}, {facts['precision']}; root {self.root.path}, {facts['free_disk_gb']} GB free\n"

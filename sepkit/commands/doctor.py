@@ -14,7 +14,7 @@ from sepkit.data.songs import find_songs
 from sepkit.devices import device_name, pick_device, precision
 from sepkit.errors import SepkitError
 from sepkit.profiles import Profile, ProfileLike, get_profile
-from sepkit.storage import Root, RootLike, spending, versions
+from sepkit.storage import Root, RootLike, drive, spending, versions
 from sepkit.storage.root import VERSIONED
 
 NEEDED = ("torch", "lightning", "openunmix", "h5py", "soundfile")
@@ -83,7 +83,7 @@ def doctor(
 def environment(root: Path, profile: Profile) -> dict[str, Any]:
     """Versions, device and precision of training, cores, free disk, Drive, ffmpeg."""
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    drive, device, installed = os.environ.get("SEPKIT_DRIVE"), pick_device(None), versions()
+    (copy, fault), device, installed = drive.standing(Root(root)), pick_device(None), versions()
     return {
         "python": installed["python"],
         "device": device_name(device),
@@ -91,7 +91,7 @@ def environment(root: Path, profile: Profile) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "root": str(root),
         "free_disk_gb": round(shutil.disk_usage(existing).free / 1e9, 1),
-        "drive": drive if drive and Path(drive).exists() else None,
+        "drive": f"{copy}: {fault}" if fault else str(copy) if copy else None,
         "ffmpeg": shutil.which("ffmpeg"),
         "versions": {name: installed.get(name, "absent") for name in VERSIONED},
     }

@@ -11,6 +11,7 @@ and `oracle` are runs without training: the mixture as the estimate of every sou
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache as memory
 from operator import itemgetter
@@ -33,9 +34,11 @@ from sepkit.experiments import REFERENCES
 from sepkit.models import refuse_contaminated
 from sepkit.parallel import progress, spread
 from sepkit.profiles import PROTOCOLS, Profile, get_profile
-from sepkit.storage import Root, Run, spending, write_json
+from sepkit.storage import Root, Run, drive, spending, write_json
+from sepkit.storage.checkpoints import kept
 
 PROTOCOL_OF = {sources: protocol for protocol, sources in PROTOCOLS.items()}
+PUSH_EVERY_S = 60.0  # how often scores go to Drive while songs are scored
 PORTION_BYTES = 2**28  # of estimates that a GPU has made and that travel to a worker together
 
 
@@ -65,11 +68,14 @@ def evaluate_many(
     if split not in ("test", "valid"):
         raise UsageError(f"Expected split test or valid, got {split!r}.")
     device, open_once = pick_device(device), memory(_open)
-    found = [run if isinstance(run, Run) else _named(run, root, profile) for run in runs]
+    found = [_fetched(run) if isinstance(run, Run) else _named(run, root, profile) for run in runs]
     scorings = [Scoring(run, data, split, device, open_once) for run in found]
     for cache in {id(scoring.cache): scoring.cache for scoring in scorings}.values():
         _score_runs(cache, [scoring for scoring in scorings if scoring.cache is cache], split, device, n_jobs)
-    return [scoring.table() for scoring in scorings]
+    try:
+        return [scoring.table() for scoring in scorings]
+    finally:
+        _push([scoring.run for scoring in scorings if scoring.todo])
 
 
 def reference(name: str, **options: Any) -> Run:
@@ -151,21 +157,37 @@ def _score_runs(cache: Cache, scorings: list[Scoring], split: str, device: str, 
         return
     run, doing = (names[0], names[0]) if len(names) == 1 else ("shared", f"{len(names)} runs")
     with spending(scorings[0].run.root, run=run, stage=f"evaluate {split}", device=device_name(device)):
-        results = score_songs(estimators, cache, device, n_jobs)
+        results, pushed = score_songs(estimators, cache, device, n_jobs), time.monotonic()
         for song, found in progress(results, doing=f"score {doing}", total=len(estimators), name=itemgetter(0)):
             for scoring, result in zip(waiting[song], found, strict=True):
                 scoring.add(song, result)
+            if time.monotonic() - pushed > PUSH_EVERY_S:
+                _push([each.run for each in scorings])
+                pushed = time.monotonic()
 
 
 def _named(name: str, root: Path | str | Root | None, profile: str | Profile | None) -> Run:
     """The run of this name; the references are made where they are absent."""
     refuse_contaminated(name)
-    run = Root.open(root, profile).run(name)
+    run = _fetched(Root.open(root, profile).run(name))
     if name in REFERENCES and not run.finished:
         facts = {"run": name, "experiment": name, "profile": get_profile(profile).name, "seed": 0, "fold": None}
         write_json(run.path / "config.json", facts)
         run.write_status(state="finished", epochs=0, minutes=0.0, gpu_min=0.0, vram_mib=0, device="cpu", parameters=0)
     return run
+
+
+def _fetched(run: Run) -> Run:
+    """The run, with what Drive has more of it: scores of another runtime are not computed again."""
+    drive.tell(run.name, drive.pull(run.root, only=kept(run)))
+    return run
+
+
+def _push(runs: list[Run]) -> None:
+    """Copies the runs' scores to Drive, those in the journal too."""
+    for root in {run.root for run in runs}:
+        paths = dict.fromkeys(path for run in runs if run.root == root for path in kept(run))
+        drive.tell("scores", drive.push(root, only=tuple(paths)))
 
 
 def _open(root: Root, profile: str, data: Path | str | None, settings: CacheSettings, splits: tuple[str, ...]) -> Cache:

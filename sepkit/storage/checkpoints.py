@@ -102,4 +102,4 @@ def take_weights(run: Run, other: Run) -> None:
             shutil.copyfile(other.path / name, part)
     nothing = {"minutes": 0.0, "gpu_min": 0.0, "vram_mib": 0}
     run.write_status(**{**other.status, **nothing, "stopped": f"the weights of {other.name}"})
-    drive.push(run.root, only=kept(run))
+    drive.tell(run.name, drive.push(run.root, only=kept(run)))

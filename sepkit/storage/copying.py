@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,35 @@ from sepkit.storage.bounded import ANSWER_S, seconds_for, within
 from sepkit.storage.files import part_of
 
 TRIES, WAIT_S = 3, 1.0
+LIST_S = 60.0  # for a look at a whole folder
 ROOM_FOR_RESULTS = 2 * 10**9  # bytes on Drive that a cache leaves free
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-LOST = (errno.EIO, errno.ENOTCONN, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT)
+LOST = (errno.EIO, errno.ENOTCONN, errno.ENODEV, errno.ESTALE)
 MEANING = {
-    **dict.fromkeys(FULL, "there is no room left: delete something there"),
+    **dict.fromkeys(FULL, "there is no room left, delete something"),
     **dict.fromkeys(READ_ONLY, "nothing can be written there"),
-    **dict.fromkeys(LOST, "the connection is lost: mount Drive again"),
+    **dict.fromkeys(LOST, "the connection is lost, mount Drive again"),
+    errno.ETIMEDOUT: "Drive does not answer, mount it again",
 }
 
 
+class NotThere(OSError):
+    """A file on Drive that is not whole yet: Drive shows names before contents."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A whole copy that waits to be renamed, and what it is a copy of."""
+
+    part: Path
+    digest: str
+    version: tuple[int, int]  # size and time (ns) of the source
+
+
 def copy_file(source: Path, copy: Path) -> None:
-    """Copies one file whole, within the top folder that exists; OSError where that fails after TRIES."""
-    part = copy_aside(source, copy)
+    """Copies one file whole; its folder must exist.  OSError where that fails after TRIES."""
+    part = copy_aside(source, copy).part
     try:
         on_drive(part.replace, copy)
     except OSError:
@@ -38,33 +54,41 @@ def copy_file(source: Path, copy: Path) -> None:
         raise
 
 
-def copy_aside(source: Path, copy: Path) -> Path:
-    """The temporary file beside `copy` that holds the content of `source`, and its time."""
-    for attempt in range(1, TRIES + 1):
+def copy_aside(source: Path, copy: Path) -> Copied:
+    """The content of `source`, and its time, in a temporary file beside `copy`."""
+    attempt = 1
+    while True:
         part = part_of(copy)
         try:
-            version = on_drive(source.stat)  # before the copy: a file that changes meanwhile is copied again
-            limit = seconds_for(version.st_size)
+            size, time_ns = version_of(source)  # before the copy: a file that changes meanwhile is copied again
+            limit = seconds_for(size)
             within(limit, shutil.copyfile, source, part)
-            arrived = on_drive(part.stat).st_size
-            if arrived != version.st_size:
-                raise OSError(f"{arrived} of {version.st_size} bytes arrived")
-            if within(limit, digest, part) != within(limit, digest, source):
+            arrived = version_of(part)[0]
+            if arrived != size:
+                raise OSError(f"{arrived} of {size} bytes arrived")
+            content = within(limit, digest, part)
+            if content != within(limit, digest, source):
                 raise OSError("other bytes arrived than were sent")
             with suppress(OSError):  # a destination without times is compared by content
-                on_drive(os.utime, part, (version.st_atime, version.st_mtime))
-            return part
+                on_drive(_set_time, part, time_ns)
+            return Copied(part, content, (size, time_ns))
         except OSError as error:
             discard(part)
             if attempt == TRIES or error.errno in (*FULL, *READ_ONLY, errno.ENOENT, errno.ETIMEDOUT):
                 raise
             time.sleep(WAIT_S * 2**attempt)
-    raise AssertionError("unreachable")
+            attempt += 1
 
 
 def on_drive(call: Callable[..., Any], *arguments: Any) -> Any:
     """A call that moves few bytes, within ANSWER_S."""
     return within(ANSWER_S, call, *arguments)
+
+
+def version_of(path: Path) -> tuple[int, int]:
+    """(size, time of change in ns)."""
+    found = on_drive(path.stat)
+    return found.st_size, found.st_mtime_ns
 
 
 def discard(part: Path) -> None:
@@ -84,5 +108,10 @@ def has_room(folder: Path, size: int) -> bool:
 
 def reason(error: OSError) -> str:
     """One clause on an error, its number in it."""
-    number = f" (errno {error.errno})" if error.errno else ""
-    return MEANING.get(error.errno or 0, error.strerror or str(error)) + number
+    if error.errno is None:
+        return str(error)
+    return f"{MEANING.get(error.errno, error.strerror)} (errno {error.errno})"
+
+
+def _set_time(path: Path, time_ns: int) -> None:
+    os.utime(path, ns=(time_ns, time_ns))

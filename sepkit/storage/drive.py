@@ -1,42 +1,26 @@
-"""The synced copy of a root on Drive.
+"""The copy of a root on Drive, kept equal in both directions.
 
-What must survive the runtime is copied to the folder that SEPKIT_DRIVE names.  A copy is written aside, read back and
-compared with its source, and renamed; it keeps its source's time, which tells versions apart.  After a few tries of a
-lost mount the sync says so and ends, work goes on, and the next push copies what is missing.
+`pull` takes what is new or further along on Drive, `push` gives what is new or further along here; `sync` decides, by
+content and progress.  A copy has an id that the root remembers, so that no other folder is taken for it, and neither
+call makes a folder that only a mount may make.  No fault of Drive raises: the result says what was not copied, and why.
 """
 
-import hashlib
 import os
-import shutil
-import time
-from collections.abc import Iterable
+import stat
+import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from sepkit.storage.bounded import within
+from sepkit.storage.copying import LIST_S, on_drive, reason
+from sepkit.storage.files import left_over
+from sepkit.storage.record import Record, Synced
 from sepkit.storage.root import SYNCED, Root, roots_folder
+from sepkit.storage.sync import LEDGER, Files, Sync
 
-TRIES, WAIT_S = 3, 1.0
-SAME_TIME_NS = 10**6  # Drive keeps milliseconds
+__all__ = ["Synced", "drive_folder", "pull", "push", "standing", "tell"]
+MARK = ".sepkit-copy"  # the file that holds a copy's id
 Only = str | tuple[str, ...] | None
-
-
-@dataclass
-class Synced:
-    """What a push or pull did; `safe` is True where the copy holds everything."""
-
-    copied: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def safe(self) -> bool:
-        return not self.failed
-
-    def __str__(self) -> str:
-        if self.safe:
-            return f"{len(self.copied)} files copied; everything is in the copy"
-        name, reason = next(iter(self.failed.items()))
-        return f"NOT safe: {len(self.failed)} files are not copied ({name}: {reason}); the next sync tries again"
 
 
 def drive_folder(root: Root) -> Path | None:
@@ -47,98 +31,115 @@ def drive_folder(root: Root) -> Path | None:
     return drive / root.path.relative_to(roots) if root.path.is_relative_to(roots) else drive
 
 
+def push(root: Root, drive: Path | None = None, *, only: Only = None) -> Synced | None:
+    """Copies what is new or further along under the root to `drive` (or `drive_folder`); None without a Drive.
+
+    only: a folder or file below the root, or several, as runs/Base-s0.  The result says what failed: no OSError.
+    """
+    return _sync(root, drive, only, up=True)
+
+
+def pull(root: Root, drive: Path | None = None, *, only: Only = None) -> Synced | None:
+    """Copies what is new or further along on Drive to the root; None without a Drive.  Arguments as for `push`."""
+    return _sync(root, drive, only, up=False)
+
+
+def tell(name: str, synced: Synced | None) -> None:
+    """Prints what a person should know of a sync of `name`: what came from Drive, what is not safe, what is kept."""
+    if synced is not None and (not synced.safe or synced.kept or synced.notes or (synced.copied and not synced.up)):
+        print(f"{name}: {'Drive' if synced.up else 'from Drive'}: {synced}", flush=True)
+
+
+def standing(root: Root) -> tuple[Path | None, str]:
+    """(the copy of `root`, None without one; why it can't be used now, "" where it can or is yet to be made)."""
+    drive = drive_folder(root)
+    if drive is None:
+        return None, ""
+    try:
+        _identify(drive, Record(root.path, drive), make=False)
+    except OSError as error:
+        return drive, reason(error)
+    return drive, ""
+
+
+def _sync(root: Root, drive: Path | None, only: Only, *, up: bool) -> Synced | None:
+    drive = drive or drive_folder(root)
+    if drive is None:
+        return None
+    result, here, record = Synced(up=up, whole=up and only is None), Files(), Record(root.path, drive)
+    try:
+        here = _files(root.path, only)
+        if not _identify(drive, record, make=up):
+            return result  # the first day: the first push makes the copy
+        there = within(LIST_S, _files, drive, only)
+    except OSError as error:
+        result.failed = dict.fromkeys(here or [str(drive)], reason(error))
+        return result
+    if LEDGER in record.files and not (root.path / LEDGER).exists():
+        record.forget()  # an emptied root asks for no deletions
+    known = {name for name in record.files if _wanted(name, only)}
+    try:
+        Sync(root.path, drive, record, here, there, result).run(known)
+        record.save()
+    except OSError as error:
+        result.failed[str(root.path)] = reason(error)
+    return result
+
+
+def _identify(drive: Path, record: Record, *, make: bool) -> bool:
+    """Whether the copy is there, made where `make` says so.  OSError where Drive is not mounted or holds another."""
+    mount, levels = os.environ.get("SEPKIT_MOUNT"), [*_levels(drive), drive]
+    if mount and drive.is_relative_to(mount) and not on_drive(os.path.ismount, mount):
+        raise OSError(f"Drive is not mounted at {mount}")
+    try:
+        on_drive(levels[0].parent.stat)
+    except FileNotFoundError:
+        raise OSError(f"Drive is not mounted: there is no folder {levels[0].parent}") from None
+    found = ""
+    with suppress(FileNotFoundError):
+        found = on_drive((drive / MARK).read_text).strip()
+        if not found:
+            raise OSError(f"{drive / MARK} is empty, not yet whole")
+    if record.id and not found:
+        raise OSError(
+            f"{drive} is not the copy that this root was synced with ({MARK} is missing there): mount Drive again, or, "
+            f"where the copy was deleted, delete {record.path} too"
+        )
+    if not found and make:
+        for folder in levels:
+            on_drive(folder.mkdir, 0o777, False, True)
+        on_drive((drive / MARK).write_text, uuid.uuid4().hex)
+        found = on_drive((drive / MARK).read_text).strip()  # another runtime's, where both began at once
+    if record.id and record.id != found:
+        record.forget()
+    record.id = found or None
+    return bool(found) or on_drive(os.path.isdir, drive)
+
+
 def _levels(drive: Path) -> list[Path]:
     """The folders above `drive` that a push may make: SEPKIT_DRIVE and those below it."""
     top = Path(os.environ.get("SEPKIT_DRIVE") or drive).expanduser().absolute()
     return [folder for folder in reversed(drive.parents) if folder.is_relative_to(top)]
 
 
-def push(root: Root, drive: Path | None = None, *, only: Only = None) -> Synced | None:
-    """Copies what is new or changed under the root to `drive` (or SEPKIT_DRIVE); None without a Drive.
-
-    only: a folder or file below the root, or several, as runs/Base-s0.  The result says what failed: no OSError.
-    """
-    drive = drive or drive_folder(root)
-    if drive is None:
-        return None
-    names = _files(root.path, only)
-    try:
-        # the folder, never its parents: without the mount they would be made on the local disk
-        for folder in (*_levels(drive), drive):
-            folder.mkdir(exist_ok=True)
-    except OSError as error:
-        return Synced(failed=dict.fromkeys(names, f"Drive is not mounted: {error}"))
-    return _copy_new(root.path, drive, names)
-
-
-def pull(root: Root, drive: Path | None = None, *, only: Only = None) -> Synced | None:
-    """Copies from Drive what the local root lacks; None without a Drive.  Local files stay as they are."""
-    drive = drive or drive_folder(root)
-    try:
-        if drive is None or not drive.exists():
-            return None
-        missing = [name for name in _files(drive, only) if not (root.path / name).exists()]
-    except OSError as error:  # a lost mount can't even be listed
-        return Synced(failed={str(drive): str(error)})
-    return _copy_new(drive, root.path, missing)
-
-
-def _files(folder: Path, only: Only = None) -> list[str]:
-    """Paths, relative to `folder`, of what is synced; temporary files are not."""
+def _wanted(name: str, only: Only) -> bool:
     wanted = (only,) if isinstance(only, str) else only
-    paths = [path for pattern in SYNCED for path in sorted(folder.glob(pattern))]
-    names = [path.relative_to(folder).as_posix() for path in paths if path.name[0] != "." and path.is_file()]
-    return [name for name in names if wanted is None or any(Path(name).is_relative_to(each) for each in wanted)]
+    return wanted is None or any(Path(name).is_relative_to(each) for each in wanted)
 
 
-def _copy_new(source: Path, destination: Path, names: Iterable[str]) -> Synced:
-    result, lost = Synced(), ""
-    for name in names:
-        if lost:  # one lost mount fails every file: the first few tries were enough
-            result.failed[name] = lost
+def _files(folder: Path, only: Only = None) -> Files:
+    """{name relative to `folder`: (size, time in ns)} of what is synced; temporary files that are left over go."""
+    found, wanted = Files(), (only,) if isinstance(only, str) else only
+    tops = None if wanted is None else {each.split("/")[0] for each in wanted}
+    for pattern in SYNCED:
+        if tops is not None and pattern.split("/")[0] not in tops:
             continue
-        try:
-            if not _same(source / name, destination / name):
-                _copy(source / name, destination / name)
-                result.copied.append(name)
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and str(error.filename) == str(source / name):
-                continue  # deleted while the others were copied
-            result.failed[name] = lost = str(error)
-    return result
-
-
-def _same(source: Path, copy: Path) -> bool:
-    """Whether the copy is of this version of the source: equal sizes, and equal times or equal content."""
-    ours, theirs = source.stat(), copy.stat() if copy.exists() else None
-    if theirs is None or ours.st_size != theirs.st_size:
-        return False
-    return abs(ours.st_mtime_ns - theirs.st_mtime_ns) < SAME_TIME_NS or _digest(source) == _digest(copy)
-
-
-def _copy(source: Path, copy: Path) -> None:
-    """Copies one file aside, verifies what the destination gives back, renames; OSError after TRIES."""
-    part = copy.with_name(f".{copy.name}.part")
-    for attempt in range(1, TRIES + 1):
-        try:
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            version = source.stat()  # before the copy: a file that changes meanwhile is copied again
-            shutil.copyfile(source, part)
-            arrived = part.stat().st_size
-            if arrived != version.st_size:
-                raise OSError(f"{arrived} of {version.st_size} bytes arrived")
-            if _digest(part) != _digest(source):
-                raise OSError("other bytes arrived than were sent")
-            with suppress(OSError):  # a destination without times is compared by content
-                os.utime(part, ns=(version.st_atime_ns, version.st_mtime_ns))
-            part.replace(copy)
-            return
-        except OSError:
-            if attempt == TRIES:
-                raise
-            time.sleep(WAIT_S * 2**attempt)
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
+        for path in sorted(folder.glob(pattern)):
+            name = path.relative_to(folder).as_posix()
+            with suppress(FileNotFoundError):
+                if path.name.startswith("."):
+                    if path.name.endswith(".part") and left_over(path):
+                        path.unlink()
+                elif _wanted(name, only) and stat.S_ISREG((kind := path.stat()).st_mode):
+                    found[name] = kind.st_size, kind.st_mtime_ns
+    return found

@@ -75,6 +75,15 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are no UTF-8
 
 
+def append_lines(path: Path, header: bytes, lines: list[bytes]) -> None:
+    """Appends whole lines in one write, so that processes append side by side; a new file begins with `header`."""
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        start = [header] if not size else [b""] if file.read(1) != b"\n" else []  # a kill in the middle of a line
+        file.write(b"\r\n".join([*start, *lines, b""]))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Strict JSON: NaN and infinity are refused, since other readers could not load them."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")

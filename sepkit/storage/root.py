@@ -22,7 +22,7 @@ import pandas as pd
 
 from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import ProfileLike, get_profile
-from sepkit.storage.files import read_json, read_names, write_json
+from sepkit.storage.files import append_lines, read_json, read_names, write_json
 from sepkit.storage.locks import held
 from sepkit.storage.spreadsheets import make_plain, read_ledger
 
@@ -32,6 +32,7 @@ SYNCED = (
     "report/figures/*", "cache/*/*",
 )  # fmt: skip
 BUDGET_COLUMNS = ["time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib", "id"]
+BUDGET_HEADER = ",".join(BUDGET_COLUMNS).encode()
 SCORE_DECIMALS = 6  # of a dB in scores.csv; beyond them a sum's order decides
 # packages whose versions `doctor` shows and a run's status.json keeps
 VERSIONED = (
@@ -136,13 +137,8 @@ class Root:
         self.path.mkdir(parents=True, exist_ok=True)
         make_plain(self.path / "budget.csv", ",".join(BUDGET_COLUMNS).encode())
         text = io.StringIO(newline="")
-        with (self.path / "budget.csv").open("a+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 1, 0))
-            if size and file.read(1) != b"\n":  # a kill in the middle of a row
-                text.write("\n")
-            csv.writer(text).writerows([row] if size else [BUDGET_COLUMNS, row])
-            file.write(text.getvalue().encode())  # one write: processes append side by side
+        csv.writer(text, lineterminator="").writerow(row)
+        append_lines(self.path / "budget.csv", BUDGET_HEADER, [text.getvalue().encode()])
 
     def budget(self) -> pd.DataFrame:
         """Every minute spent so far, in rows of at most a minute: those of a run and stage add up."""

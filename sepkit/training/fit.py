@@ -161,9 +161,7 @@ class BestAndLast(Checkpoint):
             self.best_sdr, self.best_epoch = sdr, trainer.current_epoch
             trainer.save_checkpoint(self.run.best)
         trainer.save_checkpoint(self.run.last)
-        copied = drive.push(self.run.root, only=kept(self.run))
-        if copied is not None and not copied.safe:
-            print(f"{self.run.name}: Drive: {copied}", flush=True)
+        drive.tell(self.run.name, drive.push(self.run.root, only=kept(self.run)))
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_sdr": self.best_sdr, "best_epoch": self.best_epoch}
@@ -268,6 +266,7 @@ def _finish(run: Run, best: BestAndLast, stopping: EarlyStopping, **facts: Any) 
         best_epoch=best_epoch, best_sdr=round(best.best_sdr, 3), vram_mib=int(history["vram_mib"].max()),
         minutes=minutes, cpu_min=cpu_min, gpu_min=minutes if torch.cuda.is_available() else 0.0, **facts,
     )  # fmt: skip
+    drive.tell(run.name, drive.push(run.root, only=kept(run)))  # before it is said
     print(
         f"{run.name} {stopped}: {len(history)} epochs, best {best_epoch} ({best.best_sdr:.2f} dB), "
         f"last learning rate {rate:.2e}, {minutes:.1f} min",

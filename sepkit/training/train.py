@@ -62,7 +62,7 @@ def train(
     root = Root.open(root, profile)
     settings = resolve(experiment, profile)
     run = root.run_of(experiment.name, seed, fold)
-    drive.pull(root, only=kept(run))  # a fresh machine resumes from the copy on Drive
+    drive.tell(run.name, drive.pull(root, only=kept(run)))  # goes on from the copy that is further along
     if run.finished:
         _same_settings(run, settings)
         return run
@@ -88,6 +88,7 @@ def train(
             from sepkit.training.fit import fit  # with Lightning, which takes seconds to import
 
             fit(run, config, cache, device, start, limits)
+    drive.tell(run.name, drive.push(root, only=(*kept(run), "exclude.txt", "cache")))
     return run
 
 

@@ -12,7 +12,7 @@ import pytest
 from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings
 from sepkit.data.songs import find_songs
-from sepkit.storage import Root
+from sepkit.storage import Root, copying, sync
 from sepkit.storage import drive as drive_module
 
 FILES = (
@@ -25,6 +25,7 @@ FILES = (
     "report/figures/scores.png",
     "cache/wave-0123/A - B.h5",
 )
+RECORDS = (".synced.json", ".sepkit-copy", ".whole.json")
 LOST = OSError(errno.ENOTCONN, "Transport endpoint is not connected")
 
 
@@ -33,8 +34,11 @@ def root(tmp_path):
     for name in FILES:
         file = tmp_path / "root" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(name.encode() * 1000)
-    return Root.open(tmp_path / "root")
+        if name != "budget.csv":
+            file.write_bytes(name.encode() * 1000)
+    root = Root.open(tmp_path / "root")
+    root.add_minutes(run="Base-s0", stage="train", minutes=1.0, device="cpu", gpu_attached=False)
+    return root
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def drive(tmp_path):
 def pauses(monkeypatch):
     """The pauses between tries, which nobody waits for."""
     made = []
-    monkeypatch.setattr(drive_module.time, "sleep", made.append)
+    monkeypatch.setattr(copying.time, "sleep", made.append)
     return made
 
 
@@ -56,7 +60,9 @@ def push(root, drive):
 
 
 def content(folder):
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    """Every file but the records of syncs."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name not in RECORDS]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
 def test_what_is_pushed_comes_back_on_a_fresh_machine(root, drive, push, tmp_path):
@@ -77,10 +83,11 @@ def test_only_what_is_new_or_changed_is_copied(root, push, monkeypatch):
     (root.path / "runs/Base-s0/last.ckpt").write_bytes(b"one epoch more")
     (root.path / "scoreboard.csv").write_text("run\n")
     read = []
-    digest = drive_module._digest
-    monkeypatch.setattr(drive_module, "_digest", lambda path: read.append(path) or digest(path))
+    digest = copying.digest
+    for module in (copying, sync):
+        monkeypatch.setattr(module, "digest", lambda path: read.append(path) or digest(path))
     assert push().copied == ["runs/Base-s0/last.ckpt", "scoreboard.csv"]
-    assert len(read) == 4  # sizes and times tell of the other files: nothing is read back
+    assert len(read) == 6  # here, and what is sent and what arrives; sizes and times tell of the other files
     assert push().copied == []
 
 
@@ -104,7 +111,7 @@ def test_a_destination_without_exact_times_is_compared_by_content(root, drive, p
             raise PermissionError(errno.EPERM, "Operation not permitted")
         utime(path, ns=tuple(time // (2 * 10**9) * 2 * 10**9 for time in ns))
 
-    monkeypatch.setattr(drive_module.os, "utime", coarse)
+    monkeypatch.setattr(copying.os, "utime", coarse)
     assert push().safe
     assert push().copied == []
     file = root.path / "runs/Base-s0/last.ckpt"
@@ -123,17 +130,17 @@ def test_a_mount_lost_on_the_way_pauses_and_the_next_push_completes(root, drive,
             raise LOST
         return copy(source, destination)
 
-    monkeypatch.setattr(drive_module.shutil, "copyfile", copyfile)
+    monkeypatch.setattr(copying.shutil, "copyfile", copyfile)
     result = push()
     assert not result.safe
-    assert len(result.copied) == 3
-    assert len(calls) == 3 + drive_module.TRIES  # one file is tried again, the others wait
-    assert len(pauses) == drive_module.TRIES - 1
+    assert result.copied == ["budget.csv", "runs/Base-s0-f1/last.ckpt"]  # of Base-s0 all, or nothing
+    assert len(calls) == 3 + copying.TRIES  # one file is tried again, the others wait
+    assert len(pauses) == copying.TRIES - 1
     assert sorted([*result.copied, *result.failed]) == sorted(FILES)
-    assert str(result).startswith("NOT safe: 5 files are not copied")
+    assert str(result).startswith("NOT safe: 6 files are not copied")
     assert "107" in str(result)
     assert content(drive) == {name: content(root.path)[name] for name in result.copied}
-    monkeypatch.setattr(drive_module.shutil, "copyfile", copy)
+    monkeypatch.setattr(copying.shutil, "copyfile", copy)
     later = push()
     assert later.safe
     assert sorted(later.copied) == sorted(result.failed)
@@ -164,17 +171,23 @@ def test_without_the_mount_no_local_folder_stands_in_for_it(root, tmp_path):
     assert sorted(result.failed) == sorted(FILES)
     assert "Drive is not mounted" in str(result)
     assert not (tmp_path / "content").exists()
-    assert drive_module.pull(root, drive) is None
+    assert not drive_module.pull(root, drive).safe
     drive.parent.mkdir(parents=True)
+    assert drive_module.pull(root, drive).safe  # the first day: the first push makes the copy
     assert drive_module.push(root, drive).safe
 
 
 def test_a_file_that_is_gone_meanwhile_is_no_lost_mount(root, drive, push, monkeypatch):
-    names = drive_module._files(root.path)
-    monkeypatch.setattr(drive_module, "_files", lambda *_: [names[0], "runs/Base-s0/gone.ckpt", *names[1:]])
+    """As the journal of scores, which scores.csv replaces."""
+    listed, gone = drive_module._files, {"runs/Base-s0-f1/gone.jsonl": (9, 9), "results/gone.json": (9, 9)}
+
+    def files(folder, only=None):
+        return listed(folder, only) | (gone if folder == root.path else {})
+
+    monkeypatch.setattr(drive_module, "_files", files)
     result = push()
     assert result.safe
-    assert result.copied == names
+    assert sorted(result.copied) == sorted(FILES)
 
 
 @pytest.mark.parametrize("fault", ["size", "bytes", "content"])
@@ -196,7 +209,7 @@ def test_what_arrives_cut_short_is_copied_again_and_verified(root, drive, push, 
             return os.stat_result([*found[:6], 0, *found[7:]])
         return found
 
-    monkeypatch.setattr(drive_module.shutil, "copyfile", copyfile)
+    monkeypatch.setattr(copying.shutil, "copyfile", copyfile)
     monkeypatch.setattr(Path, "stat", shown)
     result = push()
     assert result.safe
@@ -205,9 +218,7 @@ def test_what_arrives_cut_short_is_copied_again_and_verified(root, drive, push, 
 
 
 def test_what_never_arrives_whole_is_not_safe(root, drive, push, monkeypatch):
-    monkeypatch.setattr(
-        drive_module.shutil, "copyfile", lambda source, destination: Path(destination).write_bytes(b"stub")
-    )
+    monkeypatch.setattr(copying.shutil, "copyfile", lambda source, destination: Path(destination).write_bytes(b"stub"))
     result = push()
     assert not result.safe
     assert "4 of" in str(result)
@@ -220,7 +231,7 @@ def _push_and_die(root, drive):
         Path(destination).write_bytes(data[: len(data) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    drive_module.shutil.copyfile = copyfile
+    copying.shutil.copyfile = copyfile
     drive_module.push(root, drive)
 
 
@@ -242,17 +253,9 @@ def test_a_kill_in_the_middle_of_a_copy_leaves_the_old_file(root, drive, push):
     assert content(drive) == content(root.path)
 
 
-def test_pull_leaves_local_files_as_they_are(root, drive, push, tmp_path):
-    push()
-    local = Root.open(tmp_path / "local")
-    (local.path / "budget.csv").write_text("mine")
-    assert "budget.csv" not in drive_module.pull(local, drive).copied
-    assert (local.path / "budget.csv").read_text() == "mine"
-
-
 def test_only_takes_whole_names_and_several(root, push):
-    assert push(only="runs/Base-s0").copied == [name for name in FILES if name.startswith("runs/Base-s0/")]
-    assert push(only=("runs/Base-s0-f1/", "budget.csv")).copied == ["runs/Base-s0-f1/last.ckpt", "budget.csv"]
+    assert sorted(push(only="runs/Base-s0").copied) == [name for name in FILES if name.startswith("runs/Base-s0/")]
+    assert push(only=("runs/Base-s0-f1/", "budget.csv")).copied == ["budget.csv", "runs/Base-s0-f1/last.ckpt"]
 
 
 def test_pull_can_bring_back_one_run(push, drive, tmp_path):
