@@ -71,8 +71,8 @@ def doctor(
         try:
             folder = find_songs(data, place.excluded()) if data is not None else None
         except SepkitError as error:
-            folder, fix = None, "give the folder that holds train/ and test/"
-            problems.append(Problem("", str(data), "no songs", "songs in train/ and test/", str(error), fix, True))
+            folder, (said, _, fix) = None, str(error).rstrip(".").rpartition("; ")
+            problems.append(Problem("", str(data), "no songs", "songs in train/ and test/", said or "none", fix))
         if folder is not None:
             hours, median_s, found = check_folder(folder, n_jobs)
             problems, splits = problems + found, folder.counts

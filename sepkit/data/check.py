@@ -5,18 +5,32 @@ until the song is repaired or excluded; songs are never trimmed or padded.
 """
 
 import difflib
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2b
 from itertools import chain
 
 import numpy as np
 import soundfile as sf
 from joblib import delayed
 
-from sepkit.data.songs import GET_FFMPEG, SPLITS, SongFolder, Track, accompaniment, missing_decoders, read_song
+from sepkit.data.headers import Problem, check_headers, format_problems, is_audio
+from sepkit.data.songs import (
+    GET_FFMPEG,
+    SPLITS,
+    SongFolder,
+    Track,
+    accompaniment,
+    artist_of,
+    entries_of,
+    holds_songs,
+    missing_decoders,
+    on_disk,
+    place_of,
+    read_song,
+)
 from sepkit.errors import SepkitError
 from sepkit.parallel import spread
 from sepkit.profiles import SAMPLE_RATE
@@ -27,80 +41,21 @@ MAX_RESIDUAL_DB = {"wav": -30.0, "stem.mp4": -15.0}
 EXCERPTS, EXCERPT_S, WHOLE_BELOW_S = 6, 5.0, 60.0
 TRAIN_SONGS = {"wav": ("MUSDB18-HQ", 100), "stem.mp4": ("MUSDB18", 100), "preview": ("the 7-second preview", 94)}
 SHORT_S = 10.0
-EXCLUDE = "repair it, or exclude the song (one name a line in exclude.txt under the root)"
-CUT_SHORT = re.compile(r"^data : \d+ \(should be", re.MULTILINE)  # libsndfile's words
+LOUD = 4.0  # times full scale: no music, and no sum of stems, reaches it
 
 
 class UnusableSongs(SepkitError):
     """Songs with blocking `problems`."""
 
-    def __init__(self, message: str, problems: list["Problem"]) -> None:
+    def __init__(self, message: str, problems: list[Problem]) -> None:
         super().__init__(message)
         self.problems = problems
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A finding about a file of the song `track`, or about the whole folder, where `track` is empty."""
-
-    track: str
-    file: str
-    kind: str
-    expected: str
-    found: str
-    fix: str = EXCLUDE
-    blocking: bool = True
-
-    def __str__(self) -> str:
-        where = f"{self.track}: {self.file}" if self.track else self.file
-        return f"{where}: {self.kind}: expected {self.expected}, found {self.found}; {self.fix}."
-
-
-def check_headers(track: Track) -> list[Problem]:
-    """What file names and WAV headers show: missing, misnamed, truncated, mono, other-rate, unequal."""
-    problem, problems, lengths = partial(Problem, track.name), [], {}
-    if track.layout == "stem.mp4":
-        return [] if track.path.stat().st_size else [problem(track.path.name, "empty file", "audio", "0 bytes")]
-    present = {file.name for file in track.path.iterdir()}
-    lower = {name.lower(): name for name in present}
-    for file in track.files:
-        name = file.name
-        if name not in present:
-            close = [lower[match] for match in difflib.get_close_matches(name, lower, 1, 0.75)]
-            but, fix = (f" (but {close[0]})", f"rename {close[0]} to {name}") if close else ("", EXCLUDE)
-            problems.append(problem(name, "missing stem", name, f"no such file{but}", fix))
-            continue
-        try:
-            info = sf.info(file, verbose=True)
-        except (sf.LibsndfileError, RuntimeError):
-            problems.append(problem(name, "unreadable", "a WAV file", f"{file.stat().st_size} bytes, not audio"))
-            continue
-        lengths[name] = info.frames
-        if info.frames == 0:
-            problems.append(problem(name, "empty file", "audio", "0 samples"))
-        elif CUT_SHORT.search(info.extra_info):
-            problems.append(problem(name, "truncated", "as many samples as the header says", f"{info.frames}"))
-        problems += _format_problems(track, name, info.samplerate, info.channels)
-    common = Counter(lengths.values()).most_common(1)[0][0] if lengths else 0
-    for name, n_samples in lengths.items():
-        if n_samples != common:
-            found = f"{n_samples} ({n_samples - common:+d})"
-            problems.append(problem(name, "unequal length", f"{common} samples as its other stems", found))
-    return problems
-
-
-def _format_problems(track: Track, file: str, sample_rate: int, channels: int) -> Iterator[Problem]:
-    problem, rate = partial(Problem, track.name, file), f"{SAMPLE_RATE} Hz"
-    if channels != 2:
-        yield problem("channels", "2 channels", f"{channels}")
-    if sample_rate != SAMPLE_RATE:
-        yield problem("sample rate", rate, f"{sample_rate} Hz", f"resample all stems of the song to {rate}")
 
 
 def check_audio(track: Track, audio: dict[str, np.ndarray], sample_rate: int) -> list[Problem]:
     """What only the samples show: not finite, silent, mixture unlike the sum of stems; of AAC also the format."""
     problem, name, wav = partial(Problem, track.name), track.path.name, track.layout == "wav"
-    problems = [] if wav else list(_format_problems(track, name, sample_rate, len(audio["mixture"])))
+    problems = [] if wav else list(format_problems(track, name, sample_rate, len(audio["mixture"])))
     for source, samples in audio.items():
         file = f"{source}.wav" if wav else f"{name}, {source}"
         if bad := int(np.count_nonzero(~np.isfinite(samples))):
@@ -108,6 +63,11 @@ def check_audio(track: Track, audio: dict[str, np.ndarray], sample_rate: int) ->
         elif not samples.any():
             fix = "its scores will be undefined; nothing to do if the song is like that"
             problems.append(problem(file, "silent", "sound", "only zeros", fix, blocking=False))
+    loudest = max(audio, key=lambda source: np.abs(audio[source]).max(initial=0))
+    if LOUD < (peak := float(np.abs(audio[loudest]).max(initial=0))) < np.inf:
+        fix = "divide all five files by one number, so that their peaks lie below 1"
+        file, within = f"{loudest}.wav" if wav else f"{name}, {loudest}", "samples between -1 and 1"
+        problems.append(problem(file, "level", within, f"a peak of {peak:.1f}", fix, blocking=False))
     limit = MAX_RESIDUAL_DB[track.layout]
     if not any(found.blocking for found in problems) and (residual := residual_db(audio)) > limit:
         fix = "listen to it; exclude the song if its stems do not belong to its mixture"
@@ -125,34 +85,76 @@ def residual_db(audio: dict[str, np.ndarray]) -> float:
     return float(10 * np.log10(ratio)) if ratio > 0 else -np.inf
 
 
-def check_track(track: Track) -> tuple[float, list[Problem]]:
-    """(duration in seconds, problems) of one song, audio included; long WAV songs on excerpts."""
+@dataclass(frozen=True)
+class Checked:
+    """One song: its duration, its problems, and a digest of the samples of its mixture and of its vocals."""
+
+    duration_s: float
+    problems: list[Problem]
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+def check_track(track: Track) -> Checked:
+    """One song, audio included; long WAV songs on excerpts."""
     problems, spans = check_headers(track), [(0, None)]
     if any(problem.blocking for problem in problems):
-        return 0.0, problems
-    duration_s = sf.info(track.files[0]).duration if track.layout == "wav" else 0.0
+        return Checked(0.0, problems)
+    duration_s = sf.info(on_disk(track.files[0])).duration if track.layout == "wav" else 0.0
     if duration_s > WHOLE_BELOW_S:
         starts = np.linspace(0, (duration_s - EXCERPT_S) * SAMPLE_RATE, EXCERPTS).astype(int)
         spans = [(start, start + int(EXCERPT_S * SAMPLE_RATE)) for start in starts]
     try:
         parts = [read_song(track, *span) for span in spans]
     except SepkitError as error:
-        return 0.0, [*problems, Problem(track.name, track.path.name, "unreadable", "audio", str(error))]
+        return Checked(0.0, [*problems, Problem(track.name, track.path.name, "unreadable", "audio", str(error))])
     audio, sample_rate = parts[0]
     if len(parts) > 1:
         audio = {source: np.concatenate([part[source] for part, _ in parts], axis=1) for source in audio}
-    duration_s = duration_s or audio["mixture"].shape[1] / sample_rate
-    return duration_s, problems + check_audio(track, audio, sample_rate)
+    duration_s, found = duration_s or audio["mixture"].shape[1] / sample_rate, check_audio(track, audio, sample_rate)
+    return Checked(duration_s, problems + found, {source: _digest(audio[source]) for source in ("mixture", "vocals")})
+
+
+def _digest(samples: np.ndarray) -> str:
+    """Of the samples (channel, time) with 16 bits; empty where these are silent."""
+    rounded = np.rint(np.nan_to_num(samples).clip(-1, 1) * 32767).astype(np.int16)
+    return blake2b(rounded.tobytes()).hexdigest() if rounded.any() else ""
 
 
 def check_folder(folder: SongFolder, n_jobs: int = -1) -> tuple[float, float, list[Problem]]:
     """(hours, median duration in seconds, problems) of all songs and of the folder as a whole."""
     if folder.layout == "stem.mp4" and missing_decoders():
         return 0.0, 0.0, list(check_counts(folder))
-    results = spread((delayed(check_track)(track) for track in folder.tracks), n_jobs=n_jobs)
-    durations, problems = zip(*results, strict=True)
-    median_s = float(np.median([duration_s for duration_s in durations if duration_s] or [0.0]))
-    return sum(durations) / 3600, median_s, [*check_counts(folder, median_s), *chain.from_iterable(problems)]
+    songs = list(spread((delayed(check_track)(track) for track in folder.tracks), n_jobs=n_jobs))
+    median_s = float(np.median([song.duration_s for song in songs if song.duration_s] or [0.0]))
+    shared = [*check_counts(folder, median_s), *_same_audio(folder, songs), *_same_artists(folder)]
+    problems = chain.from_iterable(song.problems for song in songs)
+    return sum(song.duration_s for song in songs) / 3600, median_s, [*shared, *problems]
+
+
+def _same_audio(folder: SongFolder, songs: list[Checked]) -> Iterator[Problem]:
+    """Songs whose mixture or vocals are those of a song before; across train/ and test/ they block."""
+    first: dict[str, Track] = {}
+    for track, song in zip(folder.tracks, songs, strict=True):
+        for source, digest in song.digests.items():
+            other = first.setdefault(digest, track) if digest else track
+            if other is not track:
+                blocking = (track.split == "test") != (other.split == "test")
+                file, found = f"{source}.wav", f"those of {other.name!r} in {other.path.parent.name}/"
+                fix = "delete one of the two songs, or name it in exclude.txt"
+                yield Problem(track.name, file, "same audio", "samples of its own", found, fix, blocking)
+                break
+
+
+def _same_artists(folder: SongFolder) -> Iterator[Problem]:
+    known = {artist_of(track.name).casefold() for track in folder.tracks if track.split != "test"}
+    shared = [track.name for track in folder.split("test") if artist_of(track.name).casefold() in known]
+    if shared:
+        wanted, fix = (
+            "test songs of artists who are not in train/",
+            "the network knows their voices: say so beside scores",
+        )
+        found = f"{len(shared)}: {', '.join(shared[:3])}" + (" …" if len(shared) > 3 else "")
+        yield Problem("", str(folder.path), "artist in train and test", wanted, found, fix, blocking=False)
 
 
 def check_counts(folder: SongFolder, median_s: float = np.inf, splits: Collection[str] = SPLITS) -> Iterator[Problem]:
@@ -166,20 +168,38 @@ def check_counts(folder: SongFolder, median_s: float = np.inf, splits: Collectio
         if folder.counts[split] == 0:
             fix = "name songs of train/ in validation.txt beside it" if split == "valid" else f"check {folder.path}"
             yield problem(f"no {split} songs", "at least 1", "0", fix, blocking=split != "test")
+    yield from _not_read(folder)
     for name, count in Counter(track.name for track in folder.tracks).items():
         if count > 1:
-            yield Problem(name, str(folder.path), "song in train and test", "one place", "two", "delete one")
+            places = {track.path.parent.name for track in folder.tracks if track.name == name}
+            kind = "song in train and test" if len(places) > 1 else "two songs of one name"
+            yield Problem(name, str(folder.path), kind, "one place", "two", "delete one, or rename it")
     if folder.own_validation:
         return
-    preview = median_s < SHORT_S and folder.layout == "stem.mp4"
+    preview = 0 < median_s < SHORT_S and folder.layout == "stem.mp4"
     known, train = TRAIN_SONGS["preview" if preview else folder.layout]
     if (total := len(folder.tracks) + len(folder.excluded)) != train + 50:  # each has 50 test songs
         fix = "results on other songs are not comparable with MUSDB18's; complete the set if you meant it"
         yield note("song count", f"{train + 50} songs ({known} has {train} + 50)", f"{total}", fix)
-    if median_s < SHORT_S:
+    if 0 < median_s < SHORT_S:
         fix = "fine for the preview profile; use MUSDB18-HQ for results that you report"
         found = f"clips of {median_s:.1f} s" + (f" ({known})" if preview else "")
         yield note("short clips", "whole songs", found, fix)
+
+
+def _not_read(folder: SongFolder) -> Iterator[Problem]:
+    """Notes on what lies in the folder and is no song: songs in other places, broken links, single files."""
+    for entry in entries_of(folder.path):
+        if holds_songs(entry) and entry.name not in ("train", "test"):
+            place = place_of(entry) or "move them into train/ or test/"
+            yield Problem("", entry.name, "not read", "songs in train/ and test/", "songs", place, blocking=False)
+    used = {track.path for track in (*folder.tracks, *folder.excluded)}
+    for entry in chain(entries_of(folder.path / "train"), entries_of(folder.path / "test")):
+        if entry not in used and (entry.is_symlink() or is_audio(entry)):
+            found = "a broken link" if not entry.exists() else "a file"
+            where = f"{entry.parent.name}/{entry.name}"
+            fix = "give each song a folder with mixture, vocals, drums, bass and other .wav"
+            yield Problem("", where, "not read", "a song's folder", found, fix, blocking=False)
 
 
 def unknown_names(folder: SongFolder) -> Iterator[Problem]:

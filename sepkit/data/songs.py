@@ -10,6 +10,7 @@ import os
 import shutil
 import unicodedata
 from collections.abc import Container, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -144,24 +145,60 @@ def entries_of(folder: Path) -> list[Path]:
     return [entry for entry in entries if not entry.name.startswith(".") and entry.name.casefold() not in LEFTOVERS]
 
 
+def holds_songs(folder: Path, depth: int = 2) -> bool:
+    """Whether `folder` is a song (a .stem.mp4, or a folder with mixture or vocals) or holds some, so many levels down."""
+    if folder.name.endswith(MP4):
+        return True
+    entries = []
+    with suppress(OSError):  # a folder of somebody else
+        entries = entries_of(folder)
+    song = any(Path(entry.name).stem.casefold() in ("mixture", "vocals") and entry.is_file() for entry in entries)
+    return song or (depth > 0 and any(holds_songs(entry, depth - 1) for entry in entries))
+
+
+def place_of(folder: Path) -> str | None:
+    """What to do with songs in `folder`, whose name is nearly train or test, or a validation split's; else None."""
+    name = folder.name.casefold()
+    if name in ("train", "training", "test", "testing"):
+        wanted = name.removesuffix("ing")
+        taken = (folder.parent / wanted).exists()
+        return f"move its songs into {wanted}/" if taken else f"rename {folder.name} to {wanted}"
+    if name in ("valid", "validation", "val", "dev"):
+        return (
+            f"move the songs of {folder.name}/ into train/, and name them, one a line, in validation.txt beside train/"
+        )
+    return None
+
+
 def _why_none(root: Path) -> str:
     """The sentence for a folder without songs: what was found, and the likely fix."""
-    children, parent = sorted(root.iterdir()), root.resolve().parent
+    children, parent, splits = entries_of(root), root.parent, ("train", "test")
     names = [child.name for child in children]
-    nested = [child for child in children if (child / "train").is_dir() or (child / "test").is_dir()]
-    songs = [child for child in children if child.name.endswith(MP4) or (child / "mixture.wav").exists()]
+    songs = [child for child in children if child.name not in splits and holds_songs(child)]
+    nested = [child for child in songs if any(holds_songs(child / split) for split in splits)]
+    encoded = [song for split in splits for song in entries_of(root / split) if holds_songs(song)]
+    one = "mixture" in {Path(name).stem.casefold() for name in names}
     fixes = {
         "give the folder that holds train/ and test/": True,
-        "unpack the archive first": any(name.endswith(".zip") for name in names),
-        f"this looks like a train or test folder itself: give its parent {parent}": songs,
-        f"the songs seem to lie one level deeper: give {[*nested, root][0]}": nested,
-        f"this looks like one song: give the folder two levels up, {parent.parent}": "mixture.wav" in names,
+        "unpack the archive first": any(name.casefold().endswith((".zip", ".tar", ".gz", ".7z")) for name in names),
         "a song is a folder with mixture, vocals, drums, bass and other .wav, or one .stem.mp4: copy the "
-        "songs into train/ and test/": {"train", "test"} & set(names),
+        "songs into train/ and test/": set(splits) & set(names),
+        f"move these songs into {root / 'train'} and {root / 'test'}": songs,
+        f"this looks like a train or test folder itself: give its parent {parent}": songs and root.name in splits,
+        f"the songs seem to lie one level deeper: give {[*nested, root][0]}": nested,
+        " and ".join(filter(None, map(place_of, songs))): any(map(place_of, songs)),
+        f"this looks like one song: move {root.name} into a train/ or test/ folder and give the folder above that": one,
+        f"this looks like one song: give the folder two levels up, {parent.parent}": one and parent.name in splits,
+        f"convert the files of {[*encoded, root][0].name} and of the other songs to WAV": encoded,
     }
     fix = [fix for fix, fits in fixes.items() if fits][-1]  # the last one that fits is the surest
     found = ", ".join(names[:4]) + (" …" if len(names) > 4 else "") if names else "nothing"
     return f"No songs under {root} (0 found): expected train/ and test/ with songs, found {found}; {fix}."
+
+
+def on_disk(file: Path) -> str | bytes:
+    """`file` as soundfile opens it: its text has to be UTF-8, but on Unix it may have any bytes."""
+    return str(file) if os.name == "nt" else os.fsencode(file)
 
 
 def read_song(track: Track, start: int = 0, stop: int | None = None) -> tuple[dict[str, np.ndarray], int]:
@@ -176,7 +213,7 @@ def read_song(track: Track, start: int = 0, stop: int | None = None) -> tuple[di
         if not file.exists():
             raise SepkitError(f"{track.name}: {file.name} is missing in {track.path}; restore it or exclude the song.")
         try:
-            samples, rates[file.stem] = sf.read(file, start=start, stop=stop, dtype="float32", always_2d=True)
+            samples, rates[file.stem] = sf.read(on_disk(file), start=start, stop=stop, dtype="float32", always_2d=True)
         except (sf.LibsndfileError, RuntimeError) as error:
             raise SepkitError(f"{track.name}: {file} is not a readable WAV file ({error}); copy it again.") from error
         audio[file.stem] = np.ascontiguousarray(samples.T)
@@ -221,7 +258,7 @@ def _read_mp4(track: Track, start: int, stop: int | None) -> tuple[dict[str, np.
 def duration_s(track: Track) -> float:
     """Length of a song by its header, seconds; 0 where a .stem.mp4 file has none."""
     if track.layout == "wav":
-        return sf.info(track.files[0]).duration
+        return sf.info(on_disk(track.files[0])).duration
     try:
         return float(_open_mp4(track).duration)
     except Exception:  # as above; reading the song names the fault

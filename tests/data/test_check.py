@@ -1,6 +1,7 @@
 """Every fault of a song is named by song and file, before work starts; sound songs pass."""
 
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def rewrite(file, change, subtype="PCM_16", rate=44100):
 
 def problems_of(songs, name="A0 - Train"):
     track = next(track for track in find_songs(songs).tracks if track.name == name)
-    return check_track(track)[1]
+    return check_track(track).problems
 
 
 def truncate(file, part=0.5):
@@ -87,11 +88,20 @@ def test_a_misnamed_stem_is_guessed(songs, name):
     assert problem.fix == f"rename {name} to vocals.wav"
 
 
-def test_a_song_whose_folder_is_empty_lacks_all_five(songs):
-    shutil.rmtree(songs / "train" / "A0 - Train")
-    (songs / "train" / "A0 - Train").mkdir()
+@pytest.mark.parametrize("holds", ["nothing", "notes.txt", "._mixture.wav"])
+def test_a_song_whose_folder_holds_no_audio_is_one_line(songs, holds):
+    folder = songs / "train" / "A0 - Train"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    if holds != "nothing":
+        (folder / holds).write_bytes(b"text")
     assert find_songs(songs).counts["train"] == 2
-    assert [problem.file for problem in problems_of(songs)] == [f"{stem}.wav" for stem in STEMS]
+    (problem,) = problems_of(songs)
+    assert (problem.kind, problem.found, problem.blocking) == (
+        "no audio",
+        holds.replace("._mixture.wav", "nothing"),
+        True,
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -153,13 +163,14 @@ def test_long_songs_are_checked_on_excerpts(make_song, tmp_path, monkeypatch):
     song = make_song(tmp_path / "train" / "A - B", seconds=6.1)
     track, read = find_songs(tmp_path).tracks[0], []
     monkeypatch.setattr("sepkit.data.check.read_song", lambda *span: read.append(span) or read_song(*span))
-    assert check_track(track) == (6.1, [])
+    checked = check_track(track)
+    assert (checked.duration_s, checked.problems) == (6.1, [])
     np.testing.assert_allclose([start for _, start, _ in read], np.arange(6) * 5.6 / 5 * 44100, atol=1)
     assert {stop - start for _, start, stop in read} == {22050}
     rng = np.random.default_rng(0)
     rewrite(song / "mixture.wav", lambda audio: audio + rng.normal(0, 0.05, audio.shape))
-    duration_s, (problem,) = check_track(track)
-    assert (duration_s, problem.kind) == (6.1, "residual")
+    (problem,) = check_track(track).problems
+    assert problem.kind == "residual"
 
 
 def test_sound_songs_have_no_problems(mini_songs):
@@ -246,3 +257,190 @@ def test_many_problems_are_counted_and_three_shown(songs):
     with pytest.raises(SepkitError, match=r"4 problem\(s\) .* and 1 more") as caught:
         require_headers(find_songs(songs), "Training")
     assert str(caught.value).count("missing stem") == 3
+
+
+def kinds(songs, exclude=()):
+    return {problem.kind: problem for problem in check_folder(find_songs(songs, exclude), n_jobs=1)[2]}
+
+
+@pytest.mark.parametrize(
+    ("there", "kind", "fix"),
+    [
+        ("._bass.wav", "missing stem", "repair it, or exclude the song"),
+        ("bass.flac", "missing stem", "convert bass.flac to bass.wav"),
+        ("BASS.mp3", "missing stem", "convert BASS.mp3 to bass.wav"),
+        ("Bass.WAV", "missing stem", "rename Bass.WAV to bass.wav"),
+        ("bass.wave", "missing stem", "rename bass.wave to bass.wav"),
+        ("bass.wav.txt", "missing stem", "repair it, or exclude the song"),
+        ("bass.wav -> gone.wav", "broken link", "copy bass.wav itself there"),
+        ("bass.wav/", "unreadable", "repair it, or exclude the song"),
+    ],
+)
+def test_advice_on_a_stem_that_is_not_there_fits(songs, there, kind, fix):
+    """S80 and its neighbours: what systems leave is never offered, a FLAC file is not to be renamed."""
+    song = songs / "train" / "A0 - Train"
+    if " -> " in there:
+        (song / "bass.wav").unlink()
+        (song / "bass.wav").symlink_to(song / "gone.wav")
+    elif there.endswith("/"):
+        (song / "bass.wav").unlink()
+        (song / "bass.wav").mkdir()
+    else:
+        (song / "bass.wav").rename(song / there)
+    (problem,) = problems_of(songs)
+    assert (problem.file, problem.kind, problem.blocking) == ("bass.wav", kind, True)
+    assert problem.fix.startswith(fix)
+
+
+@pytest.mark.parametrize("rest", ["accompaniment", "Instrumental", "no_vocals"])
+def test_songs_of_two_stems_are_one_line_whose_advice_works(songs, rest):
+    shutil.rmtree(songs / "test")
+    for song in (songs / "train").iterdir():
+        other = sum(sf.read(song / f"{stem}.wav", dtype="int16")[0] for stem in ("drums", "bass", "other"))
+        for stem in ("drums", "bass", "other"):
+            (song / f"{stem}.wav").unlink()
+        sf.write(song / f"{rest}.wav", other, 44100, subtype="PCM_16")
+    _, _, problems = check_folder(find_songs(songs), n_jobs=1)
+    assert not [problem for problem in problems if problem.kind == "short clips"]
+    two = [problem for problem in problems if problem.blocking]
+    assert [problem.kind for problem in two] == ["two stems"] * 3
+    assert f"rename {rest}.wav to other.wav, and write drums.wav and bass.wav" in two[0].fix
+    for song in (songs / "train").iterdir():  # as it says
+        (song / f"{rest}.wav").rename(song / "other.wav")
+        for stem in ("drums", "bass"):
+            sf.write(song / f"{stem}.wav", np.zeros((132300, 2)), 44100, subtype="PCM_16")
+    problems = check_folder(find_songs(songs), n_jobs=1)[2]
+    assert {problem.kind for problem in problems} == {"silent", "no test songs"}
+    assert not any(problem.blocking for problem in problems)
+
+
+def set_length(file, length):
+    content = bytearray(file.read_bytes())
+    at = content.find(b"data") + 4
+    content[at : at + 4] = content[4:8] = struct.pack("<I", length)
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0xFFFFFFDB, 0x7FFFFFFF, 0x7FFFF000])
+@pytest.mark.parametrize("files", [STEMS, ("bass",)])
+def test_a_song_written_into_a_pipe_is_taken(songs, files, length):
+    """S64: its headers promise any length; the samples are all there."""
+    for stem in files:
+        set_length(songs / "train" / "A0 - Train" / f"{stem}.wav", length)
+    assert problems_of(songs) == []
+    track = find_songs(songs).tracks[0]
+    assert {samples.shape for samples in read_song(track)[0].values()} == {(2, 132300)}
+    truncate(track.path / "bass.wav")
+    assert {problem.file for problem in problems_of(songs)} == {"bass.wav"}
+
+
+def test_a_header_with_length_0_is_told_as_that(songs):
+    """S64."""
+    set_length(songs / "train" / "A0 - Train" / "bass.wav", 0)
+    problem = problems_of(songs)[0]
+    assert (problem.file, problem.kind, problem.blocking) == ("bass.wav", "no length", True)
+    assert problem.found == "0 samples there, in a file of 529244 bytes"
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 512, 4409])
+def test_a_song_too_short_to_score_blocks(songs, n_samples):
+    for stem in STEMS:
+        rewrite(songs / "train" / "A0 - Train" / f"{stem}.wav", lambda audio: audio[:n_samples])
+    (problem,) = problems_of(songs)
+    assert (problem.kind, problem.found, problem.blocking) == ("too short", f"{n_samples} sample(s)", True)
+
+
+@pytest.mark.parametrize(("gain", "told"), [(1.0, False), (5.0, False), (600.0, True), (32768.0, True)])
+def test_samples_far_beyond_full_scale_are_told(songs, gain, told):
+    for stem in STEMS:
+        rewrite(songs / "train" / "A0 - Train" / f"{stem}.wav", lambda audio: gain * audio, "FLOAT")
+    found = problems_of(songs)
+    assert [(problem.kind, problem.blocking) for problem in found] == [("level", False)] * told
+    if told:
+        assert found[0].file == "mixture.wav"
+
+
+@pytest.mark.parametrize(("subset", "blocking"), [("test", True), ("train", False)])
+@pytest.mark.parametrize("change", ["nothing", "24 bits", "the other stems"])
+def test_the_same_audio_twice_is_told_and_blocks_across_train_and_test(songs, make_song, subset, blocking, change):
+    """S76: under another name, in another file, or with the vocals alone."""
+    copy = shutil.copytree(songs / "train" / "A0 - Train", songs / subset / "Else - Where")
+    if change == "24 bits":
+        for stem in STEMS:
+            rewrite(copy / f"{stem}.wav", lambda audio: audio, "PCM_24")
+    elif change == "the other stems":
+        make_song(songs / "new", seed=99)
+        vocals = (copy / "vocals.wav").read_bytes()
+        shutil.copytree(songs / "new", copy, dirs_exist_ok=True)
+        (copy / "vocals.wav").write_bytes(vocals)
+    found = kinds(songs)["same audio"]
+    file = "vocals.wav" if change == "the other stems" else "mixture.wav"
+    assert (found.track, found.file, found.blocking) == ("Else - Where", file, blocking)
+    assert found.found == "those of 'A0 - Train' in train/"
+    assert "same audio" not in kinds(songs, ["Else - Where"])
+
+
+def test_silent_vocals_are_nobodys(songs):
+    for song in ("train/A0 - Train", "test/T0 - Test"):
+        rewrite(songs / song / "vocals.wav", np.zeros_like)
+    assert "same audio" not in kinds(songs)
+
+
+def test_an_artist_in_train_and_test_is_told(songs, make_song):
+    """S76."""
+    make_song(songs / "test" / "a0 - Another", seed=98)
+    found = kinds(songs)["artist in train and test"]
+    assert (found.found, found.blocking) == ("1: a0 - Another", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("Train", "move its songs into train/"),
+        ("testing", "move its songs into test/"),
+        ("valid", "move the songs of valid/ into train/, and name them"),
+        ("A - One", "move them into train/ or test/"),
+        ("more", "move them into train/ or test/"),
+    ],
+)
+def test_songs_in_other_folders_are_told(songs, make_song, name, fix):
+    make_song(songs / name if name == "A - One" else songs / name / "A - One", seed=97, seconds=0.2)
+    for left in ("__MACOSX", "notes", ".cache"):
+        (songs / left / "train" / "x").mkdir(parents=True)
+    (songs / "__MACOSX" / "train" / "x" / "mixture.wav").touch()
+    (problem,) = check_counts(find_songs(songs))
+    assert (problem.file, problem.kind, problem.blocking) == (name, "not read", False)
+    assert problem.fix.startswith(fix)
+
+
+def test_links_and_files_beside_the_songs_are_told(songs):
+    (songs / "train" / "Gone - Song").symlink_to(songs / "nowhere")
+    (songs / "test" / "Flat - Song.wav").touch()
+    (songs / "test" / "notes.txt").touch()
+    found = {problem.file: problem.found for problem in check_counts(find_songs(songs))}
+    assert found == {"train/Gone - Song": "a broken link", "test/Flat - Song.wav": "a file"}
+
+
+def test_no_fault_hides_another(songs, make_song):
+    song = songs / "train" / "A0 - Train"
+    (song / "bass.wav").rename(song / "bass.flac")
+    (song / "drums.wav").unlink()
+    (song / "drums.wav").symlink_to(song / "gone.wav")
+    (songs / "train" / "Empty - Folder").mkdir()
+    (songs / "train" / "__MACOSX").mkdir()
+    make_song(songs / "valid" / "A - One", seed=97, seconds=0.2)
+    make_song(songs / "test" / "Tiny - Song", seed=96, seconds=1 / 44100)
+    shutil.copytree(songs / "train" / "A1 - Train", songs / "test" / "Else - Where")
+    for stem in STEMS:
+        rewrite(songs / "test" / "T0 - Test" / f"{stem}.wav", lambda audio: 600 * audio, "FLOAT")
+    assert kinds(songs, ["Mis - Spelt"]).keys() == {
+        "missing stem", "broken link", "no audio", "not read", "too short", "same audio", "level", "unknown name",
+    }  # fmt: skip
+
+
+def test_two_folders_whose_names_are_one_are_told(songs):
+    shutil.copytree(songs / "train" / "A0 - Train", songs / "train" / "Café - One")
+    (songs / "train" / "Café - One").rename(songs / "train" / "Cafe\u0301 - One")
+    shutil.copytree(songs / "train" / "A1 - Train", songs / "train" / "Café - One")
+    (problem,) = check_counts(find_songs(songs))
+    assert (problem.track, problem.kind, problem.blocking) == ("Café - One", "two songs of one name", True)

@@ -1,6 +1,8 @@
 """Finding and reading songs: what a folder is not, the splits, the exclusion list, the samples."""
 
+import os
 import shutil
+import unicodedata
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -9,6 +11,8 @@ import pytest
 import soundfile as sf
 
 from sepkit.data import locate
+from sepkit.data.build import build_cache
+from sepkit.data.cache import CacheSettings, track_file
 from sepkit.data.songs import accompaniment, find_songs, musdb_validation_names, read_song
 from sepkit.errors import SepkitError
 from sepkit.profiles import PROFILES
@@ -258,3 +262,161 @@ def test_a_download_that_was_cut_off_is_begun_again(make_mini, tmp_path, monkeyp
     monkeypatch.setattr(locate, "import_musdb", None)  # not asked for again
     assert sum(locate.locate_songs(PROFILES["preview"], None, root).counts.values()) == 4
     shutil.rmtree(tmp_path / "songs")
+
+
+def bare(folder, *places):
+    """Songs of empty files, which are enough to be found."""
+    for place in places:
+        song = folder / (os.fsdecode(place) if isinstance(place, bytes) else place)
+        song.mkdir(parents=True)
+        for stem in STEMS:
+            (song / f"{stem}.wav").touch()
+    return folder
+
+
+def in_form(form, text):
+    return unicodedata.normalize(form, text)
+
+
+CAFE = "Café - One"
+ENCODED = {
+    "UTF-8 with a mark": "\ufeff{}\r\n".format,
+    "Latin-1": lambda name: f"# ë\n{name}\n".encode("latin-1"),
+    "UTF-16": lambda name: f"{name}\r\n".encode("utf-16"),
+    "UTF-16, big-endian": lambda name: b"\xfe\xff" + f"{name}\r\n".encode("utf-16-be"),
+    "UTF-16 without a mark": lambda name: f"{name}\r\n".encode("utf-16-le"),
+    "in parts": lambda name: in_form("NFD", name),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_lists_of_songs_may_come_in_any_encoding(tmp_path, form, encoding):
+    """S57, S56: as an older PowerShell, a spreadsheet or a Mac writes them."""
+    songs = bare(tmp_path / "songs", f"train/{in_form(form, CAFE)}", "train/B - Two", "test/T - Test")
+    text = ENCODED[encoding](CAFE)
+    for file in (songs / "validation.txt", tmp_path / "exclude.txt"):
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    folder = find_songs(songs)
+    assert (names(folder, "valid"), folder.unknown) == ([CAFE], ())
+    folder = find_songs(songs, Root.open(tmp_path, "demo").excluded())
+    assert ([track.name for track in folder.excluded], folder.unknown) == ([CAFE], ())
+
+
+@pytest.mark.parametrize(
+    ("line", "left_out"),
+    [
+        ("X - Song #3", "X - Song #3"),
+        ("X - Song #3  # noise", "X - Song #3"),
+        ("X - Song # noise", "X - Song"),
+        ("X - Song#noise", "X - Song"),
+        ("#1 - Hit", "#1 - Hit"),
+        ("# X - Song", None),
+        ("#1 - Hit #", "#1 - Hit"),
+    ],
+)
+def test_a_name_may_hold_the_sign_of_a_comment(tmp_path, line, left_out):
+    """S56."""
+    songs = bare(tmp_path, "train/X - Song #3", "train/X - Song", "test/#1 - Hit")
+    folder = find_songs(songs, [line])
+    assert [track.name for track in folder.excluded] == [left_out] * (left_out is not None)
+    assert folder.unknown == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "closest"), [("X - Sogn #3", "'X - Song #3' in train/"), ("t - test", "'T - Test' in test/")]
+)
+def test_whoever_looks_for_songs_tells_a_listed_name_that_none_bears(tmp_path, capsys, line, closest):
+    """S56: cache, train and evaluate find their songs here."""
+    songs = bare(tmp_path / "songs", "train/X - Song #3", "test/T - Test")
+    (tmp_path / "exclude.txt").write_text(line)
+    locate.locate_songs(PROFILES["full"], songs, Root.open(tmp_path, "full"))
+    out = capsys.readouterr().out
+    assert out.startswith(f"note: exclude.txt: unknown name: expected a song of this folder, found '{line}'; correct")
+    assert closest in out
+    assert out.count("\n") == 1
+
+
+def test_a_list_that_is_no_list_fills_no_screen(tmp_path, capsys):
+    songs = bare(tmp_path / "songs", "train/A - One", "test/T - Test")
+    (tmp_path / "exclude.txt").write_bytes(b"PK\3\4\n\0" * 50 + b"\n")
+    locate.locate_songs(PROFILES["full"], songs, Root.open(tmp_path, "full"))
+    assert 0 < capsys.readouterr().out.count("\n") <= 4
+
+
+@pytest.mark.parametrize("raw", [b"Caf\xe9 - One", "Café - One".encode(), "Cafe\u0301 - One".encode()])
+def test_a_folder_in_any_encoding_is_a_song(make_song, tmp_path, raw):
+    """S58: names from old archives are read, and may be listed as people read them."""
+    songs, root = tmp_path / "songs", Root.open(tmp_path / "root", "demo")
+    make_song(tmp_path / "song", seconds=0.5)
+    (songs / "train").mkdir(parents=True)
+    (tmp_path / "song").rename(songs / "train" / os.fsdecode(raw))
+    (track,) = find_songs(songs).tracks
+    assert track.name == CAFE
+    cache = build_cache(find_songs(songs), root, CacheSettings(), splits=["train"], n_jobs=1)
+    assert cache.song(CAFE)[0].shape == (2, 22050)
+    with pytest.raises(SepkitError, match="All 1 songs"):
+        find_songs(songs, [CAFE])
+
+
+@pytest.mark.parametrize("length", [230, 248, 252, 255])
+def test_names_of_songs_may_be_as_long_as_a_file_system_allows(make_song, tmp_path, length):
+    """S67: neither a temporary file nor the cache's own has a name that is too long."""
+    songs, root = tmp_path / "songs", Root.open(tmp_path / "root", "demo")
+    long = ["A - " + "é" * ((length - 5) // 2) + end for end in ("x", "y")]
+    long = [name.ljust(len(name) + length - len(name.encode()), "z") for name in long]
+    for seed, name in enumerate(long):
+        make_song(songs / "train" / name, seconds=0.5, seed=seed)
+    cache = build_cache(find_songs(songs), root, CacheSettings(), splits=["train"], n_jobs=1)
+    assert sorted(cache.songs) == long
+    assert len({track_file(cache.path, name) for name in long}) == 2
+    assert not np.array_equal(cache.song(long[0])[0], cache.song(long[1])[0])
+
+
+def test_what_systems_leave_among_songs_is_no_song(tmp_path):
+    """S80, S86."""
+    songs = bare(tmp_path, "train/A - One", "test/T - Test")
+    for name in ("__MACOSX", "@eaDir", "Icon\r", "._A - One", ".DS_Store", "#recycle", "$RECYCLE.BIN"):
+        bare(songs, f"train/{name}", f"test/{name}", f"{name}/train/A - One")
+    assert find_songs(songs).counts == {"train": 1, "valid": 0, "test": 1}
+
+
+def flac(folder, *places):
+    bare(folder, *places)
+    for file in folder.rglob("*.wav"):
+        file.rename(file.with_suffix(".flac"))
+
+
+@pytest.mark.parametrize(
+    ("make", "places", "advice"),
+    [
+        (bare, ["A - One", "B - Two"], "move these songs into {root}/train and {root}/test"),
+        (bare, ["Train/A - One", "TEST/T - Test"], "rename TEST to test and rename Train to train"),
+        (bare, ["valid/A - One"], "move the songs of valid/ into train/, and name them, one a line, in validation.txt"),
+        (bare, ["__MACOSX/train/A - One", "musdb/train/A - One"], "one level deeper: give {root}/musdb"),
+        (bare, ["."], "this looks like one song: move songs into a train/ or test/ folder"),
+        (flac, ["train/A - One", "test/T - Test"], "convert the files of A - One and of the other songs to WAV"),
+        (flac, ["A - One"], "move these songs into {root}/train and {root}/test"),
+    ],
+)  # fmt: skip
+def test_advice_on_a_folder_without_songs_fits(tmp_path, make, places, advice):
+    root = tmp_path / "songs"
+    root.mkdir()
+    if places == ["."]:
+        bare(tmp_path, "other")
+        root.rmdir()
+        (tmp_path / "other").rename(root)
+    else:
+        make(root, *places)
+    with pytest.raises(SepkitError, match="0 found") as caught:
+        find_songs(root)
+    assert advice.format(root=root) in str(caught.value)
+    assert "__MACOSX" not in str(caught.value)
+
+
+def test_a_relative_folder_is_made_absolute_where_it_is_read(tmp_path, monkeypatch):
+    """S74."""
+    bare(tmp_path / "songs", "train/A - One", "test/T - Test")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEPKIT_DATA", "songs")
+    assert locate.locate_songs(PROFILES["full"], None, Root(tmp_path)).path == tmp_path / "songs"
