@@ -6,7 +6,7 @@ until the song is repaired or excluded; songs are never trimmed or padded.
 
 import difflib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -163,7 +163,7 @@ def check_counts(folder: SongFolder, median_s: float = np.inf, splits: Collectio
     note = partial(problem, blocking=False)
     if folder.layout == "stem.mp4" and (missing := missing_decoders()):
         yield problem("no ffmpeg", f"{' and '.join(missing)} on the PATH to read .stem.mp4 songs", "none", GET_FFMPEG)
-    yield from unknown_names(folder)
+    yield from unknown_names(folder.unknown, folder.subsets)
     for split in splits:
         if folder.counts[split] == 0:
             fix = "name songs of train/ in validation.txt beside it" if split == "valid" else f"check {folder.path}"
@@ -202,15 +202,22 @@ def _not_read(folder: SongFolder) -> Iterator[Problem]:
             yield Problem("", where, "not read", "a song's folder", found, fix, blocking=False)
 
 
-def unknown_names(folder: SongFolder) -> Iterator[Problem]:
-    """Notes on lines of exclude.txt and validation.txt that name no song, with the name that is closest."""
-    songs = {track.name.casefold(): track for track in (*folder.tracks, *folder.excluded)}
-    for file, line in folder.unknown:
+def unknown_names(unknown: Iterable[tuple[str, str]], subsets: Mapping[str, str]) -> Iterator[Problem]:
+    """Notes on lines of exclude.txt and validation.txt that name no song, with the closest; subsets: {song: its place}."""
+    songs = {name.casefold(): name for name in subsets}
+    for file, line in unknown:
         wanted, fix = "a song of train/" if file == "validation.txt" else "a song of this folder", f"correct {file}"
         if match := difflib.get_close_matches(line.casefold(), songs, 1):
-            song = songs[match[0]]
-            fix += f" (the closest song is {song.name!r} in {song.path.parent.name}/)"
+            fix += f" (the closest song is {songs[match[0]]!r} in {subsets[songs[match[0]]]}/)"
         yield Problem("", file, "unknown name", wanted, repr(line), fix, blocking=False)
+
+
+def tell_unknown(unknown: Sequence[tuple[str, str]], subsets: Mapping[str, str]) -> None:
+    """Prints the first three of these notes."""
+    for problem in unknown_names(unknown[:3], subsets):
+        print(f"note: {problem}", flush=True)
+    if len(unknown) > 3:
+        print(f"note: … and {len(unknown) - 3} more (python -m sepkit doctor lists them)", flush=True)
 
 
 def require(problems: list[Problem], doing: str) -> None:

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from sepkit.data.check import unknown_names
+from sepkit.data.check import tell_unknown
 from sepkit.data.demo.songs import make_demo_songs
 from sepkit.data.songs import SongFolder, find_songs, import_musdb
 from sepkit.errors import SepkitError
@@ -32,10 +32,7 @@ def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongF
         )
     make = make_demo_songs if profile.songs_from == "made" else download_preview
     folder = find_songs(path or make(root.path / "songs"), root.excluded())
-    for problem in list(unknown_names(folder))[:3]:
-        print(f"note: {problem}", flush=True)
-    if (more := len(folder.unknown) - 3) > 0:
-        print(f"note: … and {more} more (python -m sepkit doctor lists them)", flush=True)
+    tell_unknown(folder.unknown, folder.subsets)
     return folder
 
 

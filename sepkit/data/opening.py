@@ -8,10 +8,10 @@ from typing import Any
 
 from sepkit.data.build import build_cache
 from sepkit.data.cache import Cache, CacheSettings, track_file
-from sepkit.data.check import UnusableSongs, require_headers
+from sepkit.data.check import UnusableSongs, require_headers, tell_unknown
 from sepkit.data.locate import locate_songs, songs_at_hand
 from sepkit.data.manifest import Checks, read_manifest
-from sepkit.data.songs import SPLITS
+from sepkit.data.songs import SPLITS, named
 from sepkit.errors import SepkitError
 from sepkit.profiles import Profile
 from sepkit.storage import Root
@@ -76,7 +76,7 @@ def _fits(manifest: dict[str, Any], settings: CacheSettings) -> bool:
 
 def _lacks(manifest: dict[str, Any], splits: tuple[str, ...], root: Root) -> list[str]:
     """What keeps a cache from being used without songs: splits that are not whole, songs that it left out."""
-    excluded = root.excluded()
+    excluded, _ = named(root.excluded(), {**manifest["songs"], **manifest["without"]})
     songs = [name for name, song in manifest["without"].items() if song["split"] in splits and name not in excluded]
     return [*(split for split in splits if split not in manifest["whole"]), *map(repr, songs)]
 
@@ -89,8 +89,9 @@ def _without_songs(root: Root, whole: Manifests, settings: CacheSettings, splits
             "give the folder of songs with --data, or delete the others."
         )
     ((name, manifest),) = whole.items()
-    path, excluded = root.path / "cache" / name, root.excluded()
-    known = {**manifest["songs"], **manifest["without"]}
+    path, known = root.path / "cache" / name, {**manifest["songs"], **manifest["without"]}
+    excluded, unknown = named(root.excluded(), known)
+    tell_unknown([("exclude.txt", line) for line in unknown], {song: known[song]["split"] for song in known})
     songs = {name: song for name, song in manifest["songs"].items() if name not in excluded and song["split"] in splits}
     if faults := Checks(path, songs).damaged(songs):
         song, fault = next(iter(faults.items()))
@@ -99,7 +100,7 @@ def _without_songs(root: Root, whole: Manifests, settings: CacheSettings, splits
             "--data to build it again, or delete the cache."
         )
     print(f"songs: {len(songs)} from the cache {name}; no folder of songs is here")
-    return Cache(path, settings, songs, {name: known[name] for name in excluded if name in known}, manifest["layout"])
+    return Cache(path, settings, songs, {name: known[name] for name in excluded}, manifest["layout"])
 
 
 def _no_cache(there: Manifests, settings: CacheSettings, splits: tuple[str, ...], root: Root, doing: str) -> str:

@@ -74,6 +74,11 @@ class SongFolder:
         return [track for track in self.tracks if track.split == name]
 
     @property
+    def subsets(self) -> dict[str, str]:
+        """{song: train or test}, those of exclude.txt too."""
+        return {track.name: track.path.parent.name for track in (*self.tracks, *self.excluded)}
+
+    @property
     def counts(self) -> dict[str, int]:
         return {name: len(self.split(name)) for name in SPLITS}
 

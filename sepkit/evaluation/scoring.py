@@ -25,6 +25,7 @@ from joblib import delayed
 from sepkit.data.cache import Cache, CacheSettings, scoring_cache_settings
 from sepkit.data.folds import scored_songs
 from sepkit.data.opening import open_cache
+from sepkit.data.songs import named
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.estimators import Estimator, ModelEstimate, accompaniment_of, make_estimator
@@ -101,7 +102,8 @@ class Scoring:
             print(f"{run.name}: {song} is left out: {why}", flush=True)
         if not self.songs:
             raise SepkitError(f"{run.name} can't be scored: of {len(songs)} {split} songs it was trained on all.")
-        unwanted, protocol = {*run.root.excluded(), *trained_on}, PROTOCOL_OF[self.cache.settings.sources]
+        lines, protocol = run.root.excluded(), PROTOCOL_OF[self.cache.settings.sources]
+        unwanted = {*lines, *named(lines, {**self.cache.songs, **self.cache.excluded})[0], *trained_on}
         self.files = ScoreFiles(run, split, protocol, self._origins(), unwanted)
         self.todo = [song for song in self.songs if song not in self.files.done]
         if self.todo:

@@ -114,7 +114,7 @@ class Root:
         return [run for run in scored if experiment in (None, run.config.get("experiment"))]
 
     def excluded(self) -> tuple[str, ...]:
-        """Names in exclude.txt: songs that no stage uses."""
+        """The lines of exclude.txt, whose songs no stage uses; `sepkit.data.songs.named` finds these."""
         return read_names(self.path / "exclude.txt")
 
     def add_minutes(
