@@ -129,7 +129,7 @@ def find_drive(given: Path | None, check: bool, notes: list[str]) -> Path | None
             within(2 * MOUNT_S, lambda: colab.mount(str(mount), timeout_ms=MOUNT_S * 1000), "mount")
             why, readable = drive_fault(mydrive, mount)
         except Exception as error:  # declined, timed out, no Drive: setup continues without it
-            why = f"could not be mounted ({error!r})"
+            why += f" ({error!r})"
     if not readable:
         why += ": results are on this runtime's disk only and are lost when it ends; run this cell again to mount it"
     notes += [f"Drive {why}"] if why else []

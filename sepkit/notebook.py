@@ -1,5 +1,6 @@
 """Text and tables that open and close a day's notebook, computed from files under the root."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,8 @@ def begin(
     root, week = Root.open(root, profile), picked(pick, profile)
     ledger.open_clock(root, "notebook")
     back = drive.pull(root)
+    if back is not None:  # published weights come back from Drive with the root
+        os.environ.setdefault("TORCH_HOME", str(root.path / "torch"))
     if pick is None and profile.as_planned:
         print(f"the default week of {week_hours():g} GPU hours: {', '.join(week)}; give `pick` for other experiments")
     day = Day(number, profile, root, data, seed, tuple(row for row in rows if row in week))
@@ -118,7 +121,6 @@ def results(runs: Iterable[Run]) -> pd.DataFrame:
 
 def what_now(day: Day) -> str:
     """Hours left, the best next run, what to expect of it; and whether the copy on Drive is safe."""
-    synced = drive.push(day.root)
     finished = {run.config["experiment"] for run in day.root.runs() if run.finished}
     best = "All experiments have run; another seed of Base shows how much of a difference is chance."
     if name := next((name for name in week_experiments() if name not in finished), None):
@@ -130,4 +132,5 @@ def what_now(day: Day) -> str:
     lines = [f"GPU hours left: {hours_left(day.root):.2f} of {week_hours():g}.", best]
     if day.number < DAYS:
         lines.append(f"Tomorrow: day {day.number + 1}.")
+    synced = drive.push(day.root)  # last, with every minute that was counted above
     return "\n".join([*lines, "There is no copy on Drive." if synced is None else f"Drive: {synced}."])

@@ -29,7 +29,7 @@ from sepkit.storage.spreadsheets import make_plain, read_ledger
 # what Drive keeps of a root: all but the songs
 SYNCED = (
     "runs/*/*", "budget.csv", "exclude.txt", "scoreboard.*", "results/*", "results/*/*/*", "report/*",
-    "report/figures/*", "cache/*/*",
+    "report/figures/*", "torch/hub/checkpoints/*.pth", "cache/*/*",
 )  # fmt: skip
 BUDGET_COLUMNS = ["time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib", "id"]
 BUDGET_HEADER = ",".join(BUDGET_COLUMNS).encode()

@@ -35,7 +35,7 @@ from sepkit.storage.root import BUDGET_HEADER
 from sepkit.storage.runs import sync_run
 
 LEDGER = "budget.csv"
-PLACES = ("budget.csv", "exclude.txt", "runs", "scoreboard", "results", "report", "cache")  # what comes first
+PLACES = ("budget.csv", "exclude.txt", "runs", "scoreboard", "results", "report", "torch", "cache")  # what comes first
 SAME_TIME_NS = 10**6  # Drive keeps milliseconds
 PACK_ABOVE = 200 * 10**6  # bytes: a larger cache is packed (`data.packs`), not copied song by song
 NO_ROOM_S = 24 * 3600.0  # how long a cache that did not fit is left alone
