@@ -18,6 +18,7 @@ from sepkit.storage import Root, ledger
 COMMANDS = {
     "doctor": "Checks the machine and the songs, and says what would stop the work.",
     "demo": "Makes the procedural demo songs.",
+    "fetch": "Fetches the songs into the cache, song by song.",
     "cache": "Builds the training cache.",
     "train": "Trains an experiment, or continues its training.",
     "evaluate": "Scores a trained experiment, or the reference mixture or oracle.",

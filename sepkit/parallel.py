@@ -27,8 +27,10 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
-def spread(calls: Iterable[Any], *, n_jobs: int | None = -1, ahead: str = "2*n_jobs") -> Iterator[Any]:
-    """Results of joblib's `delayed` calls, in their order, each as soon as it is there.
+def spread(
+    calls: Iterable[Any], *, n_jobs: int | None = -1, ahead: str = "2*n_jobs", in_order: bool = True
+) -> Iterator[Any]:
+    """Results of joblib's `delayed` calls, in their order (or as they come), each as soon as it is there.
 
     A worker process ends within a second when its caller is gone, even by a kill.
     ahead: how many calls are handed out before their turn; few where a call carries much data.
@@ -38,7 +40,8 @@ def spread(calls: Iterable[Any], *, n_jobs: int | None = -1, ahead: str = "2*n_j
         # joblib renews a worker whose memory grew, and importing torch is enough for that; where warnings are errors,
         # this one would end the thread that all results wait for
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-        yield from Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=ahead)(watched)
+        kind = "generator" if in_order else "generator_unordered"
+        yield from Parallel(n_jobs=n_jobs, return_as=kind, pre_dispatch=ahead)(watched)
 
 
 def _watched(caller: int, call: Callable[..., Any], args: tuple, options: dict[str, Any]) -> Any:
@@ -62,7 +65,11 @@ def _end_with(caller: int) -> None:
 def progress(items: Iterable[Any], *, doing: str, total: int, name=str) -> Iterator[Any]:
     """Passes `items` on; shows `doing`, how many are done, and `name(item)` for each."""
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=doing, total=total, leave=False)
+        with tqdm(desc=doing, total=total, leave=False) as bar:
+            for item in items:
+                yield item
+                bar.set_postfix_str(name(item), refresh=False)
+                bar.update()
         return
     for number, item in enumerate(items, 1):
         yield item

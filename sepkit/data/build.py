@@ -54,7 +54,7 @@ class CacheWriter:
         problems = check_headers(track)
         if not any(problem.blocking for problem in problems):
             self.path.mkdir(parents=True, exist_ok=True)
-            song, found = _cache_track(track, self.path, self.settings)
+            song, found = cache_track(track, self.path, self.settings)
             problems += found
             if song:
                 self.enter(track.name, song)
@@ -127,7 +127,7 @@ def _build(writer: CacheWriter, todo: list[Track], n_jobs: int) -> None:
             f"The cache of {len(todo)} songs needs {needed:.2f} GB, but {writer.path} has {free:.2f} GB free; "
             "free some space, or give a --root on another disk."
         )
-    results = spread((delayed(_cache_track)(track, writer.path, writer.settings) for track in todo), n_jobs=n_jobs)
+    results = spread((delayed(cache_track)(track, writer.path, writer.settings) for track in todo), n_jobs=n_jobs)
     pairs, problems = zip(todo, results, strict=True), []
     for track, (song, found) in progress(pairs, doing="cache", total=len(todo), name=lambda pair: pair[0].name):
         problems += found
@@ -166,7 +166,7 @@ def _content(prefix: str, file: Path) -> Iterator[bytes]:
             yield content.read(length)
 
 
-def _cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict[str, Any] | None, list[Problem]]:
+def cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict[str, Any] | None, list[Problem]]:
     """Writes one song: (its manifest entry, its problems); with a blocking problem, no entry and no file."""
     try:
         audio, sample_rate = read_song(track)

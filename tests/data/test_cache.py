@@ -97,7 +97,7 @@ def test_no_songs_of_a_split_is_refused(make_mini, tmp_path, empty_root):
 
 
 def test_a_cache_is_not_built_twice(cache, root, mini_songs, monkeypatch):
-    monkeypatch.setattr(building, "_cache_track", None)
+    monkeypatch.setattr(building, "cache_track", None)
     before = {file: file.stat().st_mtime_ns for file in cache.path.iterdir()}
     assert build(mini_songs, root, HALF).path == cache.path
     assert before == {file: file.stat().st_mtime_ns for file in cache.path.iterdir()}
@@ -186,7 +186,7 @@ def test_the_size_is_said_before_the_first_song_is_built(songs, empty_root, caps
 @pytest.mark.parametrize("settings", [FULL, FOUR, CacheSettings(kind="stft")], ids=["two", "four", "stft"])
 def test_a_cache_that_does_not_fit_is_refused_before_any_work(songs, empty_root, monkeypatch, settings):
     needed = round(cache_gigabytes(4 * 3 / 3600, settings) * 1e9)
-    monkeypatch.setattr(building, "_cache_track", None)
+    monkeypatch.setattr(building, "cache_track", None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 10))
     with pytest.raises(SepkitError, match=r"4 songs needs 0.0\d GB, but .* free some space, or give a --root"):
         build(songs, empty_root, settings)
@@ -278,7 +278,7 @@ def test_a_song_that_only_its_audio_betrays_does_not_stop_the_others(songs, empt
         build(songs, empty_root)
     (path,) = (empty_root.path / "cache").iterdir()
     assert {file.stem for file in path.glob("*.h5")} == {"A1 - Train", "V0 - Valid", "T0 - Test"}
-    monkeypatch.setattr(building, "_cache_track", None)  # nothing is done again
+    monkeypatch.setattr(building, "cache_track", None)  # nothing is done again
     assert len(build(songs, empty_root, exclude=["A0 - Train"]).songs) == 3
 
 

@@ -1,0 +1,59 @@
+"""`fetch`: the songs of a profile, into its cache and from there to Drive."""
+
+import os
+from pathlib import Path
+
+from sepkit.commands import DATA
+from sepkit.data.archive import MUSDB18_HQ, Archive
+from sepkit.data.build import build_cache
+from sepkit.data.cache import CacheSettings
+from sepkit.data.fetch import SIDE_BY_SIDE, fetch_songs
+from sepkit.data.locate import locate_songs
+from sepkit.profiles import STEMS, ProfileLike, get_profile
+from sepkit.storage import Root, RootLike
+
+ARGUMENTS = {
+    **DATA,
+    "--archive": {"metavar": "FILE", "help": "MUSDB18-HQ's musdb18hq.zip, put here by hand"},
+    "--stems": {"action": "store_true", "help": "also cache the four stems, for experiments that need them (A-4, Base-4)"},
+    "--jobs": {
+        "dest": "n_jobs", "metavar": "JOBS", "type": int, "default": SIDE_BY_SIDE,
+        "help": f"songs at a time (default: {SIDE_BY_SIDE})",
+    },
+}  # fmt: skip
+
+
+def fetch(
+    *,
+    profile: ProfileLike = None,
+    data: Path | str | None = None,
+    root: RootLike = None,
+    archive: Path | str | None = None,
+    stems: bool = False,
+    n_jobs: int = SIDE_BY_SIDE,
+    source: Archive = MUSDB18_HQ,
+) -> None:
+    """Fetches the songs of `profile` into its cache, and goes on where a call before was stopped.
+
+    full, full-32k: MUSDB18-HQ, song by song, from `source` or its copy `archive`; preview: the 7-second set, by musdb;
+    demo: makes its songs.  With a folder of songs (data, or SEPKIT_DATA) there is nothing to fetch.
+    stems: caches the four stems too; n_jobs: songs at a time.
+
+    Raises SepkitError, naming the URL, the file and what to do by hand, where songs do not arrive, do not fit on the disk
+    or can't be used.
+    """
+    profile, root = get_profile(profile), Root.open(root, profile)
+    settings = [CacheSettings(sample_rate=profile.scored_at)]
+    if stems:
+        settings.append(CacheSettings(sample_rate=profile.scored_at, sources=STEMS))
+    if given := data or os.environ.get("SEPKIT_DATA"):
+        print(f"songs: in {given}; nothing is fetched")
+    elif profile.songs_from == "given":
+        file = Path(archive).expanduser() if archive else None
+        for writer in fetch_songs(root, settings, source, file, n_jobs):
+            print(f"songs: {len(writer.songs)} in the cache {writer.path}")
+    else:
+        folder = locate_songs(profile, None, root)
+        for each in settings if profile.songs_from == "downloaded" else ():
+            build_cache(folder, root, each)
+        print(f"songs: {len(folder.tracks)} in {folder.path}")
