@@ -14,7 +14,7 @@ from sepkit.storage import Root, RootLike
 
 ARGUMENTS = {
     **DATA,
-    "--archive": {"metavar": "FILE", "help": "MUSDB18-HQ's musdb18hq.zip, put here by hand"},
+    "--archive": {"metavar": "FILE", "help": "musdb18hq.zip, put here by hand"},
     "--stems": {"action": "store_true", "help": "also cache the four stems, for experiments that need them (A-4, Base-4)"},
     "--jobs": {
         "dest": "n_jobs", "metavar": "JOBS", "type": int, "default": SIDE_BY_SIDE,

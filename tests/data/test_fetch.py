@@ -1,26 +1,31 @@
-"""Songs out of a remote archive into the cache: a server that breaks, lies and stalls; kills; what is told."""
+"""Songs out of a remote archive into the cache: a server that hangs up and sends wrong bytes, kills, what is told."""
 
 import hashlib
 import http.server
-import itertools
+import multiprocessing
+import os
+import random
 import re
 import shutil
+import signal
 import threading
+import time
 import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
-import h5py
-import numpy as np
 import pytest
 
 import sepkit
-from sepkit.data import archive as module
-from sepkit.data.archive import MUSDB18_HQ, Archive, RemoteFile
+from sepkit.data import locate
+from sepkit.data.archive import MUSDB18_HQ, TRIES, Archive
 from sepkit.data.build import build_cache
-from sepkit.data.cache import CacheSettings
+from sepkit.data.cache import CacheSettings, track_file
 from sepkit.data.songs import find_songs, musdb_validation_names
 from sepkit.errors import SepkitError
+from sepkit.profiles import STEMS
+from sepkit.storage import Root, read_json
 
 NAMES = {
     "train": ("A Classic Education - NightOwl", "AvaLuna - Waterduct", *sorted(musdb_validation_names())[:2]),
@@ -59,6 +64,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     piece[server.wrong - place] ^= 255
                     server.wrong = None
                 server.sent += len(piece)
+            time.sleep(server.pace_s)
             try:
                 self.wfile.write(piece)
             except OSError:
@@ -74,6 +80,7 @@ def serving(content, *, drops=(), wrong=None, ranges=True, statuses=()):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.content, server.drops, server.wrong, server.ranges = content, list(drops), wrong, ranges
     server.statuses, server.asked, server.sent, server.lock = iter(statuses), [], 0, threading.Lock()
+    server.pace_s = 0.0  # between pieces of 16 KiB
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -95,19 +102,30 @@ def packed(make_song, tmp_path_factory):
     return folder / "songs", (folder / "hq.zip").read_bytes()
 
 
-def archive_of(content, url, songs=6):
-    return Archive(url, len(content), hashlib.sha256(content).hexdigest(), songs, wait_s=0.01, timeout_s=5.0)
+def archive_of(packed, url, songs=6):
+    return Archive(url, len(packed), hashlib.sha256(packed).hexdigest(), songs, pause_s=0.01, timeout_s=5.0)
 
 
-def content_of(path):
-    """{file: bytes} of a cache's songs, and its manifest."""
-    return {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.name[0] != "."}
+def songs_of(path):
+    """{song: the bytes of its file} of a cache."""
+    return {file.name: file.read_bytes() for file in sorted(path.glob("*.h5"))}
 
 
-def fetched(root, source, **options):
-    sepkit.fetch(profile="full", root=root, source=source, **{"n_jobs": 1, **options})
-    (path,) = sorted((root / "cache").iterdir())[:1]
-    return path
+def manifest_of(path):
+    return read_json(path / "manifest.json", "a manifest")
+
+
+def fetched(root, source, profile="full", **options):
+    """The folder of the cache that `fetch` filled."""
+    sepkit.fetch(profile=profile, root=root, source=source, **{"n_jobs": 1, **options})
+    return next(path for path in (root / "cache").iterdir() if len(manifest_of(path)["settings"]["sources"]) == 2)
+
+
+@pytest.fixture
+def served(packed):
+    """(the archive on a server without faults, the server)."""
+    with serving(packed[1]) as (server, url):
+        yield archive_of(packed[1], url), server
 
 
 def test_an_archive_behind_a_bad_connection_becomes_the_cache_of_its_songs(packed, tmp_path, capsys):
@@ -122,11 +140,196 @@ def test_an_archive_behind_a_bad_connection_becomes_the_cache_of_its_songs(packe
     assert sum(map(int, re.findall(r"connection was lost (\d) times", said))) == 3
     assert re.search(r"fetch 6/6 .* MB/s, 0 min left", said)
     assert re.search(r"2 stems at 44.1 kHz \d.*2 stems at 32 kHz .*4 stems at 32 kHz", said)
-    assert re.search(r"at most, of [\d.]+ GB free in ", said)
+    assert re.search(r"at most [\d.]+ GB, of [\d.]+ GB free in ", said)
     assert float(re.search(r"the disk held at most ([\d.]+) GB", said)[1]) < 0.02
     assert not (tmp_path / "root" / "songs-in-progress").exists()
-    expected = build_cache(find_songs(songs), sepkit.storage.Root.open(tmp_path / "other"), CacheSettings(), n_jobs=1)
-    found = content_of(path)
-    assert {name: found[name] for name in found if name.endswith(".h5")} == {
-        name: data for name, data in content_of(expected.path).items() if name.endswith(".h5")
-    }
+    expected = build_cache(find_songs(songs), Root.open(tmp_path / "other"), CacheSettings(), n_jobs=1)
+    assert songs_of(path) == songs_of(expected.path)
+
+
+def test_the_archive_is_the_published_one():
+    torchaudio = pytest.importorskip("torchaudio.datasets.musdb_hq")
+    assert MUSDB18_HQ.sha256 == torchaudio._CHECKSUM
+    assert re.sub("/records?/", "/", torchaudio._URL) == re.sub("/records?/", "/", MUSDB18_HQ.url.split("?")[0])
+    assert (MUSDB18_HQ.size, MUSDB18_HQ.songs) == (22656664047, 150)
+
+
+def test_nothing_is_fetched_twice(served, tmp_path, capsys):
+    source, server = served
+    path = fetched(tmp_path, source)
+    before, server.asked[:] = songs_of(path), []
+    assert fetched(tmp_path, source) == path
+    assert server.asked == []  # a whole cache needs no network
+    damaged = track_file(path, "BKS - Too Much")
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    capsys.readouterr()
+    fetched(tmp_path, source)
+    assert len(server.asked) == 2  # the directory, and the song
+    assert "fetch 1/1 BKS - Too Much (test)" in capsys.readouterr().out
+    assert songs_of(path) == before
+
+
+def test_training_songs_come_first_and_are_whole_before_the_test_songs(packed, tmp_path, capsys):
+    content = packed[1]
+    with serving(content, statuses=(0, 0, 0, 0, 404)) as (_, url), pytest.raises(SepkitError):
+        fetched(tmp_path, archive_of(content, url))  # the last song lies beside the directory, in the same request
+    said = re.findall(r"fetch \d/6 .* \((\w+)\)", capsys.readouterr().out)
+    assert said == ["train", "train", "valid", "valid"]
+    (path,) = (tmp_path / "cache").iterdir()
+    assert manifest_of(path)["whole"] == ["train", "valid"]
+
+
+def test_an_excluded_song_is_left_out_until_it_is_wanted(served, tmp_path):
+    source, _ = served
+    Root.open(tmp_path).path.joinpath("exclude.txt").write_text("AvaLuna - Waterduct\n")
+    path = fetched(tmp_path, source)
+    assert set(manifest_of(path)["without"]) == {"AvaLuna - Waterduct"}
+    assert manifest_of(path)["whole"] == ["train", "valid", "test"]
+    (tmp_path / "exclude.txt").unlink()
+    fetched(tmp_path, source)
+    assert len(songs_of(path)) == 6
+    assert manifest_of(path)["without"] == {}
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["once", "again after half of it"])
+def test_a_server_without_ranges_sends_the_whole_archive(packed, tmp_path, stop, capsys):
+    content = packed[1]
+    with serving(content, ranges=False, drops=[len(content) // 2] * stop) as (server, url):
+        path = fetched(tmp_path, archive_of(content, url))
+    assert len(server.asked) == 2 + stop
+    assert "comes only whole" in capsys.readouterr().out
+    assert len(songs_of(path)) == 6
+    assert not (tmp_path / "songs-in-progress").exists()
+
+
+def test_an_archive_that_lies_here_needs_no_server(packed, tmp_path):
+    file = tmp_path / "musdb18hq.zip"
+    file.write_bytes(packed[1])
+    source = archive_of(packed[1], "http://127.0.0.1:9/musdb18hq.zip")
+    assert len(songs_of(fetched(tmp_path / "root", source, archive=file))) == 6
+    assert file.exists()
+    with pytest.raises(SepkitError, match=r"There is no archive .*none.zip; download http"):
+        fetched(tmp_path / "other", source, archive=tmp_path / "none.zip")
+    file.write_bytes(packed[1][:-1])
+    with pytest.raises(SepkitError, match=rf"{file} has the SHA-256 .*, expected {source.sha256}; delete it"):
+        fetched(tmp_path / "other", source, archive=file)
+
+
+@pytest.mark.parametrize(
+    ("faults", "tries"),
+    [({"statuses": [403]}, 1), ({"statuses": [503] * TRIES}, TRIES), ({"statuses": [0, 404]}, 1)],
+    ids=["refused", "down for long", "gone in the middle"],
+)
+def test_a_server_that_refuses_is_told_with_what_to_do_by_hand(packed, tmp_path, faults, tries):
+    with serving(packed[1], **faults) as (_, url):
+        told = rf"{re.escape(url)} can't be read \(HTTP Error \d+: .*; {tries} tries\).* the same command goes on"
+        with pytest.raises(SepkitError, match=told + r".*download http.* by hand.*fetch --archive musdb18hq\.zip"):
+            fetched(tmp_path, archive_of(packed[1], url))
+
+
+def test_a_server_that_is_busy_for_a_while_is_waited_for(packed, tmp_path):
+    with serving(packed[1], statuses=[503, 429, 0, 500, 502, 429]) as (_, url):
+        assert len(songs_of(fetched(tmp_path, archive_of(packed[1], url)))) == 6
+
+
+def test_no_server_at_all_is_told(tmp_path):
+    source = Archive("http://127.0.0.1:9/musdb18hq.zip", 100, "", 6, pause_s=0.001)
+    with pytest.raises(SepkitError, match=r"127.0.0.1:9/musdb18hq.zip can't be read \(.*refused.*; 8 tries\)"):
+        fetched(tmp_path, source)
+
+
+def test_another_archive_is_refused(served, tmp_path):
+    source, _ = served
+    with pytest.raises(SepkitError, match=rf"has {source.size} bytes, expected {source.size + 1}: it is another file"):
+        fetched(tmp_path, replace(source, size=source.size + 1))
+    with pytest.raises(SepkitError, match="holds 6 songs and 30 files, expected 150 songs of 5 files"):
+        fetched(tmp_path, replace(source, songs=150))
+
+
+def test_a_file_that_is_wrong_on_the_server_is_named(packed, tmp_path):
+    content = bytearray(packed[1])
+    content[len(content) // 2] ^= 255
+    told = r" - .*: \w+.wav arrived wrong .*, 8 times; download http.* by hand"
+    with serving(bytes(content)) as (_, url), pytest.raises(SepkitError, match=told):
+        fetched(tmp_path, archive_of(bytes(content), url))
+
+
+def test_songs_that_do_not_fit_are_refused_before_the_first(served, tmp_path, monkeypatch):
+    source, server = served
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
+    with pytest.raises(SepkitError, match=r"need 0\.0\d GB, but .* has 0\.00 GB free; .*full-32k"):
+        fetched(tmp_path, source)
+    assert len(server.asked) == 1
+
+
+def test_the_four_stems_are_cached_beside_the_two(served, packed, tmp_path):
+    source, server = served
+    fetched(tmp_path, source, stems=True)
+    assert len(server.asked) == 6  # the directory with the last song, and five songs
+    four = build_cache(find_songs(packed[0]), Root.open(tmp_path / "other"), CacheSettings(sources=STEMS), n_jobs=1)
+    paths = [path for path in (tmp_path / "cache").iterdir() if path.name != four.path.name]
+    found = {len(manifest_of(path)["settings"]["sources"]): songs_of(path) for path in paths}
+    assert found[4] == songs_of(four.path)
+    assert len(found[2]) == 6
+
+
+def test_the_32_khz_profile_caches_songs_at_32_khz(served, packed, tmp_path):
+    path = fetched(tmp_path, served[0], profile="full-32k")
+    settings = CacheSettings(sample_rate=32000)
+    assert songs_of(path) == songs_of(
+        build_cache(find_songs(packed[0]), Root.open(tmp_path / "other"), settings, n_jobs=1).path
+    )
+
+
+def test_where_songs_are_given_or_made_nothing_is_fetched(served, mini_songs, tmp_path, monkeypatch, capsys):
+    source, server = served
+    sepkit.fetch(profile="full", root=tmp_path, data=mini_songs, source=source)
+    monkeypatch.setattr(locate, "make_demo_songs", lambda folder: mini_songs)
+    sepkit.fetch(profile="demo", root=tmp_path, source=source)
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(locate, "download_preview", lambda folder: mini_songs)
+    sepkit.fetch(profile="preview", root=tmp_path, source=source)
+    (path,) = (tmp_path / "cache").iterdir()
+    assert manifest_of(path)["whole"] == ["train", "valid", "test"]
+    assert server.asked == []
+    assert "nothing is fetched" in capsys.readouterr().out
+
+
+def killed(call, seconds):
+    """Runs `call` in a process of its own and kills it after `seconds`; whether it was still running."""
+    process = multiprocessing.get_context("fork").Process(target=call)
+    process.start()
+    process.join(seconds)
+    if alive := process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return alive
+
+
+def check_kills(packed, tmp_path, kills, n_jobs):
+    content, pick = packed[1], random.Random(kills)
+    with serving(content) as (server, url):
+        whole, source = fetched(tmp_path / "whole", archive_of(content, url)), archive_of(content, url)
+        server.asked[:], server.pace_s = [], 0.004
+        died = 0
+        while died < kills and killed(
+            lambda: fetched(tmp_path / "root", source, n_jobs=n_jobs), pick.uniform(0.1, 0.8)
+        ):
+            died += 1
+        server.pace_s = 0.0
+        path = fetched(tmp_path / "root", source, n_jobs=n_jobs)
+    print(f"{died} kills, {len(server.asked)} requests")
+    assert died > 0
+    assert songs_of(path) == songs_of(whole)
+    assert (path / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
+    # a directory a call, and each song once but those in progress at a kill
+    assert len(server.asked) <= (died + 1) + 6 + died * n_jobs
+
+
+def test_a_kill_costs_the_song_in_progress(packed, tmp_path):
+    check_kills(packed, tmp_path, 4, 1)
+
+
+@pytest.mark.long
+def test_many_kills_at_random_instants(packed, tmp_path):
+    check_kills(packed, tmp_path, 12, 2)
