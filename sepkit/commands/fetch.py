@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from sepkit.commands import DATA
+from sepkit.commands import DATA, JOBS
 from sepkit.data.archive import MUSDB18_HQ, Archive
 from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings
@@ -16,10 +16,7 @@ ARGUMENTS = {
     **DATA,
     "--archive": {"metavar": "FILE", "help": "musdb18hq.zip, put here by hand"},
     "--stems": {"action": "store_true", "help": "also cache the four stems, for experiments that need them (A-4, Base-4)"},
-    "--jobs": {
-        "dest": "n_jobs", "metavar": "JOBS", "type": int, "default": SIDE_BY_SIDE,
-        "help": f"songs at a time (default: {SIDE_BY_SIDE})",
-    },
+    "--jobs": {**JOBS["--jobs"], "help": f"songs at a time (default: {SIDE_BY_SIDE} from an archive, else one a core)"},
 }  # fmt: skip
 
 
@@ -30,7 +27,7 @@ def fetch(
     root: RootLike = None,
     archive: Path | str | None = None,
     stems: bool = False,
-    n_jobs: int = SIDE_BY_SIDE,
+    n_jobs: int | None = None,
     source: Archive = MUSDB18_HQ,
 ) -> None:
     """Fetches the songs of `profile` into its cache, and goes on where a call before was stopped.
@@ -50,10 +47,10 @@ def fetch(
         print(f"songs: in {given}; nothing is fetched")
     elif profile.songs_from == "given":
         file = Path(archive).expanduser() if archive else None
-        for writer in fetch_songs(root, settings, source, file, n_jobs):
+        for writer in fetch_songs(root, settings, source, file, n_jobs or SIDE_BY_SIDE):
             print(f"songs: {len(writer.songs)} in the cache {writer.path}")
     else:
         folder = locate_songs(profile, None, root)
         for each in settings if profile.songs_from == "downloaded" else ():
-            build_cache(folder, root, each)
+            build_cache(folder, root, each, n_jobs=n_jobs or -1)
         print(f"songs: {len(folder.tracks)} in {folder.path}")
