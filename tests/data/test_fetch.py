@@ -338,4 +338,4 @@ def test_a_kill_costs_the_song_in_progress(packed, tmp_path):
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_many_kills_at_random_instants(packed, tmp_path):
-    check_kills(packed, tmp_path, 12, 2)
+    check_kills(packed, tmp_path, 8, 2)
