@@ -69,7 +69,8 @@ def _chosen(
     new_there = [name for name in differing if there.get(name) != base.get(name)]
     if not here or not there:
         return differing if bool(here) == sync.up else []
-    if here.keys() & there.keys() & TRAINED and not TRAINED & {*differing}:  # one training, scored here or there
+    trained = {f"{unit}/{name}" for name in TRAINED}
+    if here.keys() & there.keys() & trained and not trained & {*differing}:  # one training, scored here or there
         newer = {name for name in new_here if name not in there or (name in here and sync.newer(name))}
         ours = [name for name in differing if name not in new_there or name in newer]
         return ours if sync.up else [name for name in differing if name not in ours]
@@ -84,11 +85,11 @@ def _chosen(
         return []
     if wins.rank == loser.rank and new_here and new_there and not wins.begins(loser):
         raise OSError(f"Drive holds another copy of this run, as far along as the one here ({mine}); both stay")
-    if (new_there if sync.up else new_here) and not loser.begins(wins):
-        for name in there if sync.up else here:
-            sync.aside(name, sync.drive if sync.up else sync.root)
-        return sorted({*here, *there}, key=_order)
-    return differing
+    source, target, new = (here, there, new_there) if sync.up else (there, here, new_here)
+    beginning = loser.begins(wins)
+    for name in [name for name in new if name in target and name not in source] if beginning else target if new else ():
+        sync.aside(name, sync.drive if sync.up else sync.root)
+    return differing if beginning else sorted({*here, *there}, key=_order)
 
 
 def _move(sync: "Sync", unit: str, names: list[str], here: Versions, there: Versions) -> None:
@@ -126,11 +127,12 @@ def _move(sync: "Sync", unit: str, names: list[str], here: Versions, there: Vers
         for copied in copies.values():
             if copied is not None:
                 discard(copied.part)
-    if sync.up:
-        whole = {name: entry for name in {*here, *there} if (entry := sync.record.files.get(name))}
+    gone = [name for name in names if name not in source]
+    if sync.up:  # before the deletions: a file that is not listed is no harm, a listed one that is gone is awaited
+        whole = {name: entry for name in {*here, *there}.difference(gone) if (entry := sync.record.files.get(name))}
         content = {name.rpartition("/")[2]: [entry[0], entry[1], entry[3]] for name, entry in whole.items()}
         on_drive(write_text, sync.drive / unit / MANIFEST, json.dumps(content, indent=1))
-    for name in [name for name in names if name not in source]:
+    for name in gone:
         sync.delete(name) if sync.up else _delete_here(sync, name)
 
 
