@@ -11,7 +11,7 @@ import torch
 
 from sepkit.dsp import STFT
 from sepkit.models import Network, separate
-from sepkit.profiles import SAMPLE_RATE
+from sepkit.profiles import SAMPLE_RATE, get_profile
 from sepkit.storage import Run
 from sepkit.storage.checkpoints import load_model
 
@@ -49,10 +49,12 @@ def oracle_estimate(mixture: np.ndarray, target: Signals) -> Signals:
     return {"vocals": estimate, "accompaniment": mixture - estimate}
 
 
-def make_estimator(run: Run, device: str = "cpu", sample_rate: int = SAMPLE_RATE) -> Estimator:
-    """The run's best weights, or a reference; sample_rate: of the mixtures, Hz."""
-    references = {"mixture": mixture_estimate, "oracle": oracle_estimate}
-    return references.get(run.config["experiment"]) or ModelEstimate(load_model(run), device, sample_rate)
+def make_estimator(run: Run, device: str = "cpu") -> Estimator:
+    """The run's best weights, at the rate at which its profile is scored, or a reference."""
+    references, config = {"mixture": mixture_estimate, "oracle": oracle_estimate}, run.config
+    if config["experiment"] in references:
+        return references[config["experiment"]]
+    return ModelEstimate(load_model(run), device, get_profile(config["profile"]).scored_at)
 
 
 def accompaniment_of(estimator: Estimator) -> str:

@@ -84,7 +84,7 @@ class ScoreFiles:
         self.record = self.scores.with_name(self.scores.name.replace("scores.csv", "scored.json"))
         self.facts = {key: run.config.get(key) for key in ("run", "experiment", "seed", "fold")}
         self.done, self.origins = self._written(), read_origins(run, split)
-        self.written = list(self.done), dict(self.origins)
+        self.written, self.changed = (list(self.done), dict(self.origins)), False
         for line in self.journal.read_text("utf-8", "replace").split("\n") if self.journal.exists() else ():
             with contextlib.suppress(ValueError, TypeError):  # cut short by a kill
                 song, scores, frames, *origin = json.loads(line)
@@ -161,6 +161,7 @@ class ScoreFiles:
         if anew:
             write_csv(self.scores, pd.DataFrame([row for rows, _ in kept for row in rows], columns=COLUMNS))
             self.journal.unlink(missing_ok=True)
+        self.changed |= anew or now != self.written
         self.written = now
         return read_scores(self.scores)
 

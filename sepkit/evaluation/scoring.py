@@ -11,7 +11,6 @@ and `oracle` are runs without training: the mixture as the estimate of every sou
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache as memory
 from operator import itemgetter
@@ -37,9 +36,9 @@ from sepkit.parallel import progress, spread
 from sepkit.profiles import PROTOCOLS, Profile, get_profile
 from sepkit.storage import Root, Run, drive, spending, write_json
 from sepkit.storage.checkpoints import kept
+from sepkit.storage.repair import mend
 
 PROTOCOL_OF = {sources: protocol for protocol, sources in PROTOCOLS.items()}
-PUSH_EVERY_S = 60.0  # how often scores go to Drive while songs are scored
 PORTION_BYTES = 2**28  # of estimates that a GPU has made and that travel to a worker together
 
 
@@ -69,14 +68,14 @@ def evaluate_many(
     if split not in ("test", "valid"):
         raise UsageError(f"Expected split test or valid, got {split!r}.")
     device, open_once = pick_device(device), memory(_open)
-    found = [_fetched(run) if isinstance(run, Run) else _named(run, root, profile) for run in runs]
+    found = [_ready(run, root, profile) for run in runs]
     scorings = [Scoring(run, data, split, device, open_once) for run in found]
     for cache in {id(scoring.cache): scoring.cache for scoring in scorings}.values():
         _score_runs(cache, [scoring for scoring in scorings if scoring.cache is cache], split, device, n_jobs)
     try:
         return [scoring.table() for scoring in scorings]
     finally:
-        _push([scoring.run for scoring in scorings if scoring.todo])
+        _push([scoring.run for scoring in scorings if scoring.todo or scoring.files.changed])
 
 
 def reference(name: str, **options: Any) -> Run:
@@ -107,7 +106,7 @@ class Scoring:
         self.files = ScoreFiles(run, split, protocol, self._origins(), unwanted)
         self.todo = [song for song in self.songs if song not in self.files.done]
         if self.todo:
-            self.estimator = make_estimator(run, device, self.cache.sample_rate)
+            self.estimator = make_estimator(run, device)
             self.files.facts["accompaniment"] = accompaniment_of(self.estimator)
 
     def _origins(self) -> dict[str, Origin]:
@@ -159,29 +158,24 @@ def _score_runs(cache: Cache, scorings: list[Scoring], split: str, device: str, 
         return
     run, doing = (names[0], names[0]) if len(names) == 1 else ("shared", f"{len(names)} runs")
     with spending(scorings[0].run.root, run=run, stage=f"evaluate {split}", device=device_name(device)):
-        results, pushed = score_songs(estimators, cache, device, n_jobs), time.monotonic()
+        results = score_songs(estimators, cache, device, n_jobs)
         for song, found in progress(results, doing=f"score {doing}", total=len(estimators), name=itemgetter(0)):
             for scoring, result in zip(waiting[song], found, strict=True):
                 scoring.add(song, result)
-            if time.monotonic() - pushed > PUSH_EVERY_S:
-                _push([each.run for each in scorings])
-                pushed = time.monotonic()
+            _push([each.run for each in waiting[song]])
 
 
-def _named(name: str, root: Path | str | Root | None, profile: str | Profile | None) -> Run:
-    """The run of this name; the references are made where they are absent."""
-    refuse_contaminated(name)
-    run = _fetched(Root.open(root, profile).run(name))
-    if name in REFERENCES and not run.finished:
-        facts = {"run": name, "experiment": name, "profile": get_profile(profile).name, "seed": 0, "fold": None}
+def _ready(run: Run | str, root: Path | str | Root | None, profile: str | Profile | None) -> Run:
+    """The run as its copy on Drive has it, damaged files mended; the references are made where they are absent."""
+    if not isinstance(run, Run):
+        refuse_contaminated(run)
+        run = Root.open(root, profile).run(run)
+    drive.tell(run.name, drive.pull(run.root, only=kept(run)))
+    mend(run)
+    if run.name in REFERENCES and not run.finished:
+        facts = {"run": run.name, "experiment": run.name, "profile": get_profile(profile).name, "seed": 0, "fold": None}
         write_json(run.path / "config.json", facts)
         run.write_status(state="finished", epochs=0, minutes=0.0, gpu_min=0.0, vram_mib=0, device="cpu", parameters=0)
-    return run
-
-
-def _fetched(run: Run) -> Run:
-    """The run, with what Drive has more of it: scores of another runtime are not computed again."""
-    drive.tell(run.name, drive.pull(run.root, only=kept(run)))
     return run
 
 
@@ -215,7 +209,7 @@ def estimates(run: Run, song: str, data: Path | str | None = None, split: str = 
             raise SepkitError(f"{song!r} is not among the {len(songs)} {split} songs of {run.name}.")
         mixture, targets = cache.song(song)
         with one_thread("cpu"):
-            found = make_estimator(run, sample_rate=cache.sample_rate)(mixture, targets)
+            found = make_estimator(run)(mixture, targets)
     clips = {"mixture": mixture}
     for source, target in targets.items():
         clips |= {source: target, f"{source} estimate": found[source]}

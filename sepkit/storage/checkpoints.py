@@ -8,6 +8,7 @@ seconds, and every process that scores songs reads a checkpoint.
 import pickle
 import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from sepkit import models
 from sepkit.errors import SepkitError
 from sepkit.models.weights import load_weights, renamed
 from sepkit.storage import drive
+from sepkit.storage.bounded import within
 from sepkit.storage.files import writing
 from sepkit.storage.root import Run
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # of batch normalisation; an optimiser has none
+COPY_S = 120.0  # at most, of a checkpoint from Drive
 # raised by torch and pickle for a file that is cut short, overwritten or something else
 UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, ValueError, TypeError)
 
@@ -79,15 +82,43 @@ def newest(run: Run) -> Path | None:
     return None
 
 
+def best_checkpoint(run: Run) -> dict[str, Any]:
+    """best.ckpt; damaged or gone, it is first brought back, with a line, from Drive or the checkpoint of its epoch.
+
+    Raises SepkitError where no whole checkpoint of that epoch is left.
+    """
+    try:
+        return load_checkpoint(run.best)
+    except SepkitError as error:
+        damage, there = error, run.best.exists()
+    status, copy = run.status, drive.drive_folder(run.root)
+    on_drive = [copy / "runs" / run.name / "best.ckpt"] if copy else []
+    for path in (*on_drive, run.last, run.path / "previous.ckpt") if "best_epoch" in status else on_drive:
+        with suppress(SepkitError, OSError):
+            with writing(run.best) as part:
+                within(COPY_S, shutil.copyfile, path, part, mount="Drive" if path in on_drive else "local")
+                found = load_checkpoint(part)
+                if found.get("epoch", -1) + 1 != status.get("best_epoch", found.get("epoch", -1) + 1):
+                    raise SepkitError("another epoch")
+            print(f"{run.name}: best.ckpt was {'damaged' if there else 'gone'}; it is back from {path}", flush=True)
+            return found
+    if there:
+        raise damage
+    if "best_epoch" in status:
+        raise SepkitError(
+            f"{run.name} has lost its best.ckpt ({run.best} is absent); train it again, which restores it."
+        )
+    raise SepkitError(f"{run.name} has no best.ckpt yet under {run.path}; train it first.")
+
+
 def load_model(run: Run, which: str = "best") -> Any:
     """The network of `run` in evaluation mode, built from config.json, with its best or last weights.
 
     One that normalises over time gets `chunk_s`, the length of its training clips.
     """
     path = run.path / f"{which}.ckpt"
-    if not path.exists():
-        raise SepkitError(f"{run.name} has no {path.name} yet under {run.path}; train it first.")
-    model, state = models.build(**run.config["model"]), load_checkpoint(path)["state_dict"]
+    checkpoint = best_checkpoint(run) if which == "best" else load_checkpoint(path)
+    model, state = models.build(**run.config["model"]), checkpoint["state_dict"]
     load_weights(model, {key.removeprefix("model."): value for key, value in state.items()}, str(path))
     if model.normalizes_over_time:
         model.chunk_s = run.config["training"]["segment_s"]

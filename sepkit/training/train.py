@@ -33,6 +33,7 @@ from sepkit.storage import Root, RootLike, Run, drive, hours_left, write_json
 from sepkit.storage.checkpoints import kept, load_model, take_weights
 from sepkit.storage.ledger import out_of_time, session_started, workers_book
 from sepkit.storage.locks import alone
+from sepkit.storage.repair import has_best, mend, start_again
 from sepkit.training.losses import ON_MAGNITUDES
 
 
@@ -63,9 +64,11 @@ def train(
     settings = resolve(experiment, profile)
     run = root.run_of(experiment.name, seed, fold)
     drive.tell(run.name, drive.pull(root, only=kept(run)))  # goes on from the copy that is further along
-    if run.finished:
+    mend(run)
+    if run.finished and (run.path / "config.json").exists():
         _same_settings(run, settings)
-        return run
+        if has_best(run):
+            return run
     limits = {"hours": hours, "session_hours": session_hours}
     where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, "device": device, **limits}
     if not settings["weights_of"]:
@@ -76,12 +79,14 @@ def train(
     config = {"run": run.name, **settings, "seed": seed, "fold": fold, "data": names}
     run.path.mkdir(parents=True, exist_ok=True)
     with alone(run.path):
-        if run.finished:  # by another process, meanwhile
-            return run
         if (run.path / "config.json").exists():
             _same_settings(run, config)
         else:
             write_json(run.path / "config.json", config)
+        if run.finished and has_best(run):  # by another process, meanwhile
+            return run
+        if run.finished:
+            start_again(run)
         if settings["weights_of"]:
             take_weights(run, train(settings["weights_of"], profile=profile, **where))
         else:
