@@ -10,6 +10,7 @@ there yet: it is never taken.  On a full Drive a cache gives way to results.
 import errno
 import os
 import time
+import zipfile
 from pathlib import Path
 
 from sepkit.storage.bounded import seconds_for, within
@@ -222,6 +223,8 @@ class Sync:
         if name in self.late and not self.up:
             raise NotThere(f"{name} is not whole on Drive yet")
         source, top = (self.root, self.drive) if self.up else (self.drive, self.root)
+        if name.endswith(".ckpt") and on_drive(_cut_short, source / name):
+            raise OSError(f"{name} is cut short: training or evaluating the run brings it back")
         for folder in [(top / name).parents[i] for i in reversed(range(name.count("/")))]:
             on_drive(folder.mkdir, 0o777, False, True)  # below the copy only: a mount that is gone is not made
         try:
@@ -270,3 +273,9 @@ class Sync:
 
 def _place(name: str) -> int:
     return next((place for place, start in enumerate(PLACES) if name.startswith(start)), len(PLACES))
+
+
+def _cut_short(file: Path) -> bool:
+    """Whether a checkpoint, which is a ZIP archive, lacks its end."""
+    with file.open("rb") as content:
+        return content.read(4) in (b"", b"PK\3\4") and not zipfile.is_zipfile(file)

@@ -1,5 +1,6 @@
 """A finished run whose files are damaged or gone comes back, and says how."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from sepkit.errors import SepkitError
 from sepkit.evaluation.scoring import make_estimator
 from sepkit.storage import Root
 from sepkit.storage.checkpoints import load_checkpoint
+from sepkit.storage.drive import pull, push
 from sepkit.training.train import train
 
 
@@ -130,7 +132,9 @@ def test_a_damaged_file_comes_back_from_drive(run, drive, again, name, damage, c
     damage(run.path / name)
     assert again(run).finished
     assert (run.path / name).read_bytes() == right
-    assert f"Base-s0: {name} was damaged; it is back from the copy on Drive" in capsys.readouterr().out
+    assert re.search(
+        f"Base-s0: {name} was damaged; it is back from the copy on Drive|from Drive: ", capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "{}", "\x00\x00"])
@@ -162,6 +166,18 @@ def test_a_damaged_last_checkpoint_hurts_no_finished_run(run, again, capsys):
     assert capsys.readouterr().out == ""
     (run.path / "status.json").unlink()
     assert again(run).status["epochs"] == 3
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt", "config.json", "status.json", "history.csv"])
+def test_a_damaged_file_does_not_replace_the_one_on_drive(run, drive, name):
+    """A push between the damage and the repair."""
+    right = (drive / "runs" / run.name / name).read_bytes()
+    cut(run.path / name)
+    push(run.root)
+    assert (drive / "runs" / run.name / name).read_bytes() == right
+    fresh = Root.open(run.root.path.with_name("fresh"), "demo")
+    pull(fresh)
+    assert (fresh.run(run.name).path / name).read_bytes() == right
 
 
 def test_a_copy_of_another_training_is_not_taken(run, drive):
