@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sepkit.commands.doctor import environment
+from sepkit.data.packs import store
 from sepkit.errors import SepkitError
 from sepkit.evaluation.scoring import evaluate
 from sepkit.evaluation.statistics import compare_all, summary
@@ -132,5 +133,9 @@ def what_now(day: Day) -> str:
     lines = [f"GPU hours left: {hours_left(day.root):.2f} of {week_hours():g}.", best]
     if day.number < DAYS:
         lines.append(f"Tomorrow: day {day.number + 1}.")
+    stored = store(day.root)
     synced = drive.push(day.root)  # last, with every minute that was counted above
-    return "\n".join([*lines, "There is no copy on Drive." if synced is None else f"Drive: {synced}."])
+    copy = (
+        "There is no copy on Drive." if synced is None else f"Drive: {'; '.join(filter(None, (str(synced), stored)))}."
+    )
+    return "\n".join([*lines, copy])

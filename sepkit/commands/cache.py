@@ -6,6 +6,7 @@ from pathlib import Path
 from sepkit.commands import DATA, names
 from sepkit.data.cache import Cache, CacheSettings, scoring_cache_settings, training_cache_settings
 from sepkit.data.opening import open_cache
+from sepkit.data.packs import store
 from sepkit.data.songs import SPLITS
 from sepkit.experiments import BASE, get_experiment, resolve
 from sepkit.profiles import Profile, ProfileLike, get_profile
@@ -23,11 +24,14 @@ def cache(
 ) -> Cache:
     """Builds all caches that `pick` needs, printing their sizes first; returns that of the first one's training, opened.
 
-    With them training, folds and scoring need no songs any more, here or where the caches are copied to.
+    With them training, folds and scoring need no songs any more, here or where the caches are copied to.  Large ones are
+    copied to Drive here, the others by the next sync.
     """
     profile, root = get_profile(profile), Root.open(root, profile)
     needed = caches_for(pick or (BASE,), profile)
     opened = [open_cache(profile, data, root, settings, splits, "The cache") for settings, splits in needed.items()]
+    if stored := store(root):
+        print(f"Drive: {stored}")
     return opened[0]
 
 

@@ -20,12 +20,13 @@ from joblib import delayed
 
 from sepkit.data.cache import ACTIVITY_S, Cache, CacheSettings, cache_gigabytes, mixture_of, stores_mixture, track_file
 from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
-from sepkit.data.manifest import Checks, digest_of, read_manifest
+from sepkit.data.manifest import Checks, read_manifest
 from sepkit.data.songs import SPLITS, SongFolder, Track, accompaniment, artist_of, duration_s, import_musdb, read_song
 from sepkit.dsp import STFT, resample
 from sepkit.errors import SepkitError
 from sepkit.parallel import progress, spread
 from sepkit.storage import Root, remove_leftovers, spending, write_json, writing
+from sepkit.storage.copying import digest
 
 FORMAT = 2
 # Of a larger source file, as many evenly spaced blocks of 16 KiB stand for the whole.
@@ -184,7 +185,7 @@ def cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict
     try:
         with writing(file) as part:
             _write_song(part, audio, sources, residual, settings)
-            digest = digest_of(part)
+            content = digest(part)
     except (OSError, RuntimeError) as error:  # HDF5 raises both where the disk is full
         number = getattr(error, "errno", None)
         reason = os.strerror(number) if number else str(error)
@@ -195,7 +196,7 @@ def cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict
         **facts_of(track),
         "frames": int(sources.shape[-1]),
         "bytes": file.stat().st_size,
-        "digest": digest,
+        "digest": content,
         "source": source_digest(track),
         "residual_db": round(residual, 1) if np.isfinite(residual) else None,
     }

@@ -4,7 +4,6 @@
 written, "songs": {name: entry}}; an entry is written after its song's file, and has that file's size and digest.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,9 @@ from typing import Any
 from sepkit.data.cache import track_file
 from sepkit.errors import SepkitError
 from sepkit.storage import read_json, write_json
+from sepkit.storage.copying import digest
+
+Manifests = dict[str, dict[str, Any]]  # by the name of the cache's folder
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -23,13 +25,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
         return {}
     manifest = read_json(path / "manifest.json", "the manifest of a cache")
     songs = {name: song for name, song in manifest["songs"].items() if "digest" in song}
-    return {"whole": [], "without": {}, **manifest, "songs": songs}
+    return {**manifest, "whole": manifest.get("whole", []), "without": manifest.get("without", {}), "songs": songs}
 
 
-def digest_of(file: Path) -> str:
-    """32 hexadecimal digits over the bytes of a file."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+def read_manifests(folder: Path) -> Manifests:
+    """The manifests of all caches with songs under a root, or under its copy."""
+    found = {path.parent.name: read_manifest(path.parent) for path in sorted(folder.glob("cache/*/manifest.json"))}
+    return {name: manifest for name, manifest in found.items() if manifest["songs"]}
 
 
 class Checks:
@@ -64,7 +66,7 @@ class Checks:
             state = self._state(name)
             if state[0] != song["bytes"]:
                 return f"has {state[0]} bytes where {song['bytes']} were written"
-            if self.right.get(name) != state and digest_of(file) != song["digest"]:
+            if self.right.get(name) != state and digest(file) != song["digest"]:
                 return "holds other bytes than were written"
         except FileNotFoundError:
             return "is gone"

@@ -10,13 +10,12 @@ from sepkit.data.build import build_cache
 from sepkit.data.cache import Cache, CacheSettings, track_file
 from sepkit.data.check import UnusableSongs, require_headers, tell_unknown
 from sepkit.data.locate import locate_songs, songs_at_hand
-from sepkit.data.manifest import Checks, read_manifest
+from sepkit.data.manifest import Checks, Manifests, read_manifests
+from sepkit.data.packs import restore, stored_manifests
 from sepkit.data.songs import SPLITS, named
 from sepkit.errors import SepkitError
 from sepkit.profiles import Profile
 from sepkit.storage import Root
-
-Manifests = dict[str, dict[str, Any]]  # by the folder's name
 
 
 def open_cache(
@@ -40,12 +39,14 @@ def open_cache(
     """
     splits = tuple(splits)
     if not songs_at_hand(profile, data, root):
-        found = {name: manifest for name, manifest in _manifests(root).items() if _fits(manifest, settings)}
-        if complete := {name: manifest for name, manifest in found.items() if not _lacks(manifest, splits, root)}:
-            if len(complete) == 1 or profile.songs_from == "given":
-                return _without_songs(root, complete, settings, splits)
-        elif profile.songs_from == "given" and (there := _manifests(root)):
-            raise SepkitError(_no_cache(there, settings, splits, root, doing))
+        found = here = read_manifests(root.path)
+        if not (complete := _complete(here, settings, splits, root)):
+            there = stored_manifests(root)
+            found, complete = {**there, **here}, _complete(there, settings, splits, root)
+        if complete and (len(complete) == 1 or profile.songs_from == "given"):
+            return _without_songs(root, complete, settings, splits)
+        if found and profile.songs_from == "given":
+            raise SepkitError(_no_cache(found, settings, splits, root, doing))
     folder, unusable = locate_songs(profile, data, root), dict[str, str]()
     while True:
         try:
@@ -65,9 +66,9 @@ def open_cache(
             return cache
 
 
-def _manifests(root: Root) -> Manifests:
-    found = {path.parent.name: read_manifest(path.parent) for path in sorted(root.path.glob("cache/*/manifest.json"))}
-    return {name: manifest for name, manifest in found.items() if manifest["songs"]}
+def _complete(manifests: Manifests, settings: CacheSettings, splits: tuple[str, ...], root: Root) -> Manifests:
+    fitting = {name: manifest for name, manifest in manifests.items() if _fits(manifest, settings)}
+    return {name: manifest for name, manifest in fitting.items() if not _lacks(manifest, splits, root)}
 
 
 def _fits(manifest: dict[str, Any], settings: CacheSettings) -> bool:
@@ -94,6 +95,9 @@ def _without_songs(root: Root, whole: Manifests, settings: CacheSettings, splits
     tell_unknown([("exclude.txt", line) for line in unknown], {song: known[song]["split"] for song in known})
     songs = {name: song for name, song in manifest["songs"].items() if name not in excluded and song["split"] in splits}
     if faults := Checks(path, songs).damaged(songs):
+        restore(root, name, manifest, faults.keys())
+        faults = Checks(path, songs).damaged(songs)
+    if faults:
         song, fault = next(iter(faults.items()))
         raise SepkitError(
             f"{track_file(path, song)} {fault} ({len(faults)} of {len(songs)} songs); give the folder of songs with "

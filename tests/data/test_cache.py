@@ -325,8 +325,8 @@ def test_a_damaged_file_is_built_again_with_a_line(mini_songs, root, cache, caps
 
 def test_a_right_file_is_read_once_a_machine(mini_songs, root, cache, monkeypatch):
     """A file is read again only where its size or its time has changed, as after a copy."""
-    read, digest_of = [], manifests.digest_of
-    monkeypatch.setattr(manifests, "digest_of", lambda file: (read.append(file.stem), digest_of(file))[1])
+    read, digest = [], manifests.digest
+    monkeypatch.setattr(manifests, "digest", lambda file: (read.append(file.stem), digest(file))[1])
     build(mini_songs, root, HALF)
     assert not read
     os.utime(track_file(cache.path, "V0 - Valid"))
