@@ -5,10 +5,11 @@ from pathlib import Path
 
 from sepkit.commands import DATA, JOBS
 from sepkit.data.archive import MUSDB18_HQ, Archive
-from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings
 from sepkit.data.fetch import SIDE_BY_SIDE, fetch_songs
 from sepkit.data.locate import locate_songs
+from sepkit.data.opening import open_cache
+from sepkit.data.songs import SPLITS
 from sepkit.profiles import STEMS, ProfileLike, get_profile
 from sepkit.storage import Root, RootLike
 
@@ -16,7 +17,7 @@ ARGUMENTS = {
     **DATA,
     "--archive": {"metavar": "FILE", "help": "musdb18hq.zip, put here by hand"},
     "--stems": {"action": "store_true", "help": "also cache the four stems, for experiments that need them (A-4, Base-4)"},
-    "--jobs": {**JOBS["--jobs"], "help": f"songs at a time (default: {SIDE_BY_SIDE} from an archive, else one a core)"},
+    "--jobs": {**JOBS["--jobs"], "default": SIDE_BY_SIDE, "help": f"songs at a time (default: {SIDE_BY_SIDE})"},
 }  # fmt: skip
 
 
@@ -27,7 +28,7 @@ def fetch(
     root: RootLike = None,
     archive: Path | str | None = None,
     stems: bool = False,
-    n_jobs: int | None = None,
+    n_jobs: int = SIDE_BY_SIDE,
     source: Archive = MUSDB18_HQ,
 ) -> None:
     """Fetches the songs of `profile` into its cache, and goes on where a call before was stopped.
@@ -47,10 +48,12 @@ def fetch(
         print(f"songs: in {given}; nothing is fetched")
     elif profile.songs_from == "given":
         file = Path(archive).expanduser() if archive else None
-        for writer in fetch_songs(root, settings, source, file, n_jobs or SIDE_BY_SIDE):
+        for writer in fetch_songs(root, settings, source, file, n_jobs):
             print(f"songs: {len(writer.songs)} in the cache {writer.path}")
+    elif profile.songs_from == "downloaded":
+        for each in settings:
+            open_cache(profile, None, root, each, SPLITS, "fetch")
     else:
-        folder = locate_songs(profile, None, root)
-        for each in settings if profile.songs_from == "downloaded" else ():
-            build_cache(folder, root, each, n_jobs=n_jobs or -1)
-        print(f"songs: {len(folder.tracks)} in {folder.path}")
+        print(
+            f"songs: {len(locate_songs(profile, None, root).tracks)} in {root.path / 'songs'}; they are made, not fetched"
+        )

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +218,16 @@ def _write_song(
             if stores_mixture(settings, residual):
                 _write_int16(out, "mixture", audio["mixture"], settings.sample_rate)
         out["activity_db"] = activity_db(audio["vocals"], settings.sample_rate)
+
+
+def converted(cache: Cache, names: Sequence[str], path: Path, settings: CacheSettings) -> Cache:
+    """Songs of `cache` in a cache of another kind at the same rate, in the folder `path` (day 1 compares kinds)."""
+    for name in names:
+        mixture, targets = cache.song(name)
+        sources = np.stack([targets[source] for source in settings.sources])
+        with writing(track_file(path, name)) as part:
+            _write_song(part, {"mixture": mixture, **targets}, sources, -np.inf, settings)
+    return Cache(path, settings, {name: cache.songs[name] for name in names})
 
 
 def _write_int16(out: h5py.File, name: str, audio: np.ndarray, sample_rate: int) -> None:
