@@ -1,7 +1,10 @@
 """`separate`: the sources of audio files, as WAV files beside them."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,106 +12,173 @@ import numpy as np
 import soundfile as sf
 
 from sepkit.commands import DEVICE
+from sepkit.data.sound import Sound
 from sepkit.devices import device_name, one_thread, pick_device
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import MENU
 from sepkit.models import separation
 from sepkit.profiles import ProfileLike
 from sepkit.storage import Root, RootLike, Run, writing
 from sepkit.storage.checkpoints import load_model
+from sepkit.storage.files import file_name
 from sepkit.storage.ledger import spending
 
-MADE_BY = "made by sepkit with "  # a result's comment, with its run's name
+DEPTHS = {"PCM_16": (2, "16 bits"), "PCM_24": (3, "24 bits"), "FLOAT": (4, "32-bit float")}  # bytes a sample; in words
+DEPTH_OF = dict.fromkeys(("PCM_24", "ALAC_20", "ALAC_24"), "PCM_24")  # of a file's subtype; PCM_16 for all others
+DEPTH_OF |= dict.fromkeys(("FLOAT", "DOUBLE", "PCM_32", "ALAC_32"), "FLOAT")
+WAV_BYTES = 2**32 - 2**20  # longer results are RF64, which is WAV with longer lengths
+BLOCK_S = 1.0  # of a file that is read at once
 ARGUMENTS = {
     "files": {"nargs": "+", "help": "WAV or FLAC files"},
     "--run": {"default": "Base-s0", "help": "a trained run, or an experiment (default: Base-s0)"},
     "--out": {"help": "folder for the results (default: beside each file)"},
-    "--overwrite": {"action": "store_true", "help": "replace files that sepkit did not make"},
+    "--subtype": {"choices": tuple(DEPTHS), "help": "depth of the results (default: that of each file)"},
     **DEVICE,
 }
 
 
 def separate(
-    files: Iterable[Path | str],
+    files: Iterable[Path | str] | Path | str,
     *,
     run: Run | str = "Base-s0",
     root: RootLike = None,
     profile: ProfileLike = None,
     out: Path | str | None = None,
-    overwrite: bool = False,
+    subtype: str | None = None,
     device: str | None = None,
 ) -> list[Path]:
     """Separates WAV or FLAC files with the best weights of `run`; writes <name>.<source>.wav beside them.
 
-    Each file keeps its rate and its length to the sample; a mono file gives stereo sources. Written as 16-bit PCM;
-    samples beyond full scale are clipped, and a line says so. Earlier results of sepkit are replaced.
-    Raises SepkitError before any work where a result would replace one of `files` or, without `overwrite`, a file that
-    sepkit did not make.
+    Each file keeps its rate, its length to the sample and its depth (16 or 24 bits, or 32-bit float) unless `subtype`,
+    PCM_16, PCM_24 or FLOAT, says otherwise; a line says which.  A mono file gives two equal channels.  Samples beyond
+    full scale are clipped, and the line says so; float keeps them.  Memory does not grow with a file's length.
+
+    Earlier results of the same run and file are replaced, and a line says so.  Where another file has such a name, the
+    result is <name>.<run>.<source>.wav.  Raises SepkitError before any work where results would replace one of `files`
+    or another file; and at the end, by name, for files that could not be separated: the others are.
     """
-    folders = {path: Path(out or path.parent) for path in map(Path, files)}
-    for path in folders:
-        _check_audio(path)
-    if not isinstance(run, Run):
-        root = Root.open(root, profile)
-        run = root.run_of(run) if run in MENU else root.run(run)
-    model, device = load_model(run), pick_device(device)
-    sources = separation.complete(dict.fromkeys(model.sources, np.zeros(1)), np.zeros(1))
-    results = {path: {of: folder / f"{path.stem}.{of}.wav" for of in sources} for path, folder in folders.items()}
-    replaced = _check_results(results, overwrite)
-    with spending(run.root, run=run.name, stage="separate", device=device_name(device)), one_thread(device):
-        for path, own in results.items():
-            notes = _separate(path, own, model, device, f"{MADE_BY}{run.name}")
-            notes += [f"replaced {file.name}, {replaced[file]}" for file in own.values() if file in replaced]
-            said = f" ({'; '.join(notes)})" if notes else ""
-            print(f"{path.name}: {', '.join(own)} in {folders[path]}{said}")
+    files = [files] if isinstance(files, str | Path) else files
+    given = {
+        os.path.normpath(Path(path).absolute()): Path(path) for path in files
+    }.values()  # the same file twice is one
+    if subtype not in (None, *DEPTHS):
+        raise UsageError(f"There is no subtype {subtype!r}; expected one of {', '.join(DEPTHS)}.")
+    failed: dict[Path, str] = {}
+    for path in given:
+        with _noting(failed, path):
+            Sound(path).close()
+    results: dict[Path, dict[str, Path]] = {}
+    if len(failed) < len(given):
+        if not isinstance(run, Run):
+            root = Root.open(root, profile)
+            run = root.run_of(run) if run in MENU else root.run(run)
+        model, device = load_model(run), pick_device(device)
+        sources = tuple(separation.complete(dict.fromkeys(model.sources, np.zeros(1)), np.zeros(1)))
+        inputs, songs = {path.resolve() for path in given}, [path for path in given if path not in failed]
+        results = {path: _places(path, Path(out or path.parent), sources, run.name, inputs) for path in songs}
+        _check_places(results)
+        with spending(run.root, run=run.name, stage="separate", device=device_name(device)), one_thread(device):
+            for path, own in results.items():
+                with _noting(failed, path):
+                    notes = _separate(path, own, model, device, subtype, _made_by(run.name, path))
+                    print(f"{path.name}: {', '.join(own)} in {_folder(own)} ({'; '.join(notes)})", flush=True)
+    if failed:
+        count = f"{len(failed)} of {len(given)} files could not be separated: " if len(given) > 1 else ""
+        raise SepkitError(count + " ".join(failed.values()))
     return [file for own in results.values() for file in own.values()]
 
 
-def _separate(path: Path, results: dict[str, Path], model: Any, device: str, comment: str) -> list[str]:
-    """Writes the sources of one file; returns notes for its line."""
-    audio, sample_rate = sf.read(path, dtype="float32", always_2d=True)
-    notes = ["mono, taken as two equal channels"] if audio.shape[1] == 1 else []
-    if sample_rate != model.sample_rate:
-        notes.append(f"{sample_rate} Hz, resampled to the model's {model.sample_rate} Hz and back")
+@contextmanager
+def _noting(failed: dict[Path, str], path: Path) -> Iterator[None]:
+    """A SepkitError in its block goes into `failed`, and the other files go on."""
     try:
-        estimates = separation.separate(model, audio.T, sample_rate, device=device)
+        yield
     except SepkitError as error:
-        raise SepkitError(f"{path}: {error}") from error
-    for source, samples in estimates.items():
-        if over := int(np.count_nonzero(np.abs(samples) > 1)):
-            notes.append(f"{source}: {over} samples clipped at full scale")
-        with writing(results[source]) as part, sf.SoundFile(part, "w", sample_rate, 2, "PCM_16", format="WAV") as wav:
-            wav.comment = comment
-            wav.write(np.clip(samples.T, -1, 1))
-    return notes
+        failed[path] = str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
-def _check_audio(path: Path) -> None:
-    if not path.is_file():
-        raise SepkitError(f"There is no file {path}; give WAV or FLAC files.")
-    try:
-        info = sf.info(path)
-    except RuntimeError as error:
-        raise SepkitError(f"{path} is not audio that can be read here ({error}); convert it to WAV.") from error
-    if info.frames == 0 or info.channels > 2:
-        raise SepkitError(f"{path} has {info.frames} samples in {info.channels} channels; expected sound in 1 or 2.")
+def _folder(results: Mapping[str, Path]) -> Path:
+    return next(iter(results.values())).parent
 
 
-def _check_results(results: dict[Path, dict[str, Path]], overwrite: bool) -> dict[Path, str]:
-    """{existing file that will be replaced: what made it}; SepkitError where one must not be."""
-    inputs = {path.resolve() for path in results}
-    taken, replaced = dict[Path, Path](), dict[Path, str]()
+def _made_by(run: str, path: Path) -> str:
+    """The comment in a result, by which it is known again."""
+    return f"made by sepkit with {run} from {path.name}".encode(errors="backslashreplace").decode()
+
+
+def _comment(file: Path) -> str:
+    with suppress(RuntimeError, OSError), sf.SoundFile(os.fsencode(file)) as wav:
+        return wav.comment
+    return ""
+
+
+def _places(path: Path, folder: Path, sources: Iterable[str], run: str, inputs: set[Path]) -> dict[str, Path]:
+    """Where the sources of one file go; SepkitError where both names of one are taken, or the first by an input."""
+    results = {}
+    for source in sources:
+        for ending in (f".{source}.wav", f".{run}.{source}.wav"):
+            file = folder / file_name(path.stem, ending)
+            if file.resolve() in inputs:
+                raise SepkitError(f"{path} would write {file}, which is a file to separate; give another --out.")
+            if not os.path.lexists(file) or _comment(file) == _made_by(run, path):
+                break
+        else:
+            raise SepkitError(f"{path} would replace {file}, which is not its result; give another --out.")
+        results[source] = file
+    return results
+
+
+def _check_places(results: dict[Path, dict[str, Path]]) -> None:
+    """SepkitError where two files have one result, or a folder takes none."""
+    taken: dict[Path, Path] = {}
     for path, file in [(path, file) for path, own in results.items() for file in own.values()]:
-        place, made_by = file.resolve(), ""
-        if taken.setdefault(place, path) != path:
-            raise SepkitError(f"{taken[place]} and {path} would both write {file}; rename one.")
-        if place in inputs:
-            raise SepkitError(f"{path} would write {file}, which is a file to separate; give another --out.")
-        if file.exists():
-            with suppress(RuntimeError), sf.SoundFile(file) as wav:  # RuntimeError: no audio
-                made_by = wav.comment
-            if not (overwrite or made_by.startswith(MADE_BY)):
-                text = f"{path} would replace {file}, which sepkit did not make"
-                raise SepkitError(f"{text}; give another --out, or --overwrite.")
-            replaced[file] = made_by or "not made by sepkit"
-    return replaced
+        if taken.setdefault(file.resolve(), path) != path:
+            raise SepkitError(f"{taken[file.resolve()]} and {path} would both write {file}; rename one.")
+    for folder in {_folder(own) for own in results.values()}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise SepkitError(
+                f"Results can't be written to {folder} ({error.strerror}); give another --out."
+            ) from error
+
+
+def _separate(
+    path: Path, results: dict[str, Path], model: Any, device: str, subtype: str | None, comment: str
+) -> list[str]:
+    """Writes the sources of one file; returns notes for its line.  Where it raises SepkitError, no result is there."""
+    folder = _folder(results)
+    with Sound(path) as song, ExitStack() as stack:
+        rate, mono, subtype = song.samplerate, song.channels == 1, subtype or DEPTH_OF.get(song.subtype, "PCM_16")
+        size, done, over = (song.n_samples or 0) * 2 * DEPTHS[subtype][0], 0, dict.fromkeys(results, 0)
+        notes = [DEPTHS[subtype][1]] + mono * ["mono, taken as two equal channels"]
+        if rate != model.sample_rate:
+            notes.append(f"{rate} Hz, resampled to the model's {model.sample_rate} Hz and back")
+        for source, file in results.items():
+            notes += [f"replaced {file.name}"] if file.exists() else []
+            if not file.name.endswith(file_name(path.stem, f".{source}.wav")):
+                notes.append(f"{source} as {file.name}, beside another file of that name")
+        try:
+            if (free := shutil.disk_usage(folder).free) < size * len(results):
+                raise OSError(f"{size * len(results) / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free")
+            wavs = {}
+            for source, file in results.items():
+                part, form = os.fsencode(stack.enter_context(writing(file))), "RF64" if size > WAV_BYTES else "WAV"
+                wavs[source] = stack.enter_context(sf.SoundFile(part, "w", rate, 2, subtype, format=form))
+                wavs[source].comment = comment
+            for piece in separation.stream(model, song.blocks(BLOCK_S), rate, device=device):
+                for source, samples in piece.items():
+                    samples = np.broadcast_to(samples.mean(axis=0), samples.shape) if mono else samples
+                    if subtype != "FLOAT":
+                        over[source] += int(np.count_nonzero(np.abs(samples) > 1))
+                        samples = np.clip(samples, -1, 1)
+                    wavs[source].write(samples.T)
+                done += samples.shape[1]
+            stack.close()
+        except (sf.SoundFileError, OSError) as error:
+            reason = f"its results can't be written to {folder} ({error})"
+            raise SepkitError(f"{path}: {reason}; make room there, or give another --out.") from error
+    if song.n_samples not in (None, done):  # of an MP3 file
+        notes.append(f"{done / rate:.2f} s of the {song.n_samples / rate:.2f} s that its header says")
+    return notes + [f"{source}: {count} samples clipped at full scale" for source, count in over.items() if count]

@@ -1,10 +1,16 @@
-"""Separated files: rate, length and level; what is refused; and that nothing else is replaced."""
+"""Separated files: rate, length, depth and level; what is refused; and that nothing else is replaced."""
+
+import os
+import shutil
+import struct
 
 import numpy as np
 import pytest
 import soundfile as sf
 
+import sepkit
 from sepkit.__main__ import main
+from sepkit.errors import UsageError
 
 
 @pytest.fixture
@@ -34,6 +40,7 @@ def test_separated_files_keep_rate_and_length(separate, tmp_path, rate, channels
     for source in ("vocals", "accompaniment"):
         audio, found_rate = sf.read(tmp_path / f"song.{source}.wav", always_2d=True)
         assert (found_rate, audio.shape) == (rate, (length, 2))
+        assert np.array_equal(audio[:, 0], audio[:, 1]) or channels == 2
         total = total + audio
     np.testing.assert_allclose(total, song * np.ones(2), atol=2 / 32768)
     assert ("mono, taken as two equal channels" in out) == (channels == 1)
@@ -52,32 +59,57 @@ def test_a_tone_stays_where_it_is(separate, tmp_path):
         assert np.argmax(np.abs(np.fft.rfft(stem))) == 3000  # 1 kHz in 3 s
 
 
-def test_files_that_can_not_be_separated_are_refused_before_any_work(separate, tmp_path):
+def test_files_that_can_not_be_separated_are_named_at_the_end_and_the_others_are_done(separate, tmp_path):
+    """S63."""
     good = tmp_path / "a" / "song.wav"
-    for file in (good, tmp_path / "b" / "song.flac"):
-        file.parent.mkdir()
-        sf.write(file, np.zeros((100, 2)), 44100)
-    (tmp_path / "text.wav").write_text("no audio")
+    good.parent.mkdir()
+    sf.write(good, np.zeros((100, 2)), 44100)
     sf.write(tmp_path / "none.wav", np.zeros((0, 2)), 44100)
     sf.write(tmp_path / "six.wav", np.zeros((100, 6)), 44100)
+    sf.write(tmp_path / "nan.wav", np.full((44100, 2), np.nan), 44100, subtype="FLOAT")
+    sf.write(tmp_path / "huge.wav", np.full((44100, 2), 1e38), 44100, subtype="FLOAT")
+    (tmp_path / "text.wav").write_text("no audio")
     cases = {
         tmp_path / "gone.wav": "There is no file",
         tmp_path: "There is no file",
         tmp_path / "text.wav": "is not audio that can be read here",
         tmp_path / "none.wav": "has 0 samples",
         tmp_path / "six.wav": "in 6 channels",
-        tmp_path / "b" / "song.flac": "would both write",
+        tmp_path / "nan.wav": "The mixture holds 44100 samples that are not finite, the first at 0.00 s",
+        tmp_path / "huge.wav": "samples that are not finite, where the mixture reaches 1e+38 times full scale",
     }
+    status, out, error = separate(*cases, good, "--out", tmp_path / "out")
+    assert status == 1
+    assert out.startswith("song.wav: vocals, accompaniment in ")
+    assert "7 of 8 files could not be separated" in error
     for bad, words in cases.items():
-        status, out, error = separate(good, bad, "--out", tmp_path / "out")
-        assert (status, out) == (1, "")
         assert words in error
         assert str(bad) in error
-    assert not (tmp_path / "out").exists()
-    assert separate(good, good)[0] == 0  # the same file twice is one file
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"song.vocals.wav", "song.accompaniment.wav"}
+    for bad, words in cases.items():  # and alone
+        status, out, error = separate(bad, "--out", tmp_path / "alone")
+        assert (status, out) == (1, "")
+        assert words in error
+    assert list((tmp_path / "alone").iterdir()) == []
+    assert separate(good, good, os.path.relpath(good))[0] == 0  # the same file thrice is one file
     status, _, error = separate(good, "--run", "C")
     assert status == 1
     assert "C-s0 has no best.ckpt yet" in error
+
+
+def test_two_files_with_the_same_results_are_refused_before_any_work(separate, tmp_path):
+    files = [tmp_path / "a" / "song.wav", tmp_path / "b" / "song.flac"]
+    for file in files:
+        file.parent.mkdir()
+        sf.write(file, np.zeros((100, 2)), 44100)
+    status, out, error = separate(*files, "--out", tmp_path / "out")
+    assert (status, out) == (1, "")
+    assert f"{files[0]} and {files[1]} would both write {tmp_path / 'out' / 'song.vocals.wav'}; rename one" in error
+    assert not (tmp_path / "out").exists()
+    assert separate(files[0], "--out", tmp_path / "out")[0] == 0
+    first = (tmp_path / "out" / "song.vocals.wav").read_bytes()
+    assert "vocals as song.Base-s0.vocals.wav, beside" in separate(files[1], "--out", tmp_path / "out")[1]
+    assert (tmp_path / "out" / "song.vocals.wav").read_bytes() == first
 
 
 @pytest.fixture
@@ -89,40 +121,146 @@ def song(tmp_path):
 
 
 def test_a_result_never_replaces_an_input_or_a_file_that_sepkit_did_not_make(separate, song, tmp_path):
-    """`separate song.wav song.vocals.wav` overwrote its second input before it read it."""
+    """S61: `separate song.wav song.vocals.wav` overwrote its second input before it read it."""
     true = tmp_path / "song.vocals.wav"
     sf.write(true, np.zeros((22050, 2)), 22050)
     before = true.read_bytes()
-    cases = {
-        (song, true): f"would write {true}, which is a file to separate; give another --out",
-        (song, true, "--overwrite"): "which is a file to separate",
-        (song,): f"would replace {true}, which sepkit did not make; give another --out, or --overwrite",
-    }
-    for call, words in cases.items():
-        status, out, error = separate(*call)
-        assert (status, out) == (1, "")
-        assert words in error
-        assert true.read_bytes() == before
-        assert sorted(file.name for file in tmp_path.iterdir()) == ["song.vocals.wav", "song.wav"]
-    status, out, _ = separate(song, "--overwrite")
+    status, out, error = separate(song, true)
+    assert (status, out) == (1, "")
+    assert f"would write {true}, which is a file to separate; give another --out" in error
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["song.vocals.wav", "song.wav"]
+    status, out, _ = separate(song)
     assert status == 0
-    assert "replaced song.vocals.wav, not made by sepkit" in out
-    assert true.read_bytes() != before
+    assert "vocals as song.Base-s0.vocals.wav, beside another file of that name" in out
+    assert true.read_bytes() == before
+    shutil.copyfile(true, tmp_path / "song.Base-s0.vocals.wav")
+    status, out, error = separate(song)
+    assert (status, out) == (1, "")
+    assert f"would replace {tmp_path / 'song.Base-s0.vocals.wav'}, which is not its result" in error
 
 
-def test_results_of_sepkit_are_replaced_and_a_line_says_whose_they_were(separate, song, tmp_path):
-    assert "replaced" not in separate(song)[1]
-    assert "replaced song.vocals.wav, made by sepkit with Base-s0" in separate(song)[1]
-    (tmp_path / "song.vocals.wav").write_text("no audio")
-    assert separate(song)[0] == 1
-    (tmp_path / "link.wav").symlink_to(tmp_path / "song.vocals.wav")
-    assert separate(tmp_path / "link.wav")[0] == 1
-
-
-def test_the_link_to_an_input_is_that_input(separate, song, tmp_path):
-    (tmp_path / "song.vocals.wav").symlink_to(song)
-    before = song.read_bytes()
-    status, _, error = separate(song, "--overwrite")
-    assert status == 1
-    assert "which is a file to separate" in error
+@pytest.mark.parametrize("kind", ["text", "folder", "broken link", "link to the song"])
+def test_whatever_has_the_name_of_a_result_stays(separate, song, tmp_path, kind):
+    taken, before = tmp_path / "song.vocals.wav", song.read_bytes()
+    if kind == "text":
+        taken.write_text("no audio")
+    elif kind == "folder":
+        taken.mkdir()
+    else:
+        taken.symlink_to(song if kind == "link to the song" else tmp_path / "nowhere")
+    status, _, error = separate(song)
+    assert (status, "which is a file to separate" in error) == (1, True) if kind == "link to the song" else status == 0
     assert song.read_bytes() == before
+    assert taken.is_symlink() or taken.is_dir() or taken.read_text() == "no audio"
+
+
+def test_results_of_another_run_stay_beside_and_those_of_this_run_are_replaced(separate, song, trained_root, tmp_path):
+    other = trained_root.run("C-s0").path
+    shutil.copytree(trained_root.run("Base-s0").path, other)
+    try:
+        assert "replaced" not in separate(song)[1]
+        first = {file: file.read_bytes() for file in tmp_path.iterdir()}
+        status, out, _ = separate(song, "--run", "C-s0")
+        assert status == 0
+        assert "vocals as song.C-s0.vocals.wav, beside" in out
+        assert {file: file.read_bytes() for file in first} == first
+        assert "replaced song.vocals.wav; replaced song.accompaniment.wav" in separate(song)[1]
+        assert "replaced song.C-s0.vocals.wav" in separate(song, "--run", "C-s0")[1]
+        assert len(list(tmp_path.iterdir())) == 5
+    finally:
+        shutil.rmtree(other)
+
+
+@pytest.mark.parametrize("written", ["PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_the_depth_is_that_of_the_file_and_the_line_says_it(separate, tmp_path, written):
+    """S66, S89: at -60 dBFS the sum of the 16-bit results missed a 24-bit song by -30 dB."""
+    noise = np.random.default_rng(0).normal(0, 1e-3, (22050, 2))
+    sf.write(tmp_path / "song.wav", noise, 22050, subtype=written)
+    expected, words, error_db = {
+        "PCM_16": ("PCM_16", "16 bits", -25), "PCM_24": ("PCM_24", "24 bits", -75),
+    }.get(written, ("FLOAT", "32-bit float", -130))  # fmt: skip
+    assert f"({words}" in separate(tmp_path / "song.wav")[1]
+    song, vocals, rest = (sf.read(tmp_path / f"song{name}.wav")[0] for name in ("", ".vocals", ".accompaniment"))
+    assert sf.info(tmp_path / "song.vocals.wav").subtype == expected
+    assert 10 * np.log10(np.sum((vocals + rest - song) ** 2) / np.sum(song**2)) < error_db
+    assert "(24 bits" in separate(tmp_path / "song.wav", "--subtype", "PCM_24")[1]
+    assert sf.info(tmp_path / "song.vocals.wav").subtype == "PCM_24"
+
+
+def test_samples_beyond_full_scale_are_told_and_kept_in_float(separate, tmp_path):
+    sf.write(tmp_path / "song.wav", np.full((22050, 2), 3.0), 22050, subtype="FLOAT")
+    assert "clipped" not in separate(tmp_path / "song.wav")[1]
+    parts = [sf.read(tmp_path / f"song.{source}.wav")[0] for source in ("vocals", "accompaniment")]
+    np.testing.assert_allclose(parts[0] + parts[1], 3.0, atol=1e-6)
+    assert "samples clipped at full scale" in separate(tmp_path / "song.wav", "--subtype", "PCM_16")[1]
+
+
+@pytest.mark.parametrize("name", [b"Caf\x82.wav", b"x" * 251 + b".wav", "é".encode() * 122 + b".wav"])
+def test_names_that_are_no_utf8_or_very_long_are_separated(separate, song, tmp_path, name):
+    """S58, S67."""
+    file, out = os.fsdecode(os.fsencode(tmp_path) + b"/" + name), tmp_path / "out"
+    song.rename(file)
+    assert separate(file, "--out", out)[0] == 0
+    assert sorted(sf.info(os.fsencode(each)).frames for each in out.iterdir()) == [22050, 22050]
+    assert "replaced" in separate(file, "--out", out)[1]
+
+
+def test_a_header_without_a_length_is_read_to_its_end(separate, song, tmp_path):
+    """S64."""
+    assert separate(song)[0] == 0
+    expected = (tmp_path / "song.vocals.wav").read_bytes()
+    content = bytearray(song.read_bytes())
+    content[40:44] = content[4:8] = struct.pack("<I", 0)
+    song.write_bytes(content)
+    assert separate(song)[0] == 0
+    assert (tmp_path / "song.vocals.wav").read_bytes() == expected
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_part(separate, tmp_path):
+    """S77: libsndfile says "System error", with a stack of soundfile's."""
+    resource = pytest.importorskip("resource")  # absent on Windows
+    sf.write(tmp_path / "song.wav", np.random.default_rng(0).normal(0, 0.1, (100000, 2)), 22050)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        status, out, error = separate(tmp_path / "song.wav", "--out", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (status, out) == (1, "")
+    assert f"its results can't be written to {tmp_path / 'out'} (" in error
+    assert len(error.splitlines()) == 1
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_room_is_looked_for_before_a_file_is_separated(separate, song, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 10**5))
+    status, out, error = separate(song, "--out", tmp_path / "out")
+    assert (status, out) == (1, "")
+    assert f"{tmp_path / 'out'} (0.2 MB are needed, 0.1 MB are free); make room there, or give another --out" in error
+
+
+def test_a_folder_that_takes_no_files_is_refused_before_any_work(separate, song, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out, words in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "out", "Not a directory")):
+        status, said, error = separate(song, "--out", out)
+        assert (status, said) == (1, "")
+        assert f"Results can't be written to {out} ({words}); give another --out" in error
+    status, said, error = separate(song, "--out", "/proc/out")
+    assert (status, said) == (1, "")
+    assert "Results can't be written to /proc/out (" in error
+    assert separate(song, "--out", tmp_path / "new" / "folder")[0] == 0
+
+
+def test_results_beyond_4_gib_are_rf64(separate, song, tmp_path, monkeypatch):
+    monkeypatch.setattr("sepkit.commands.separate.WAV_BYTES", 1000)
+    assert separate(song)[0] == 0
+    assert sf.info(tmp_path / "song.vocals.wav").format == "RF64"
+    assert "replaced song.vocals.wav" in separate(song)[1]
+
+
+def test_a_call_takes_one_file_and_refuses_an_unknown_subtype(song, trained_root):
+    assert [file.name for file in sepkit.separate(str(song), root=trained_root)] == [
+        "song.vocals.wav", "song.accompaniment.wav",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="no subtype 'PCM_8'; expected one of PCM_16, PCM_24, FLOAT"):
+        sepkit.separate(song, root=trained_root, subtype="PCM_8")
