@@ -1,7 +1,10 @@
 """The command line: exit statuses, one line where it fails, and each command's work."""
 
+import contextlib
+import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -201,3 +204,60 @@ def test_evaluating_a_reference_prints_its_medians(mini_songs, make_root, capsys
     assert re.search(r"vocals +sdr_bsseval +-?\d+\.\d\d \[.*\] n 1", out)
     assert main(["compare", "mixture", "mixture", "--root", str(root.path)]) == 0
     assert "nothing to test" in capsys.readouterr().out
+
+
+def printed(call, encoding):
+    """(exit status, what was printed) on a terminal of this encoding."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        try:
+            status = main(call)
+        except SystemExit as exit:
+            status = exit.code
+    out.flush()
+    return status, out.buffer.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("call", ["--help", "scoreboard", "compare Base mixture", "evaluate mixture", "train Zö€"])
+def test_a_terminal_without_some_letters_ends_no_command(
+    call, encoding, scored_root, mini_songs, tmp_path, monkeypatch
+):
+    """S70: dashes and marks become question marks; everything else stays."""
+    root = shutil.copytree(scored_root.path, tmp_path / "root")
+    monkeypatch.setenv("SEPKIT_DATA", str(mini_songs))
+    words = [*call.split(), *([] if call == "--help" else ["--root", str(root)])]
+    (status, text), (expected, whole) = printed(words, encoding), printed(words, "utf-8")
+    assert status == expected == (2 if "€" in call else 0)
+    assert text == whole.encode(encoding, errors="replace").decode(encoding)
+
+
+def test_a_name_that_is_no_utf8_can_be_printed(tmp_path, monkeypatch):
+    """S58."""
+    monkeypatch.setattr("sepkit.training.train.train", lambda *_, **__: print("Caf\udc82 —"))
+    monkeypatch.setattr("sepkit.commands.train.show", print)
+    assert printed(["train", "Base", "--root", str(tmp_path)], "utf-8") == (0, "Caf\\udc82 —\nNone\n")
+
+
+READ_IN_ASCII = """
+import sys
+from sepkit.data.build import build_cache
+from sepkit.data.cache import CacheSettings
+from sepkit.data.songs import find_songs
+from sepkit.storage import Root
+
+assert sys.getfilesystemencoding() == "ascii"
+cache = build_cache(find_songs(sys.argv[1]), Root.open(sys.argv[2]), CacheSettings(), n_jobs=1)
+print(ascii([(name, cache.song(name)[0].shape) for name in cache.songs]))
+"""
+
+
+def test_a_system_whose_names_are_ascii_reads_all_songs(make_song, tmp_path):
+    """S70: LC_ALL=C, as in containers and cron; names stay what they are elsewhere."""
+    make_song(tmp_path / "songs/train/Café — Un", seconds=0.5)
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    environment |= {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": "."}
+    call = [sys.executable, "-c", READ_IN_ASCII, str(tmp_path / "songs"), str(tmp_path / "root")]
+    answer = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+    assert answer.stdout.splitlines()[-1:] == [ascii([("Café — Un", (2, 22050))])], answer.stderr
+    assert [file.name for file in tmp_path.glob("root/cache/*/*.h5")] == ["Café — Un.h5"]
