@@ -31,6 +31,7 @@ COMMANDS = {
     "plan": "Predicts what experiments would cost in minutes, before they are spent.",
     "week": "Runs the seven notebooks, a line a day.",
 }
+QUICK = ("budget", "compare", "demo", "scoreboard")  # no torch, no minutes
 
 
 def build_parser(chosen: str | None = None) -> ArgumentParser:
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = options.pop("command")
     command = import_module(f"sepkit.commands.{name}")
     try:
-        if name not in ("demo", "week"):  # which has no root, and whose notebooks book their own minutes
+        if name not in QUICK and name != "week":  # whose notebooks book their own minutes
             ledger.open_clock(Root.at(options["root"], options["profile"]), stage="command")
         result = (command.run if hasattr(command, "run") else getattr(sepkit, name))(**options)
         if hasattr(command, "show"):

@@ -1,7 +1,7 @@
 """Text and tables that open and close a day's notebook, computed from files under the root."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +9,18 @@ from typing import Any
 import pandas as pd
 
 from sepkit.commands.doctor import environment
+from sepkit.data.folds import FOLDS
 from sepkit.data.packs import store
 from sepkit.errors import SepkitError
 from sepkit.evaluation.scoring import evaluate
 from sepkit.evaluation.statistics import compare_all, summary
-from sepkit.experiments import BASE, MENU, picked, week_experiments
+from sepkit.experiments import BASE, MENU, Line, get_experiment, picked, resolve
 from sepkit.profiles import Profile, get_profile
 from sepkit.reporting.lessons import expectations, expected
 from sepkit.storage import Root, Run, drive, hours_left, ledger
 from sepkit.storage.ledger import week_hours
-from sepkit.training.plan import plan
+from sepkit.training.plan import plan, week_lines
+from sepkit.training.train import no_time_for
 
 __all__ = ["Day", "begin", "expectations", "expected", "outcome", "results", "what_now"]
 DAYS = 7
@@ -34,6 +36,8 @@ class Day:
     data: Path | str | None
     seed: int
     rows: tuple[str, ...]  # experiments
+    pick: tuple[str, ...] | None = None  # the week's experiments, where they were given
+    folds: str | None = None  # the experiment that day 5 trains in three folds
 
     @property
     def where(self) -> dict[str, Any]:
@@ -80,20 +84,44 @@ def begin(
     rows: the day's experiments; pick: those of the week, None as `sepkit.experiments.picked` says.
     """
     profile = get_profile(profile)
-    root, week = Root.open(root, profile), picked(pick, profile)
+    root, pick = Root.open(root, profile), None if pick is None else tuple(pick)
     ledger.open_clock(root, "notebook")
     back = drive.pull(root)
     if back is not None:  # published weights come back from Drive with the root
         os.environ.setdefault("TORCH_HOME", str(root.path / "torch"))
+    week = [line for line in _week(profile, root, pick) if line.within]
     if pick is None and profile.as_planned:
-        print(f"the default week of {week_hours():g} GPU hours: {', '.join(week)}; give `pick` for other experiments")
-    day = Day(number, profile, root, data, seed, tuple(row for row in rows if row in week))
+        text = ", ".join(f"{line.experiment} in three folds" if line.folds else line.experiment for line in week)
+        print(f"the default week of {week_hours():g} GPU hours: {text}; give `pick` for other experiments")
+    names = [line.experiment for line in week if not line.folds]
+    names += [row for row in rows if pick is None and root.run_of(row, seed).finished]  # its hours are spent
+    folds = next((line.experiment for line in week if line.folds), None)
+    day = Day(number, profile, root, data, seed, tuple(_to_run(rows, names, profile, root, seed)), pick, folds)
     print(day)
     if back is not None and (back.copied or not back.safe):
         print(f"from Drive: {back}")
     if rows and not day.rows:
         print(f"The week's pick has none of this day's experiments ({', '.join(rows)}): nothing is trained.")
     return day
+
+
+def _week(profile: Profile, root: Root, pick: Sequence[str] | None) -> list[Line]:
+    """The week's experiments and folds; the plan's default week as far as the hours that are left allow it."""
+    if pick is None and profile.as_planned:
+        return week_lines(profile, root)
+    lines = [Line(name, folds=False, within=True) for name in picked(pick, profile)]
+    return lines if profile.as_planned else [*lines, Line(BASE, folds=True, within=True)]
+
+
+def _to_run(rows: Iterable[str], week: Sequence[str], profile: Profile, root: Root, seed: int) -> Iterator[str]:
+    """Those of `rows` that the week has, finished ones or with time for another epoch; a line names the others."""
+    for name in rows:
+        run, epochs = root.run_of(name, seed), resolve(get_experiment(name), profile)["training"]["epochs"]
+        reason = no_time_for(run, epochs) if name in week else None
+        if reason:
+            print(f"{name} is left out: {reason}.")
+        elif name in week:
+            yield name
 
 
 def outcome(runs: Run | Iterable[Run], base: Run, metric: str = "sdr_bsseval", source: str = "vocals") -> str:
@@ -122,13 +150,20 @@ def results(runs: Iterable[Run]) -> pd.DataFrame:
 
 def what_now(day: Day) -> str:
     """Hours left, the best next run, what to expect of it; and whether the copy on Drive is safe."""
-    finished = {run.config["experiment"] for run in day.root.runs() if run.finished}
-    best = "All experiments have run; another seed of Base shows how much of a difference is chance."
-    if name := next((name for name in week_experiments() if name not in finished), None):
-        cost, entry = plan(profile=day.profile, pick=[name], root=day.root).iloc[0], MENU[name]
+    week = [line for line in _week(day.profile, day.root, day.pick) if not _is_done(day, line)]
+    best = "All experiments of the week have run; another seed of Base shows how much of a difference is chance."
+    if line := next((line for line in week if line.within), None):
+        table = plan(
+            profile=day.profile, pick=[line.experiment], root=day.root, folds=range(FOLDS) if line.folds else [None]
+        )
+        cost, entry = table.iloc[-1], MENU[line.experiment]
         best = (
-            f"Best next run: {name}, {entry.change} (day {entry.day}), about {cost['minutes']:.1f} minutes "
-            f"({cost['basis']}). {expected(entry)}"
+            f"Best next run: {line.experiment}{' in three folds' if line.folds else ''}, {entry.change} "
+            f"(day {5 if line.folds else entry.day}), about {cost['minutes']:.1f} minutes ({cost['basis']}). {expected(entry)}"
+        )
+    elif week:
+        best = (
+            f"The hours left allow none of the week's other experiments: {', '.join(each.experiment for each in week)}."
         )
     lines = [f"GPU hours left: {hours_left(day.root):.2f} of {week_hours():g}.", best]
     if day.number < DAYS:
@@ -139,3 +174,7 @@ def what_now(day: Day) -> str:
         "There is no copy on Drive." if synced is None else f"Drive: {'; '.join(filter(None, (str(synced), stored)))}."
     )
     return "\n".join([*lines, copy])
+
+
+def _is_done(day: Day, line: Line) -> bool:
+    return all(day.run(line.experiment, fold).finished for fold in (range(FOLDS) if line.folds else [None]))

@@ -27,6 +27,8 @@ class Profile:
     # the plan's songs and settings: its 8 GPU-hours, default week, T4 estimates and expected gains apply
     as_planned: bool = False
     test_songs: int = 50
+    valid_songs: int = 14
+    song_s: float = 240.0  # mean length of a song
     sample_rate: int = SAMPLE_RATE  # Hz, of the training cache
     scored_at: int = SAMPLE_RATE  # Hz, of scores, estimates and players; songs have 44.1 kHz
     segment_s: float = 6.0  # length of a clip
@@ -46,6 +48,7 @@ class Profile:
 # fmt: off
 DEMO = Profile(
     name="demo", songs="procedural songs, 18 train / 4 validation / 12 test", songs_from="made", test_songs=12,
+    valid_songs=4, song_s=25.0,
     reduced="synthetic songs; narrower networks at 22.05 kHz, 1.5 s clips, at most 8 epochs of 20 steps, patience 8, "
     "higher learning rates; fine-tuning starts from a network trained here instead of umxhq",
     sample_rate=22050, segment_s=1.5, steps_per_epoch=20, epochs=8, patience=8, learning_rate=3e-3,
@@ -61,6 +64,7 @@ DEMO = Profile(
 )
 PREVIEW = Profile(
     name="preview", songs="MUSDB18 7-second excerpts, 80 train / 14 validation / 50 test", songs_from="downloaded",
+    song_s=7.0,
     reduced="9 minutes of music; epochs of 10 steps (the TFC-TDF U-Net: 40 of 4 clips of 3 s, Demucs-tiny: 2 clips of "
     "3 s), as many epochs as fit into 20 minutes of one core, learning rates of 1e-3 to 3e-3, no early stopping (an "
     "epoch is too short to judge), half of the clips remixed from two songs, bfloat16 on CPUs with BF16 instructions",

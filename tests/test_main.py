@@ -141,7 +141,7 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
     assert lines[3] == "GPU hours left: 6.50 of 8"
     assert main(["plan", "--profile", "full", "--root", str(tmp_path), "--pick", "F, A", "--hours", "1"]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()[2:]] == ["Base", "F", "A"]
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["Base", "F", "A"]
     assert "measured in Base-s0" in out
     assert "estimate for a T4" in out
 

@@ -15,7 +15,7 @@ import nbformat
 import sepkit
 from sepkit.commands import DATA, PICK, SEED, numbers, whole_paths
 from sepkit.errors import SepkitError, UsageError
-from sepkit.experiments import BASE, picked
+from sepkit.experiments import BASE, MENU, picked
 from sepkit.profiles import Profile, ProfileLike, get_profile
 from sepkit.storage import Root, RootLike
 
@@ -76,10 +76,11 @@ def choose(
     names = list(dict.fromkeys([BASE, *picked(pick, profile)]))
     if hours is None:
         return names
-    within = sepkit.plan(profile=profile, pick=names, hours=hours, root=root).set_index("experiment")["within"]
+    wanted = None if pick is None and profile.as_planned else names  # the default week, as far as it fits
+    within = sepkit.plan(profile=profile, pick=wanted, hours=hours, root=root).set_index("experiment")["within"]
     if not within.all():
         print(f"left out, beyond {hours:g} hours: {', '.join(within.index[~within])}")
-    return list(within.index[within])
+    return [name for name in within.index[within] if name in MENU]  # folds are day 5's own decision
 
 
 def find_notebooks(folder: Path | str | None = None) -> Path:

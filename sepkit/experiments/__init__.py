@@ -1,4 +1,5 @@
-"""The menu (menu.py: the week's experiments, ablations.py: their variants) and what an entry of it is (settings.py)."""
+"""The menu (menu.py: the week's experiments, ablations.py: their variants), what an entry of it is (settings.py), and
+what fits into a week (week.py)."""
 
 from collections.abc import Iterable
 
@@ -6,10 +7,11 @@ from sepkit.errors import UsageError
 from sepkit.experiments.ablations import ABLATIONS
 from sepkit.experiments.menu import BASE, BASES, REFERENCES, WEEK
 from sepkit.experiments.settings import Experiment, resolve
+from sepkit.experiments.week import CORE, Line, choose_week
 from sepkit.profiles import Profile
 
 __all__ = [
-    "BASE", "BASES", "MENU", "REFERENCES", "Experiment", "default_week", "get_experiment", "picked", "resolve",
+    "BASE", "BASES", "MENU", "REFERENCES", "Experiment", "Line", "choose_week", "get_experiment", "picked", "resolve",
     "week_experiments",
 ]  # fmt: skip
 
@@ -30,13 +32,11 @@ def week_experiments() -> list[str]:
     return [name for name, experiment in MENU.items() if experiment.variant_of is None]
 
 
-def default_week() -> list[str]:
-    """The experiments that eight GPU-hours allow, Base first, in the order of the days."""
-    return [name for name, experiment in MENU.items() if experiment.default_week]
-
-
 def picked(pick: Iterable[str] | None, profile: Profile) -> list[str]:
-    """Those of `pick`, or the default week (full), or all that a week can run; UsageError for an unknown name."""
+    """Those of `pick`, or what the plan's default week may hold (full), or all that a week can run.
+
+    Raises UsageError for an unknown name.
+    """
     if pick is not None:
         return [get_experiment(name).name for name in pick]
-    return default_week() if profile.as_planned else week_experiments()
+    return [*CORE, "B", "Best"] if profile.as_planned else week_experiments()

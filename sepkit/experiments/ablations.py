@@ -15,7 +15,7 @@ def variant(of: str, name: str, change: str, hypothesis: str, **settings: Any) -
     base = next(experiment for experiment in WEEK if experiment.name == of)
     facts = {
         "name": name, "change": change, "hypothesis": hypothesis, "plan": Experiment.plan, "extras": change,
-        "literature": Experiment.literature, "default_week": False, "variant_of": of,
+        "literature": Experiment.literature, "default_week": False, "plan_min": None, "variant_of": of,
     }  # fmt: skip
     return Experiment(**_merged({**vars(base), **facts}, settings))
 

@@ -33,7 +33,7 @@ WEEK = (
         hypothesis="Three bidirectional GRU layers on STFT magnitudes separate vocals well enough to compare with.",
         plan="4.8 dB SDR, 5.1 dB SI-SDR",
         literature="3.5 to 5 dB at 20 epochs on MUSDB18-HQ (umxhq: 6.25 dB after up to 1000 epochs)",
-        default_week=True, profiles={"preview": {"training": {"epochs": 31}}}),
+        default_week=True, plan_min=35, profiles={"preview": {"training": {"epochs": 31}}}),
     Experiment("UMX", day=2, backbone="Open-Unmix (BiLSTM)", extras="squared error",
         change="openunmix's own network and loss, trained from random weights; F starts from it where umxhq is absent",
         hypothesis="openunmix's recipe (BiLSTM, STFT 4096/1024, unbounded mask, squared error) is the reference for F.",
@@ -48,7 +48,7 @@ WEEK = (
         literature="0 ± 0.1 dB against umxhq, which was trained on these songs; UMXL's +0.96 came from private data",
         model={"name": "umxhq", "trainable": "last_layer"},
         loss={"name": "magnitude_mse"},  # umxhq's own: with another loss two things would change
-        start_from="umxhq", epochs=10, learning_rate=1e-5, default_week=True, t4_step_s=0.1,
+        start_from="umxhq", epochs=10, learning_rate=1e-5, default_week=True, plan_min=45, t4_step_s=0.1,
         profiles={
             "demo": {"start_from": "UMX", "training": {"learning_rate": 2e-4}}, "full-32k": {"start_from": "UMX"}}),
     Experiment("C", day=3, extras="phase loss",
@@ -78,7 +78,7 @@ WEEK = (
         change="C's loss and the augmentation of D-pitch and D-time",
         hypothesis="The gains of the phase loss and of both augmentations add up.",
         plan="higher SAR and +0.3 dB SDR", literature="−0.1 to +0.2 dB: the sum of two effects near zero",
-        loss=PHASE, augment={**PITCH, **TEMPO}, epochs=15, default_week=True, t4_step_s=0.25,
+        loss=PHASE, augment={**PITCH, **TEMPO}, epochs=15, default_week=True, plan_min=40, t4_step_s=0.25,
         profiles={"preview": {"training": {"epochs": 22}}}),
     Experiment("A", day=4, backbone="Demucs-tiny", domain="waveform",
         change="Demucs with three layers, 64 channels and a BiLSTM, trained on waveforms",
@@ -86,7 +86,7 @@ WEEK = (
         plan="+1 dB SDR on drums and bass",
         literature="−3 to 0 dB (full Demucs v2 against UMX: vocals +0.73 [0.25, 1.43], after 257 GPU-hours)",
         model={"name": "demucs-tiny"}, loss={"name": "waveform_l1"},
-        epochs=15, max_segment_s=6.0, default_week=True, t4_step_s=2.2,
+        epochs=15, max_segment_s=6.0, default_week=True, plan_min=80, t4_step_s=2.2,
         profiles={
             "demo": {"training": {"learning_rate": 2e-2}},
             "preview": {"training": {"epochs": 24, "batch_size": 2, "segment_s": 3.0}},  # for a CPU's memory

@@ -44,6 +44,7 @@ class Experiment:
     ema: float | None = None  # decay of the average of the weights that is validated and kept; None: the last weights
     sampling: str = "balanced"
     default_week: bool = False  # part of the default week of 8 GPU-hours
+    plan_min: float | None = None  # the plan's own GPU minutes, illustrative
     t4_step_s: float = 0.2  # estimated seconds of a training step on a T4, with the plan's settings
     variant_of: str | None = None  # of an ablation, which runs only where it is picked: the experiment that it changes
     # its own settings under a profile: {"demo": {"training": {…}, "model": {…}, "start_from": …}, …}

@@ -77,12 +77,13 @@ class _Clock:
                 if not stopped.is_set():
                     self.book()
 
-    def book(self) -> None:
-        """Writes what is not booked yet."""
+    def book(self, least_s: float | None = None) -> None:
+        """Writes what is not booked yet, from `least_s` on (by default the clock's own)."""
         with self.lock:
             now = time.perf_counter()
             spent = self.owed + now - self.since
-            if spent < self.least_s or (self.least_s and not ("torch" in sys.modules and self.root.path.is_dir())):
+            least_s = self.least_s if least_s is None else least_s
+            if spent < least_s or (self.least_s and not ("torch" in sys.modules and self.root.path.is_dir())):
                 return
             gpu, vram_mib = gpu_now()
             self.root.add_minutes(minutes=spent / 60, gpu_attached=gpu, vram_mib=vram_mib, **self.row)
@@ -144,7 +145,7 @@ def book_now(root: Root) -> None:
     """Writes the seconds that clocks of this process have not booked yet."""
     for clock in [clock for clock in _running if clock.root == root]:
         with suppress(OSError):
-            clock.book()
+            clock.book(least_s=0.006)  # the last digit of a row's minutes
 
 
 def budget(root: RootLike = None, profile: ProfileLike = None) -> pd.DataFrame:

@@ -1,7 +1,10 @@
 """What trainings cost in minutes before they are spent, and how many epochs take the same minutes."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
+from functools import cache as memory
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,19 +14,22 @@ import torch
 from torch.utils.data import DataLoader
 
 from sepkit import models
-from sepkit.data.folds import split_songs
+from sepkit.data.folds import FOLDS, split_songs
 from sepkit.devices import autocast, device_name, pick_device
 from sepkit.errors import UsageError
-from sepkit.experiments import BASE, default_week, get_experiment
+from sepkit.experiments import BASE, MENU, Line, choose_week, get_experiment
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.parallel import progress
 from sepkit.profiles import Profile, ProfileLike, get_profile
-from sepkit.storage import WEEK_HOURS, Root, RootLike
-from sepkit.storage.ledger import spending
+from sepkit.storage import Root, RootLike
+from sepkit.storage.ledger import spending, week_hours
 from sepkit.training.losses import make_loss
 from sepkit.training.train import training_cache
 
 STEPS = 3  # steps that count, after one that warms up
+VALID_STEP = 1 / 3  # of a training step: validation of a batch, which has no gradient
+# Seconds of scoring a second of a song in one run, on a T4 and two cores: 4 minutes take 6 s
+SCORE_S, TRAIN_SONGS = 6 / 240, 86
 
 
 def plan(
@@ -33,40 +39,102 @@ def plan(
     hours: float | None = None,
     root: RootLike = None,
     device: str | None = None,
+    seeds: Iterable[int] = (0,),
+    folds: Iterable[int | None] = (None,),
 ) -> pd.DataFrame:
-    """Predicted training minutes of the picked experiments (or the default week).
+    """Predicted minutes of the picked experiments, or of the default week (`sepkit.experiments.choose_week`).
 
-    Columns: experiment, steps, step_s, basis ("measured in <run>" from its history, "measured now", or "estimate for
-    a T4" where no GPU is here and the profile is as planned), minutes, total_h, and `within`: whether the running
-    total stays within `hours` (8 by default).  All epochs count; early stopping only makes an experiment cheaper.
+    seeds, folds: of each pick, as for `train_many`; folds have a row of their own.  Columns: experiment, runs, train_min
+    (validation included), score_min (test songs, of Base validation songs too), minutes (both, of all runs), plan_min
+    (the plan's own figure), total_h (hours spent by then: those in the ledger and what the rows before still take),
+    `within` (whether total_h stays within `hours`, by default those of `week_hours`), steps and step_s of a run, basis
+    ("measured in <run>" from its history, "measured now", or "estimate for a T4" where no GPU is here and the profile
+    is as planned), vram_mib (the most that its runs took).  All epochs count; early stopping only makes an experiment cheaper.
     """
-    profile, rows, total = get_profile(profile), [], 0.0
-    limit = WEEK_HOURS if hours is None else hours
-    if not limit > 0:  # nan included
-        raise UsageError(f"Expected hours above 0, got {hours}.")
-    for name in default_week() if pick is None else dict.fromkeys([BASE, *pick]):
-        experiment = get_experiment(name)
-        training = resolve(experiment, profile)["training"]
-        steps = 0 if experiment.weights_of else training["epochs"] * training["steps_per_epoch"]
-        step_s, basis = _step_cost(experiment, profile, Root.at(root, profile), device)
-        minutes = steps * step_s / 60
-        within = total + minutes / 60 <= limit
-        total += minutes / 60 if within else 0.0
+    profile, root = get_profile(profile), Root.at(root, profile)
+    limit, seeds, folds = week_hours(hours), list(seeds), list(folds)
+    total, costs = _spent_h(root), memory(partial(_cost, profile, root, device))
+    if pick is None:
+        lines = [(line.experiment, line.folds) for line in week_lines(profile, root, hours, costs)]
+    else:
+        names = [get_experiment(name).name for name in dict.fromkeys([BASE, *pick])]
+        lines = [(name, fold) for name in names for fold in dict.fromkeys(each is not None for each in folds)]
+    rows = []
+    for name, folded in lines:
+        of_folds = tuple(range(FOLDS)) if pick is None else tuple(each for each in folds if each is not None)
+        cost = costs(name, tuple(seeds), of_folds if folded else (None,))
+        within = total + cost["left_h"] <= limit
+        total += cost["left_h"] if within else 0.0
+        minutes = cost["train_min"] + cost["score_min"]
         rows.append({
-            "experiment": name, "steps": steps, "step_s": round(step_s, 3), "basis": basis,
-            "minutes": round(minutes, 1), "total_h": round(total, 2), "within": within,
+            "experiment": f"{name} folds" if folded else name, "runs": cost["runs"],
+            **{key: round(cost[key], 1) for key in ("train_min", "score_min")}, "minutes": round(minutes, 1),
+            "plan_min": None if folded else MENU[name].plan_min, "total_h": round(total, 2), "within": within,
+            "steps": cost["steps"], "step_s": round(cost["step_s"], 3), "basis": cost["basis"],
+            "vram_mib": cost["vram_mib"],
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _step_cost(experiment: Experiment, profile: Profile, root: Root, device: str | None) -> tuple[float, str]:
-    """(seconds a step, where the figure comes from)."""
+def week_lines(
+    profile: ProfileLike = None, root: RootLike = None, hours: float | None = None, costs: Any = None
+) -> list[Line]:
+    """The default week within the hours that are left; costs from histories and estimates, nothing is measured now."""
+    profile = get_profile(profile)
+    root = Root.at(root, profile)
+    costs = costs or memory(partial(_cost, profile, root, None, measure=False))
+    own = [run for run in root.runs() if run.finished and run.config.get("fold") is None and "best_sdr" in run.status]
+    own = [run for run in own if run.config["experiment"] in MENU and run.config.get("start_from") != "umxhq"]
+    best = max(own, key=lambda run: run.status["best_sdr"], default=None)  # umxhq was trained on the folds' songs
+
+    def cost_h(name: str, folds: bool) -> float:
+        return costs(name, (0,), tuple(range(FOLDS)) if folds else (None,))["left_h"]
+
+    left = week_hours(hours) - _spent_h(root)
+    return choose_week(cost_h, left, best.config["experiment"] if best else BASE)
+
+
+def _spent_h(root: Root) -> float:
+    return float(root.budget()["gpu_min"].sum()) / 60
+
+
+def _cost(
+    profile: Profile, root: Root, device: str | None, name: str, seeds: tuple, folds: tuple, measure: bool = True
+) -> dict[str, Any]:
+    """What the runs of an experiment take, in minutes, and what of it is still to come, in hours."""
+    experiment = get_experiment(name)
+    training = resolve(experiment, profile)["training"]
+    epochs, steps = 0 if experiment.weights_of else training["epochs"], training["steps_per_epoch"]
+    batches = math.ceil(profile.valid_songs * profile.valid_segments / training["batch_size"])
+    step_s, basis = _step_cost(experiment, profile, root, device, measure)
+    epoch_s = step_s * (steps if basis.startswith("measured in") else steps + VALID_STEP * batches)
+    songs = profile.test_songs + (profile.valid_songs if name == BASE else 0)
+    if folds != (None,):
+        songs = round((TRAIN_SONGS + profile.valid_songs) / len(folds))
+    train_s, score_s = epochs * epoch_s, songs * SCORE_S * profile.song_s
+    left_s, vram_mib = 0.0, 0.0
+    for run in (root.run_of(name, seed, fold) for seed in seeds for fold in folds):
+        history = run.history() if (run.path / "history.csv").exists() else pd.DataFrame()
+        vram_mib = max(vram_mib, *history.get("vram_mib", (0.0,)))
+        left_s += 0.0 if run.finished else max(0, epochs - len(history)) * epoch_s
+        left_s += 0.0 if run.scored else score_s
+    count = len(seeds) * len(folds)
+    return {
+        "runs": count, "train_min": count * train_s / 60, "score_min": count * score_s / 60, "left_h": left_s / 3600,
+        "steps": epochs * steps, "step_s": step_s, "basis": basis, "vram_mib": vram_mib,
+    }  # fmt: skip
+
+
+def _step_cost(
+    experiment: Experiment, profile: Profile, root: Root, device: str | None, measure: bool = True
+) -> tuple[float, str]:
+    """(seconds a step, where the figure comes from); of a history, with the validation's share."""
     run = root.run_of(experiment.name)
     if (run.path / "history.csv").exists():
         steps = resolve(experiment, profile)["training"]["steps_per_epoch"]
         return float(run.history()["seconds"].median()) / steps, f"measured in {run.name}"
     device = pick_device(device)
-    if profile.as_planned and device == "cpu":
+    if (profile.as_planned and device == "cpu") or not measure:
         return experiment.t4_step_s, "estimate for a T4"
     # only now, where minutes are spent, is the root made
     with spending(Root.open(root.path), stage="plan", device=device_name(device)):

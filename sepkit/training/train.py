@@ -72,7 +72,12 @@ def train(
     limits = {"hours": hours, "session_hours": session_hours}
     where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, "device": device, **limits}
     if not settings["weights_of"]:
-        _require_time(run, settings["training"]["epochs"], device, **limits)
+        if reason := no_time_for(run, settings["training"]["epochs"], **limits):
+            raise OutOfTime(f"{run.name} does not go on: {reason}.")
+        if (left := hours_left(root, hours=hours)) <= 0:
+            print(
+                f"{run.name}: {-left:.2f} GPU hours more than the week's are spent; without a GPU this run costs none"
+            )
     start = starting_weights(settings, profile, **where)
     cache, layout = training_cache(settings, profile, data, root)
     names = {"cache": cache.path.name, "layout": layout, **split_songs(cache, fold)}
@@ -97,16 +102,13 @@ def train(
     return run
 
 
-def _require_time(run: Run, epochs: int, device: str, **limits: float | None) -> None:
-    """Raises OutOfTime where the next epoch of `run` would pass the week's hours or the session."""
+def no_time_for(run: Run, epochs: int, **limits: float | None) -> str | None:
+    """Why no epoch of `run` fits into the week's hours and the session (see `out_of_time`); None where one does."""
     past = list(run.history()["seconds"]) if (run.path / "history.csv").exists() else []
-    if len(past) >= epochs:
-        return
-    next_s = past[-1] if past and run.status.get("device") == device_name(device) else 0.0
-    if reason := out_of_time(run.root, next_s, **limits):
-        raise OutOfTime(f"{run.name} is not {'continued' if past else 'begun'}: {reason}.")
-    if (left := hours_left(run.root, hours=limits["hours"])) <= 0:
-        print(f"{run.name}: {-left:.2f} GPU hours more than the week's are spent; without a GPU this run costs none")
+    if run.finished or len(past) >= epochs:
+        return None
+    here = run.status.get("device") == device_name(pick_device(None))
+    return out_of_time(run.root, past[-1] if past and here else 0.0, **limits)
 
 
 def starting_weights(settings: dict[str, Any], profile: Profile, **where: Any) -> dict[str, torch.Tensor] | None:

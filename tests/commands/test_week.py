@@ -161,7 +161,7 @@ def test_a_killed_kernel_names_the_cell_and_what_is_saved_and_the_next_call_resu
 def test_the_experiments_of_the_week(root, monkeypatch, capsys):
     demo, full = PROFILES["demo"], PROFILES["full"]
     assert choose(demo, None, None) is choose(full, None, None) is None  # the days know
-    assert picked(None, full) == ["Base", "F", "C+D", "A"]
+    assert picked(None, full) == ["Base", "F", "C+D", "A", "B", "Best"]
     every = picked(None, demo)
     assert {"Base", "B", "E", "G"} <= set(every)
     assert not any(MENU[name].variant_of for name in every)
@@ -172,8 +172,8 @@ def test_the_experiments_of_the_week(root, monkeypatch, capsys):
     assert choose(full, list(MENU), None) == list(MENU)  # who picks, gets it
     assert capsys.readouterr().out == ""
     monkeypatch.setattr("sepkit.training.plan.pick_device", lambda device: "cpu")
-    assert choose(full, ["A", "F"], 0.5, root) == ["Base", "F"]
-    assert capsys.readouterr().out == "left out, beyond 0.5 hours: A\n"
+    assert choose(full, ["A", "F"], 0.7, root) == ["Base", "F"]
+    assert capsys.readouterr().out == "left out, beyond 0.7 hours: A\n"
 
 
 def test_the_projects_own_notebooks_take_every_parameter():

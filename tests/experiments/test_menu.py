@@ -7,7 +7,7 @@ import pytest
 
 from sepkit import models
 from sepkit.errors import UsageError
-from sepkit.experiments import MENU, Experiment, default_week, get_experiment, resolve, week_experiments
+from sepkit.experiments import MENU, Experiment, choose_week, get_experiment, resolve, week_experiments
 from sepkit.experiments.ablations import variant
 from sepkit.profiles import PROFILES
 
@@ -49,7 +49,35 @@ def test_the_week_is_in_the_order_of_its_days():
     days = [MENU[name].day for name in week_experiments()]
     assert days == sorted(days)
     assert set(days) == {1, 2, 3, 4, 5, 6}
-    assert default_week() == ["Base", "F", "C+D", "A"]
+
+
+HOURS = {"Base": 0.5, "F": 0.5, "C+D": 0.5, "A": 2.0, "C": 0.5, "D-pitch": 0.4, "D-time": 0.4, "B": 0.5, "Best": 0.6}
+
+
+@pytest.mark.parametrize(
+    "hours, expected",
+    [
+        (8.0, "Base F C+D A B Best"),  # the plan's week, then B where time is left, then Best
+        (4.0, "Base F C+D A B"),
+        (3.9, "Base F C+D A"),  # neither B nor folds fit
+        (3.4, "Base F C D-pitch D-time B Best"),  # short of time: F, C, D in the plan's order
+        (2.0, "Base F C D-pitch"),
+        (1.2, "Base F"),
+        (0.4, "D-pitch"),
+    ],
+)
+def test_the_default_week_is_the_plan_s(hours, expected):
+    week = choose_week(lambda name, folds: HOURS[name] * (3 if folds else 1), hours)
+    assert " ".join(line.experiment for line in week if line.within) == expected
+    assert not any(line.folds and line.within for line in week)
+
+
+def test_where_b_finds_no_time_the_best_configuration_is_trained_in_three_folds():
+    hours = {**HOURS, "F": 0.1, "B": 0.8, "Best": 0.2}
+    week = choose_week(lambda name, folds: hours[name] * (3 if folds else 1), 3.7, best="F")
+    assert [(line.experiment, line.folds) for line in week if line.within][4:] == [("F", True), ("Best", False)]
+    finished = dict.fromkeys(HOURS, 0.0)  # what is finished costs nothing more
+    assert all(line.within for line in choose_week(lambda name, folds: finished[name], 0.0))
 
 
 @EXPERIMENTS

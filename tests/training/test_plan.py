@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
+from sepkit.commands.plan import text
 from sepkit.errors import UsageError
-from sepkit.experiments import MENU, default_week
+from sepkit.experiments import MENU
 from sepkit.profiles import PROFILES
-from sepkit.storage import Root, budget, hours_left, write_csv
+from sepkit.storage import Root, budget, hours_left, write_csv, write_json
 from sepkit.training import plan as module
 from sepkit.training.plan import plan, step_seconds
 
@@ -54,16 +55,57 @@ def test_minutes_add_up_by_run_and_stage_those_of_dead_runs_included(root):
 
 def test_the_default_week_of_the_full_profile_takes_at_most_eight_hours(t4, root):
     table = plan(profile="full", root=root)
-    assert list(table["experiment"]) == default_week() == ["Base", "F", "C+D", "A"]
+    assert list(table["experiment"]) == ["Base", "F", "C+D", "A", "B", "Best"]
     assert set(table["basis"]) == {"estimate for a T4"}
     assert table["within"].all()
     assert table["total_h"].iloc[-1] <= 8.0
     assert table["minutes"].sum() / 60 == pytest.approx(table["total_h"].iloc[-1], abs=0.02)
+    assert list(table["plan_min"].fillna(0)) == [35, 45, 40, 80, 0, 0]
     steps = dict(zip(table["experiment"], table["steps"], strict=True))
     assert steps == {name: MENU[name].epochs * 300 for name in steps}
     base = table.iloc[0]
-    assert base["minutes"] == pytest.approx(6000 * MENU["Base"].t4_step_s / 60)
-    assert base["minutes"] <= 35  # the plan's word for 20 epochs
+    # 56 validation segments are 7 batches an epoch, each a third of a training step
+    assert base["train_min"] == pytest.approx(20 * (300 + 7 / 3) * MENU["Base"].t4_step_s / 60, abs=0.06)
+    assert base["train_min"] <= 35  # the plan's word for 20 epochs
+    assert base["score_min"] == 6.4  # 50 test songs and 14 validation songs, 6 s each
+    assert table["score_min"][1] == 5.0
+
+
+def test_seeds_and_folds_are_counted(t4, root):
+    table = plan(profile="full", pick=["C"], seeds=[0, 1], folds=[None, 0, 1, 2], root=root).set_index("experiment")
+    assert list(table["runs"]) == [2, 6, 2, 6]
+    assert table["train_min"]["C folds"] == pytest.approx(3 * table["train_min"]["C"], abs=0.11)
+    assert table["score_min"]["C folds"] == 19.8  # two seeds, 33 songs a fold
+    assert table["minutes"]["C"] == pytest.approx(table["train_min"]["C"] + table["score_min"]["C"])
+
+
+def test_the_table_says_where_its_figures_come_from_in_80_columns(t4, root):
+    history(root, "Base-s0", [90.0] * 3, vram_mib=5200)
+    said = text(plan(profile="full", pick=["D-pitch", "A"], folds=[None, 0], root=root)).splitlines()
+    assert max(map(len, said[:7])) < 80
+    assert "plan_min" in said[0] and "35.0" in said[1] and "80.0" in said[5] and "—" in said[2]
+    assert "seconds a step, measured in Base-s0: Base 0.30, Base folds 0.30" in said
+    assert any("1.3 GB of GPU memory" in line for line in said)
+    assert said[-1] == "GPU memory measured, MiB: Base 5200"
+
+
+def test_what_is_spent_and_what_is_finished_decide_the_rest_of_the_week(t4, root):
+    """Seven hours are gone, Base, F and C+D are finished: A does not fit any more, C does."""
+    for run, best_sdr in {"Base-s0": 4.0, "F-s0": 6.0, "C+D-s0": 4.1}.items():
+        finish(root, run, best_sdr, start_from="umxhq" if run == "F-s0" else None)  # F's weights know the folds' songs
+    spend(root, "A-s0", 420)
+    table = plan(profile="full", root=root)
+    assert list(table["experiment"]) == ["Base", "F", "C", "D-pitch", "D-time", "B", "C+D folds", "Best"]
+    assert list(table["experiment"][table["within"]]) == ["Base", "F", "C", "D-pitch"]
+    assert table["total_h"].iloc[0] == 7.0  # what is finished costs nothing more
+
+
+def finish(root, name, best_sdr, **config):
+    run = root.run(name)
+    history(root, name, [1.0])
+    write_json(run.path / "config.json", {"experiment": name.split("-s")[0], "fold": None, **config})
+    run.write_status(state="finished", epochs=1, best_sdr=best_sdr)
+    write_csv(run.scores_path, pd.DataFrame({"value": [1.0]}))
 
 
 def test_a_pick_begins_with_base_and_holds_a_row_once(t4, root):
@@ -87,8 +129,8 @@ def test_hours_that_are_none_are_refused(hours, root):
         plan(profile="full", hours=hours, root=root)
 
 
-def history(root, run, seconds):
-    table = pd.DataFrame({"epoch": range(1, len(seconds) + 1), "seconds": seconds})
+def history(root, run, seconds, **columns):
+    table = pd.DataFrame({"epoch": range(1, len(seconds) + 1), "seconds": seconds, **columns})
     write_csv(root.run(run).path / "history.csv", table)
 
 
@@ -97,7 +139,7 @@ def test_a_run_that_is_there_gives_its_own_step_time(t4, root, monkeypatch):
     table = plan(profile="full", pick=["C"], root=root)
     assert list(table["basis"]) == ["measured in Base-s0", "estimate for a T4"]
     assert list(table["step_s"]) == [0.3, MENU["C"].t4_step_s]
-    assert table["minutes"][0] == 30.0
+    assert table["train_min"][0] == 30.0
     monkeypatch.setenv("SEPKIT_ROOT", str(root.path.parent))
     root.path.rename(root.path.with_name("full"))
     assert plan(profile="full")["basis"][0] == "measured in Base-s0"
@@ -114,7 +156,7 @@ def test_without_a_history_a_step_is_measured_here(root, tiny, monkeypatch):
     table = plan(profile=tiny, pick=["C"], root=root, device="cpu")
     assert set(table["basis"]) == {"measured now on cpu"}
     assert list(table["steps"]) == [8, 8]
-    assert list(table["minutes"]) == [0.1, 0.1]
+    assert list(table["train_min"]) == [0.1, 0.1]
 
 
 def test_measuring_a_step_leaves_the_callers_randomness_alone(tiny):

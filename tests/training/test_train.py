@@ -683,7 +683,7 @@ def test_a_run_stops_before_the_hours_are_spent_and_goes_on_to_the_same_end(
     assert (tmp_path / "drive/runs/Base-s0/last.ckpt").read_bytes() == run.last.read_bytes()
     assert hours_left(root, hours=1.2) == pytest.approx(0.2)
     before = run.last.read_bytes()
-    with pytest.raises(OutOfTime, match=r"Base-s0 is not continued: 1\.00 of the week's 1\.2 GPU hours are spent"):
+    with pytest.raises(OutOfTime, match=r"Base-s0 does not go on: 1\.00 of the week's 1\.2 GPU hours are spent"):
         start(root, hours=1.2, data="no songs are looked for")
     assert run.last.read_bytes() == before
     monkeypatch.setenv("SEPKIT_HOURS", "3")
@@ -698,7 +698,7 @@ def test_a_run_stops_before_the_session_ends_also_on_a_cpu(start, root, half_hou
     ):
         start(root, session_hours=1.7)
     monkeypatch.setenv("SEPKIT_SESSION_HOURS", "1.4")
-    with pytest.raises(OutOfTime, match=r"Base-s0 is not continued: this session has lasted 1\.50 of 1\.4 hours"):
+    with pytest.raises(OutOfTime, match=r"Base-s0 does not go on: this session has lasted 1\.50 of 1\.4 hours"):
         start(root)
     monkeypatch.setenv("SEPKIT_STARTED", str(half_hours.now))  # a new session
     assert start(root).finished
@@ -716,5 +716,5 @@ def test_hours_are_no_matter_without_a_gpu_but_are_said(start, root, tiny, capsy
 def test_a_worker_is_told_when_its_session_began(root, tiny, mini_songs, monkeypatch):
     monkeypatch.setenv("SEPKIT_STARTED", "")
     where = {"profile": tiny, "data": mini_songs, "root": root, "session_hours": 1}
-    with pytest.raises(OutOfTime, match=r"is not begun: this session has lasted 2\.00 of 1 hours"):
+    with pytest.raises(OutOfTime, match=r"does not go on: this session has lasted 2\.00 of 1 hours"):
         train_module._train_quietly(time.time() - 7200, "Base", **where)
