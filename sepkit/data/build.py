@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache as memory
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from joblib import delayed
 
 from sepkit.data.cache import ACTIVITY_S, Cache, CacheSettings, cache_gigabytes, mixture_of, stores_mixture, track_file
 from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
-from sepkit.data.manifest import Checks, read_manifest
+from sepkit.data.manifest import Checks, read_manifest, read_manifests
 from sepkit.data.songs import SPLITS, SongFolder, Track, accompaniment, artist_of, duration_s, import_musdb, read_song
 from sepkit.dsp import STFT, resample
 from sepkit.errors import SepkitError
@@ -37,13 +38,13 @@ STFT_CHUNK_FRAMES = 256  # 1.5 s at hop 256, 1.6 MB of two sources and their mix
 class CacheWriter:
     """Writes a cache song by song; what it has listed survives a kill, and the next writer of that cache goes on.
 
-    name: the part of the folder's name after the kind; None names it after the settings, for songs that are not known
-    beforehand, as those of an archive.
+    name: of the cache's folder; None names it after the settings, for songs that are not known beforehand, as those of
+    an archive.
     """
 
     def __init__(self, root: Root, settings: CacheSettings, layout: str, name: str | None = None) -> None:
         made = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict(), layout]).encode()).hexdigest()[:12]
-        self.settings, self.path = settings, root.path / "cache" / f"{settings.kind}-{name or made}"
+        self.settings, self.path = settings, root.path / "cache" / (name or f"{settings.kind}-{made}")
         manifest = read_manifest(self.path)
         self.songs: dict[str, dict[str, Any]] = manifest.get("songs", {})
         self.state = {"whole": manifest.get("whole", []), "without": manifest.get("without", {})}
@@ -96,7 +97,7 @@ def build_cache(
     tracks = [track for track in folder.tracks if track.split in splits]
     if not tracks:
         raise SepkitError(f"No songs of {'/'.join(splits)} under {folder.path} (0 found); nothing to cache.")
-    writer = CacheWriter(root, settings, folder.layout, fingerprint(folder, settings))
+    writer = CacheWriter(root, settings, folder.layout, _name(folder, root, settings))
     damaged = writer.checks.damaged(track.name for track in tracks if track.name in writer.songs)
     for name, fault in damaged.items():
         print(f"cache: {track_file(writer.path, name).name} {fault}; it is built again")
@@ -147,10 +148,30 @@ def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
     return digest.hexdigest()[:12]
 
 
+def _name(folder: SongFolder, root: Root, settings: CacheSettings) -> str:
+    """The name of the cache of `folder`: of one that is there and has the very same songs, as from an archive."""
+    name = f"{settings.kind}-{fingerprint(folder, settings)}"
+    if (root.path / "cache" / name).exists():
+        return name
+    tracks = {track.name: track for track in (*folder.tracks, *folder.excluded)}
+    for other, manifest in read_manifests(root.path).items():
+        songs, names = manifest["songs"], {*manifest["songs"], *manifest["without"]}
+        alike = manifest["settings"] == settings.to_dict() and names == tracks.keys()
+        if alike and all(source_digest(tracks[song]) == songs[song]["source"] for song in songs):
+            return other
+    return name
+
+
 def source_digest(track: Track) -> str:
-    """32 hexadecimal digits over the content of a song's own files."""
+    """32 hexadecimal digits over the content of a song's own files, read again where size or time have changed."""
+    states = ((file, file.stat()) for file in track.files if file.exists())
+    return _digest_of(tuple((file, state.st_size, state.st_mtime_ns) for file, state in states))
+
+
+@memory
+def _digest_of(files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for file in filter(Path.exists, track.files):
+    for file, *_ in files:
         for part in _content("", file):
             digest.update(part)
     return digest.hexdigest()

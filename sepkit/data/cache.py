@@ -46,9 +46,10 @@ class CacheSettings:
         return min(self.n_fft // 2, int(highest_hz * self.n_fft / self.sample_rate)) + 1
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings that decide what the files hold."""
+        """The settings that decide what the files hold, as JSON keeps them."""
         left_out = () if self.kind == "stft" else ("n_fft", "hop_length", "bandwidth_hz")
-        return {name: value for name, value in asdict(self).items() if name not in left_out}
+        values = {**asdict(self), "sources": list(self.sources)}
+        return {name: value for name, value in values.items() if name not in left_out}
 
 
 def mixture_of(sources: Any, own: Any = None) -> Any:

@@ -1,16 +1,15 @@
 """The cache that a stage needs: of the songs at hand, else one that is whole without them, here or on Drive."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sepkit.data.build import build_cache
+from sepkit.data.build import build_cache, source_digest
 from sepkit.data.cache import Cache, CacheSettings, track_file
 from sepkit.data.check import UnusableSongs, require_headers, tell_unknown
 from sepkit.data.locate import locate_songs, songs_at_hand
-from sepkit.data.manifest import Checks, Manifests, read_manifests
+from sepkit.data.manifest import Checks, Manifests, read_manifest, read_manifests
 from sepkit.data.packs import restore, stored_manifests
 from sepkit.data.songs import SPLITS, named
 from sepkit.errors import SepkitError
@@ -66,13 +65,35 @@ def open_cache(
             return cache
 
 
+def other_songs(
+    trained: Mapping[str, Any], profile: Profile, data: Path | str | None, root: Root, settings: CacheSettings
+) -> str:
+    """How the training songs that are here differ from those of a run (`data` of its config.json); "" where they don't.
+
+    Nothing is built or fetched; the content of songs is compared where the cache of the run is here.
+    """
+    if songs_at_hand(profile, data, root):
+        tracks = {track.name: track for track in locate_songs(profile, data, root).tracks if track.split != "test"}
+        made = read_manifest(root.path / "cache" / trained["cache"]).get("songs", {})
+        changed = [name for name in tracks if name in made and source_digest(tracks[name]) != made[name]["source"]]
+    else:
+        here = _complete(read_manifests(root.path), settings, ("train", "valid"), root)
+        if trained["cache"] in here or len(here) != 1:
+            return ""
+        ((_, manifest),) = here.items()
+        tracks = {name: song for name, song in manifest["songs"].items() if song["split"] != "test"}
+        changed = []
+    names = sorted(tracks.keys() ^ {*trained["train"], *trained["valid"], *trained["test"]}) or changed
+    return f"{len(names)} differ, first {names[0]}" if names else ""
+
+
 def _complete(manifests: Manifests, settings: CacheSettings, splits: tuple[str, ...], root: Root) -> Manifests:
     fitting = {name: manifest for name, manifest in manifests.items() if _fits(manifest, settings)}
     return {name: manifest for name, manifest in fitting.items() if not _lacks(manifest, splits, root)}
 
 
 def _fits(manifest: dict[str, Any], settings: CacheSettings) -> bool:
-    return manifest["settings"] == json.loads(json.dumps(settings.to_dict()))
+    return manifest["settings"] == settings.to_dict()
 
 
 def _lacks(manifest: dict[str, Any], splits: tuple[str, ...], root: Root) -> list[str]:

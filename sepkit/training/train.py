@@ -21,7 +21,7 @@ from joblib import delayed
 from sepkit import models
 from sepkit.data.cache import Cache, training_cache_settings
 from sepkit.data.folds import split_songs
-from sepkit.data.opening import open_cache
+from sepkit.data.opening import open_cache, other_songs
 from sepkit.devices import device_name, pick_device
 from sepkit.errors import OutOfTime, SepkitError, UsageError
 from sepkit.experiments import MENU, get_experiment
@@ -68,6 +68,7 @@ def train(
     if run.finished and (run.path / "config.json").exists():
         _same_settings(run, settings)
         if has_best(run):
+            _tell_other_songs(run, profile, data)
             return run
     limits = {"hours": hours, "session_hours": session_hours}
     where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, "device": device, **limits}
@@ -100,6 +101,16 @@ def train(
             fit(run, config, cache, device, start, limits)
     drive.tell(run.name, drive.push(root, only=(*kept(run), "exclude.txt", "cache")))
     return run
+
+
+def _tell_other_songs(run: Run, profile: Profile, data: Path | str | None) -> None:
+    """Prints where a finished run was trained on other songs than there are now."""
+    with contextlib.suppress(SepkitError):  # it needs no songs
+        config = run.config
+        if differing := other_songs(config["data"], profile, data, run.root, training_cache_settings(config)):
+            print(
+                f"{run.name} was trained on other songs than are here now ({differing}); give another --root for these"
+            )
 
 
 def no_time_for(run: Run, epochs: int, **limits: float | None) -> str | None:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import sepkit
+from sepkit.data.build import CacheWriter
 from sepkit.data.cache import CacheSettings, track_file
 from sepkit.data.opening import open_cache
-from sepkit.data.songs import SPLITS
+from sepkit.data.songs import SPLITS, find_songs
 from sepkit.errors import SepkitError
 from sepkit.notebook import Day
 from sepkit.profiles import PROFILES, STEMS
@@ -178,3 +179,42 @@ def test_scoring_test_songs_needs_them_alone(songs, tmp_path, case):
     assert list(run.scores()["track"].unique()) == ["T0 - Test"]
     with pytest.raises(SepkitError, match="no train songs" if case == "test/ alone" else "A0 - Train: bass.wav"):
         sepkit.train("Base", data=songs, root=tmp_path / "root")
+
+
+@pytest.mark.parametrize("case", ["the same", "others", "another take", "another test song", "an excluded one", "gone"])
+def test_a_finished_run_says_that_the_songs_are_others(
+    trained_root, mini_songs, make_mini, tiny, tmp_path, capsys, case
+):
+    """It is returned as it is, all the same."""
+    root = Root.open(shutil.copytree(trained_root.path, tmp_path / "root"), tiny)
+    songs = shutil.copytree(mini_songs, tmp_path / "songs")
+    if case == "others":
+        shutil.rmtree(songs)
+        make_mini(songs, train=3)
+    elif case == "another take":
+        shutil.copy(songs / "train/A0 - Train/bass.wav", songs / "train/A1 - Train/bass.wav")
+    elif case == "another test song":
+        shutil.copy(songs / "train/A0 - Train/bass.wav", songs / "test/T0 - Test/bass.wav")
+    elif case == "an excluded one":
+        (root.path / "exclude.txt").write_text("A0 - Train\n")
+    elif case == "gone":
+        shutil.rmtree(songs)
+    before = torch.load(root.run("Base-s0").best, weights_only=True)["state_dict"]
+    run = sepkit.train("Base", profile=tiny, data=songs, root=root, device="cpu")
+    assert all(map(torch.equal, torch.load(run.best, weights_only=True)["state_dict"].values(), before.values()))
+    said = capsys.readouterr().out
+    name = {"others": "A2 - Train", "another take": "A1 - Train", "an excluded one": "A0 - Train"}.get(case)
+    other = f"Base-s0 was trained on other songs than are here now (1 differ, first {name})"
+    assert said.startswith(other) if name else said == ""
+
+
+def test_the_songs_of_a_folder_are_known_in_a_cache_from_an_archive(mini_songs, songs, tmp_path, monkeypatch):
+    """It is used as it is, wherever its name comes from; with one song changed the folder has its own."""
+    root = Root.open(tmp_path / "root", "full")
+    writer = CacheWriter(root, TWO, "wav")
+    for track in find_songs(mini_songs).tracks:
+        writer.add(track)
+    writer.finish(SPLITS)
+    assert opened(root, data=mini_songs).path == writer.path
+    shutil.copy(songs / "train/A0 - Train/bass.wav", songs / "test/T0 - Test/bass.wav")
+    assert opened(root, data=songs).path != writer.path
