@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sepkit.storage.bounded import within
 from sepkit.storage.copying import LIST_S, on_drive, reason
-from sepkit.storage.files import left_over
+from sepkit.storage.files import left_over, write_text
 from sepkit.storage.record import Record, Synced
 from sepkit.storage.root import SYNCED, Root, roots_folder
 from sepkit.storage.sync import LEDGER, Files, Sync
@@ -108,7 +108,7 @@ def _identify(drive: Path, record: Record, *, make: bool) -> bool:
     if not found and make:
         for folder in levels:
             on_drive(folder.mkdir, 0o777, False, True)
-        on_drive((drive / MARK).write_text, uuid.uuid4().hex)
+        on_drive(write_text, drive / MARK, uuid.uuid4().hex)
         found = on_drive((drive / MARK).read_text).strip()  # another runtime's, where both began at once
     if record.id and record.id != found:
         record.forget()

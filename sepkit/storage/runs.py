@@ -2,6 +2,7 @@
 
 import json
 import time
+import zipfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,9 @@ def _sync(sync: "Sync", unit: str, names: list[str]) -> None:
         for name in here:
             sync.aside(name, sync.root)
             sync.settle(name, None)
-    elif differing and (chosen := _chosen(sync, unit, differing, here, there, base)):
-        _move(sync, unit, chosen, here, there)
+    elif differing:
+        names, losers = _chosen(sync, unit, differing, here, there, base)
+        _move(sync, unit, names, losers, here, there)
     if not differing:
         for name in every:
             sync.settle(name, here.get(name))
@@ -63,56 +65,68 @@ def _sync(sync: "Sync", unit: str, names: list[str]) -> None:
 
 def _chosen(
     sync: "Sync", unit: str, differing: list[str], here: Versions, there: Versions, base: Versions
-) -> list[str]:
-    """The names to copy in the direction of this sync; the side that loses is kept where it is more than a beginning."""
+) -> tuple[list[str], list[str]]:
+    """(names to copy in the direction of this sync, names of the losing side that are more than a beginning: kept)."""
     new_here = [name for name in differing if here.get(name) != base.get(name)]
     new_there = [name for name in differing if there.get(name) != base.get(name)]
     if not here or not there:
-        return differing if bool(here) == sync.up else []
+        return differing if bool(here) == sync.up else [], []
     trained = {f"{unit}/{name}" for name in TRAINED}
     if here.keys() & there.keys() & trained and not trained & {*differing}:  # one training, scored here or there
         newer = {name for name in new_here if name not in there or (name in here and sync.newer(name))}
         ours = [name for name in differing if name not in new_there or name in newer]
-        return ours if sync.up else [name for name in differing if name not in ours]
+        return ours if sync.up else [name for name in differing if name not in ours], []
     if not new_there and sync.late:
-        return differing if sync.up else []  # what is on its way is what was pushed from here
+        return differing if sync.up else [], []  # what is on its way is what was pushed from here
     mine, theirs = _progress(sync, unit, here, up=True), _progress(sync, unit, there, up=False)
-    wins, loser = (mine, theirs) if sync.up else (theirs, mine)
-    changed = new_here if sync.up else new_there
-    if wins.rank < loser.rank or (wins.rank == loser.rank and not changed):
-        if sync.up and not mine.begins(theirs):
-            raise OSError(f"Drive holds another copy of this run that is further along ({theirs}; here {mine})")
-        return []
-    if wins.rank == loser.rank and new_here and new_there and not wins.begins(loser):
-        raise OSError(f"Drive holds another copy of this run, as far along as the one here ({mine}); both stay")
-    source, target, new = (here, there, new_there) if sync.up else (there, here, new_here)
+    wins, loser, source, target = (mine, theirs, here, there) if sync.up else (theirs, mine, there, here)
+    new, other = (new_there, new_here) if sync.up else (new_here, new_there)
     beginning = loser.begins(wins)
-    for name in [name for name in new if name in target and name not in source] if beginning else target if new else ():
-        sync.aside(name, sync.drive if sync.up else sync.root)
-    return differing if beginning else sorted({*here, *there}, key=_order)
+    if wins.rank < loser.rank or (wins.rank == loser.rank and (not other or (new and not beginning))):
+        if not wins.begins(loser) and (sync.up or wins.rank == loser.rank):
+            raise OSError(
+                f"Drive holds another copy of this run ({theirs}), as far along as the one here ({mine}) or more"
+            )
+        return [], []
+    if beginning:
+        return differing, [name for name in new if name in target and name not in source]
+    return sorted({*here, *there}, key=_order), list(target if new else ())
 
 
-def _move(sync: "Sync", unit: str, names: list[str], here: Versions, there: Versions) -> None:
-    """Copies files aside, then renames them in the order in which training writes them, and deletes the others."""
+def _damaged(sync: "Sync", name: str) -> bool:
+    """Whether a checkpoint can't be read here and that on Drive can: it is not replaced, since it mends this one."""
+    if not sync.up or not name.endswith(".ckpt") or name not in sync.there or zipfile.is_zipfile(sync.root / name):
+        return False
+    return on_drive(zipfile.is_zipfile, sync.drive / name)
+
+
+def _move(sync: "Sync", unit: str, names: list[str], losers: list[str], here: Versions, there: Versions) -> None:
+    """Copies files aside, keeps `losers` of the other side, then renames them in the order in which training writes them, and deletes the others."""
     source, target = (here, there) if sync.up else (there, here)
     copies: dict[str, Copied | None] = {}
     last, previous = f"{unit}/last.ckpt", f"{unit}/previous.ckpt"
-    moved = {last} <= {*names} & sync.there.keys() - sync.late and source.get(previous) == target.get(last)
+    moved = (
+        not losers and {last} <= {*names} & sync.there.keys() - sync.late and source.get(previous) == target.get(last)
+    )
     try:
         for name in [name for name in names if name in source]:
             if sync.up and name == previous and moved:
                 continue  # Drive has it, as its last.ckpt
             try:
+                if _damaged(sync, name):
+                    raise OSError("it is damaged here, and whole on Drive")
                 copies[name] = sync.copy(name)
             except FileNotFoundError:
                 if (sync.root / name).exists() or not sync.up:
                     raise
                 return  # it is being replaced here: the next sync takes the run
             except OSError as error:  # one file that does not fit does not stop the others
-                if not sync.up or sync.lost(error):
+                if not sync.up or losers or sync.lost(error):
                     raise
                 sync.fail(name, error)
         stale = {name for name in names if name in sync.result.failed and name in target}
+        for name in losers:
+            sync.aside(name, sync.drive if sync.up else sync.root)
         for name in names:
             if name == f"{unit}/status.json" and stale:
                 continue  # it would call finished what is not there

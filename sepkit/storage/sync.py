@@ -34,6 +34,7 @@ from sepkit.storage.merge import missing_rows
 from sepkit.storage.record import Record, Synced
 from sepkit.storage.root import BUDGET_HEADER
 from sepkit.storage.runs import sync_run
+from sepkit.storage.spreadsheets import make_plain, plain_ledger
 
 LEDGER = "budget.csv"
 PLACES = ("budget.csv", "exclude.txt", "runs", "scoreboard", "results", "report", "torch", "cache")  # what comes first
@@ -100,21 +101,25 @@ class Sync:
         ours, theirs = self.root / LEDGER, self.drive / LEDGER
         for _ in range(TRIES):
             found, entry = self.there.get(LEDGER), self.record.files.get(LEDGER)
-            if found and found[0] < (entry[1] if entry else 1):  # rows are only ever added
-                raise NotThere(
-                    f"{found[0]} of {entry[1] if entry else '?'} bytes are on Drive, the rest is not there yet"
-                )
             if not found or LEDGER not in self.here:
                 if LEDGER in (self.here if self.up else self.there):
                     self.rename(self.copy(LEDGER), LEDGER)
+                    self.record.set(LEDGER, ["rows", 0, 0, 0])
                 return
             limit = seconds_for(found[0])
-            here, there = ours.read_bytes(), within(limit, theirs.read_bytes)
+            here, there = (
+                plain_ledger(t, BUDGET_HEADER) for t in (ours.read_bytes(), within(limit, theirs.read_bytes))
+            )
+            count = len(there.splitlines())
+            if not found[0] or count < (entry[1] if entry else 0):  # rows are only ever added
+                raise NotThere(f"{found[0]} bytes are on Drive, the rest is not there yet")
             rows = missing_rows(there, here) if self.up else missing_rows(here, there)
             if not rows:
-                self.record.set(LEDGER, ["rows", found[0], 0, found[1]])
+                self.record.set(LEDGER, ["rows", count, 0, 0])
                 return
-            within(limit, append_lines, theirs if self.up else ours, BUDGET_HEADER, rows)
+            target = theirs if self.up else ours
+            within(limit, make_plain, target, BUDGET_HEADER)
+            within(limit, append_lines, target, BUDGET_HEADER, rows)
             self.there[LEDGER] = version_of(theirs)
             self.result.copied += [LEDGER] if LEDGER not in self.result.copied else []
         raise OSError("another runtime writes it all the time")

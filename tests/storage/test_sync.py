@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_a_finished_run_is_replaced_neither_on_drive_nor_half(first, second, dri
     push(first, drive)
     train(second, 4, word="b")
     result = push(second, drive)
-    assert "another copy of this run that is further along (3 epochs, finished; here 4 epochs" in str(result)
+    assert "another copy of this run (3 epochs, finished), as far along as the one here (4 epochs" in str(result)
     assert content(drive) == content(first.path)
     place = pull(second, drive).kept
     assert place == [str(next((second.path / "kept").iterdir()))]
@@ -224,6 +225,33 @@ def test_a_run_that_is_trained_here_is_left_alone(first, second, drive):
         assert pull(second, drive).copied == []
     assert pull(second, drive).safe
     assert epochs_on(second.path) == (2, 2)
+
+
+def test_a_spreadsheets_ledger_is_the_same_ledger(first, drive):
+    """Saved with semicolons and decimal commas, in UTF-16, on either side."""
+    for number in range(3):
+        spend(first, 1.5)
+        push(first, drive)
+        file = (drive if number else first.path) / "budget.csv"
+        text = file.read_text().replace(",", ";").replace(".", ",")
+        file.write_text(text, encoding="utf-16" if number == 2 else "utf-8")
+        spend(first, 2.0)
+        pull(first, drive)
+        assert push(first, drive).safe
+        assert minutes(first.path) == minutes(drive) == 3.5 * (number + 1)
+
+
+def test_a_checkpoint_damaged_here_does_not_replace_a_whole_one(first, drive):
+    """S59: the copy on Drive is what mends it."""
+    folder = train(first, 2, state="finished")
+    with zipfile.ZipFile(folder / "best.ckpt", "w") as file:
+        file.writestr("data", "weights " * 99)
+    push(first, drive)
+    whole = (drive / "runs/Base-s0/best.ckpt").read_bytes()
+    (folder / "best.ckpt").write_bytes(whole[:99])
+    result = push(first, drive)
+    assert result.failed == {"runs/Base-s0/best.ckpt": "it is damaged here, and whole on Drive"}
+    assert (drive / "runs/Base-s0/best.ckpt").read_bytes() == whole
 
 
 @pytest.mark.parametrize("shown", [b"", b"a epoch 3 "], ids=["empty", "shorter"])
