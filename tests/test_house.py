@@ -80,6 +80,13 @@ def test_imports_point_to_earlier_rooms(room):
     assert {name: files for name, files in arrows[room].items() if name in later} == {}
 
 
+def test_audio_goes_through_soundfile():
+    """S43: newer versions of torchaudio read no file without another package."""
+    users = {package for room in graph().values() for package in room}
+    assert "soundfile" in users
+    assert not users & {"torchaudio", "audioread", "torchcodec"}
+
+
 def n_lines() -> dict[str, int]:
     return {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
 

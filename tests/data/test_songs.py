@@ -420,3 +420,13 @@ def test_a_relative_folder_is_made_absolute_where_it_is_read(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEPKIT_DATA", "songs")
     assert locate.locate_songs(PROFILES["full"], None, Root(tmp_path)).path == tmp_path / "songs"
+
+
+def test_a_cache_needs_no_locks(mini_songs, root):
+    """S81: HDF5 locks what it opens, which some network file systems refuse."""
+    fcntl = pytest.importorskip("fcntl")
+    cache = build_cache(find_songs(mini_songs), root, CacheSettings(sample_rate=22050))
+    with track_file(cache.path, "T0 - Test").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert cache.song("T0 - Test")[0].shape == (2, 66150)
+    cache.close()

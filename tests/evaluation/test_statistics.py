@@ -223,3 +223,13 @@ def test_s20_undefined_survives_csv_and_strict_json():
     for reader in (again, strict):
         assert len(compare_scores(reader, scores).dropped) == 1
         assert summary(reader)["n_undefined"] == 1
+
+
+def test_medians_over_unlike_windows_are_counted():
+    """S79: a system that is silent where it is bad loses those windows."""
+    base, run = table(range(10)), table(np.arange(10) + 1.0, "C")
+    run.loc[:3, "frames"] = 6
+    result = compare_scores(run, base)
+    assert result.n_uneven == 4
+    assert result.details["medians over unlike numbers of windows"] == "4 songs"
+    assert "medians over unlike numbers of windows: 4 songs" in str(result)
