@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from multiprocessing import current_process
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,18 +46,27 @@ def spread(
 
 
 def _watched(caller: int, call: Callable[..., Any], args: tuple, options: dict[str, Any]) -> Any:
-    if os.getppid() == caller:  # in a process that the caller started; dask's workers live on
-        _end_with(caller)
+    # in a process that the caller started, and that may have lost it already; dask's workers live on
+    if os.getppid() == caller or current_process().name.startswith("Loky"):
+        end_with(caller)
     return call(*args, **options)
 
 
+def end_with_parent(worker: int) -> None:
+    """Where a DataLoader's worker begins; by itself it would notice its parent's end only between two batches."""
+    end_with(os.getppid())
+
+
 @cache
-def _end_with(caller: int) -> None:
-    """Ends this process, from a thread, once `caller` is no longer its parent."""
+def end_with(caller: int) -> None:
+    """Ends this process, at once or from a thread, when `caller` is no longer its parent."""
 
     def watch() -> None:
         while os.getppid() == caller:
             time.sleep(0.5)
+        os._exit(1)
+
+    if os.getppid() != caller:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

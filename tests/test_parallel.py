@@ -17,15 +17,36 @@ from sepkit.parallel import held, import_librosa, locked
 CALLER = """
 import os, sys, time
 from pathlib import Path
-from joblib import delayed
-from sepkit.parallel import spread
 
-def work(folder):
-    (Path(folder) / str(os.getpid())).touch()
-    time.sleep(120)
+folder, kind = Path(sys.argv[1]), sys.argv[2]
+
+def arrive(seconds):
+    (folder / str(os.getpid())).touch()
+    time.sleep(seconds)
+
+class Slow:  # takes a while to arrive in a worker, as torch's import does
+    def __reduce__(self):
+        return arrive, (2,)
+
+def work(slow):
+    if slow:
+        (folder / "worked").touch()
+    else:
+        arrive(120)
+
+class Clips:
+    length, length_in = 1, lambda *_: 1
+    def __getitem__(self, key):
+        arrive(120)
 
 if __name__ == "__main__":
-    list(spread([delayed(work)(sys.argv[1])] * 2, n_jobs=2))
+    if kind == "a batch":
+        from sepkit.data.batches import training_loader
+        next(iter(training_loader(Clips(), batch_size=1, steps=4, workers=2)))
+    else:
+        from joblib import delayed
+        from sepkit.parallel import spread
+        list(spread([delayed(work)(Slow() if kind == "arrives" else None)] * 2, n_jobs=2))
 """
 
 
@@ -45,17 +66,20 @@ def wait(until, seconds):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_workers_end_when_their_caller_is_killed(tmp_path):
+@pytest.mark.parametrize("kind", ["works", "arrives", "a batch"])
+def test_workers_end_when_their_caller_is_killed(tmp_path, kind):
+    """At work, before their first work has arrived, and in the middle of a batch."""
     (tmp_path / "caller.py").write_text(CALLER)
     (tmp_path / "at_work").mkdir()
-    working = lambda: [int(file.name) for file in (tmp_path / "at_work").iterdir()]  # noqa: E731
-    caller = subprocess.Popen([sys.executable, tmp_path / "caller.py", tmp_path / "at_work"])
+    working = lambda: [int(file.name) for file in (tmp_path / "at_work").iterdir() if file.name.isdigit()]  # noqa: E731
+    caller = subprocess.Popen([sys.executable, tmp_path / "caller.py", tmp_path / "at_work", kind])
     try:
         assert wait(lambda: len(working()) == 2, 60)
         workers = working()
         caller.send_signal(signal.SIGKILL)
         caller.wait()
         assert wait(lambda: not any(map(alive, workers)), 5)
+        assert not (tmp_path / "at_work/worked").exists()
     finally:
         caller.kill()
 

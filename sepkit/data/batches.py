@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sepkit.data.cache import ACTIVITY_S, Cache, mixture_of
 from sepkit.errors import SepkitError, UsageError
+from sepkit.parallel import end_with_parent
 
 SILENCE_DBFS = -60.0  # a clip without vocals has them below this in every 0.1 s
 
@@ -161,4 +162,5 @@ class EpochBatches(Sampler):
 def training_loader(clips: TrainingClips, *, batch_size: int, steps: int, workers: int = 0) -> DataLoader:
     """`steps` batches an epoch; the clips are the same for any number of workers."""
     batches, gpu = EpochBatches(clips, batch_size, steps), torch.cuda.is_available()
-    return DataLoader(clips, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0, pin_memory=gpu)
+    how: dict[str, Any] = {"persistent_workers": workers > 0, "pin_memory": gpu, "worker_init_fn": end_with_parent}
+    return DataLoader(clips, batch_sampler=batches, num_workers=workers, **how)
