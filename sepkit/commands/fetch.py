@@ -6,7 +6,7 @@ from pathlib import Path
 from sepkit.commands import DATA, JOBS
 from sepkit.data.archive import MUSDB18_HQ, Archive
 from sepkit.data.cache import CacheSettings
-from sepkit.data.fetch import SIDE_BY_SIDE, fetch_songs
+from sepkit.data.fetch import SIDE_BY_SIDE, fetch_songs, save
 from sepkit.data.locate import locate_songs
 from sepkit.data.opening import open_cache
 from sepkit.data.songs import SPLITS
@@ -49,7 +49,8 @@ def fetch(
     elif profile.songs_from == "given":
         file = Path(archive).expanduser() if archive else None
         for writer in fetch_songs(root, settings, source, file, n_jobs):
-            print(f"songs: {len(writer.songs)} in the cache {writer.path}")
+            print(f"songs: {len(writer.songs)} in the cache {writer.path}", flush=True)
+        save(root)
     elif profile.songs_from == "downloaded":
         for each in settings:
             open_cache(profile, None, root, each, SPLITS, "fetch")

@@ -19,12 +19,13 @@ from sepkit.data.archive import MUSDB18_HQ, Archive, Packed, located, packed_son
 from sepkit.data.build import CacheWriter, cache_track
 from sepkit.data.cache import CacheSettings, cache_gigabytes
 from sepkit.data.check import Problem, check_headers, require
+from sepkit.data.packs import PACK_BYTES, restore, store, stored_manifests
 from sepkit.data.songs import SPLITS
 from sepkit.devices import pick_device
 from sepkit.errors import SepkitError
 from sepkit.parallel import locked, progress, spread
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
-from sepkit.storage import Root, remove_leftovers, spending
+from sepkit.storage import Root, drive, remove_leftovers, spending
 
 SIDE_BY_SIDE = 4  # songs at a time: servers refuse many requests, and a song takes 1 GB of memory
 RATE_MB_S = 10.0  # for the minutes told beforehand
@@ -48,7 +49,9 @@ def fetch_songs(
         return writers
     work.mkdir(exist_ok=True)
     with locked(work / ".lock", "the songs are being fetched"), spending(root, stage="fetch", device="cpu"):
-        writers = [CacheWriter(root, each, "wav") for each in settings]  # another process may have written
+        writers = _restored(root, settings)
+        if all(_is_whole(writer, excluded) for writer in writers):  # from Drive, or by another process
+            return writers
         for left in (*work.glob("*.*/"), *(writer.path for writer in writers)):  # by a call that was killed
             shutil.rmtree(left, ignore_errors=True) if left.parent == work else remove_leftovers(left)
         archive = located(archive, work, file)
@@ -63,18 +66,40 @@ def fetch_songs(
         )
         results = spread(calls, n_jobs=n_jobs, ahead="n_jobs", in_order=False)
         problems: list[Problem] = []
-        peak, line = 0, partial(_line, sum(song.packed_bytes for song in todo), time.perf_counter(), [0])
+        unsaved, peak, line = 0, 0, partial(_line, sum(song.packed_bytes for song in todo), time.perf_counter(), [0])
         for song, entries, found, notes, disk in progress(results, doing="fetch", total=len(todo), name=line):
             problems, peak = problems + found, max(peak, disk)
             for writer, entry in zip(lacking[song.name], entries, strict=False):  # all or none
                 writer.enter(song.name, entry)
+                unsaved += entry["bytes"]
             _mark_whole(writers, songs, excluded)
             for note in notes:
                 print(note, flush=True)
+            if unsaved > PACK_BYTES:
+                unsaved = save(root)
         require(problems, "The cache")
         print(f"fetch: all songs are cached; the disk held at most {peak / 1e9:.2f} GB at a time", flush=True)
     shutil.rmtree(work, ignore_errors=True)
     return writers
+
+
+def save(root: Root) -> int:
+    """Copies to Drive what is there of the caches, and says so; 0 bytes are unsaved then, as far as Drive allows it."""
+    if said := store(root):
+        print(f"fetch: {said}", flush=True)
+    return 0
+
+
+def _restored(root: Root, settings: Sequence[CacheSettings]) -> list[CacheWriter]:
+    """The caches as they are here; one that has no song here yet comes from Drive, as far as it is there."""
+    writers = [CacheWriter(root, each, "wav") for each in settings]
+    stored = stored_manifests(root) if not all(writer.songs for writer in writers) else {}
+    for name in (writer.path.name for writer in writers if not writer.songs and writer.path.name in stored):
+        try:
+            restore(root, name, stored[name], stored[name]["songs"])
+        except SepkitError as error:
+            print(f"{error} The songs are fetched from the archive.", flush=True)
+    return [CacheWriter(root, each, "wav") for each in settings]
 
 
 def _is_whole(writer: CacheWriter, excluded: Sequence[str]) -> bool:
@@ -152,7 +177,8 @@ def _say_sizes(
     sizes = (f"{len(k.sources)} stems at {k.sample_rate / 1000:g} kHz {gigabytes(songs, k):.2f} GB" for k in kinds)
     print(f"sizes of a cache of all songs: {', '.join(sizes)}")
     new, free = sum(gigabytes(todo, each) for each in settings), shutil.disk_usage(root.path).free / 1e9
-    needed = new + sum(sorted(song.wav_bytes / 1e9 for song in todo)[-n_jobs:])
+    pack = PACK_BYTES / 1e9 if drive.drive_folder(root) else 0.0
+    needed = new + pack + sum(sorted(song.wav_bytes / 1e9 for song in todo)[-n_jobs:])
     most = f"{new:.2f} GB of cache, with the songs in progress at most {needed:.2f} GB"
     print(f"here: {most}, of {free:.2f} GB free in {root.path}", flush=True)
     if needed > free:

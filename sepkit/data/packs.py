@@ -31,15 +31,15 @@ Packs = dict[str, dict[str, Any]]  # by file name: its "digest" and "bytes", and
 
 
 def store(root: Root) -> str:
-    """Copies the large caches of `root`, as far as they are whole, into its copy on Drive; a sentence, "" for nothing to do.
+    """Copies the large caches of `root` into its copy on Drive; a sentence, "" for nothing to do.
 
-    Nothing is copied that would take the room of results.  The next call goes on where this one failed.
+    Of splits that are not whole yet, only packs that are full.  Nothing is copied that would take the room of results.  The next call goes on where this one failed.
     """
     said: list[str] = []
     if drive.drive_folder(root) is None:
         return ""
     for name, manifest in read_manifests(root.path).items():
-        if manifest["whole"] and sum(song["bytes"] for song in manifest["songs"].values()) > PACK_ABOVE:
+        if sum(song["bytes"] for song in manifest["songs"].values()) > PACK_ABOVE:
             if not said:
                 drive.push(root)  # results come first, and on the first day this makes the copy
             copy, fault = drive.standing(root)
@@ -86,12 +86,15 @@ def _store(root: Root, copy: Path, name: str, manifest: dict[str, Any]) -> str:
 
 
 def _plan(manifest: dict[str, Any], kept: Packs, found: Packs) -> dict[str, list[str]]:
-    """The packs to write, {file name: songs}: all songs of whole splits that `kept` lacks, under names not yet `found`."""
+    """The packs to write, {file name: songs}: all songs of whole splits that `kept` lacks, under names not yet `found`.
+
+    Of other splits, those that fill a pack.
+    """
     stored, plan = {song for facts in kept.values() for song in facts["songs"]}, dict[str, list[str]]()
     for group, splits in GROUPS.items():
-        room = 0
+        room, pack = 0, ""
         for song, facts in manifest["songs"].items():
-            if song in stored or facts["split"] not in splits or facts["split"] not in manifest["whole"]:
+            if song in stored or facts["split"] not in splits:
                 continue
             if facts["bytes"] > room:
                 names = (f"{group}-{number:02}.zip" for number in count())
@@ -99,6 +102,8 @@ def _plan(manifest: dict[str, Any], kept: Packs, found: Packs) -> dict[str, list
                 plan[pack] = []
             plan[pack].append(song)
             room -= facts["bytes"]
+        if any(manifest["songs"][song]["split"] not in manifest["whole"] for song in plan.get(pack, ())):
+            del plan[pack]  # it grows still
     return plan
 
 

@@ -19,7 +19,8 @@ import pytest
 
 import sepkit
 from sepkit.data import build as building
-from sepkit.data import locate
+from sepkit.data import fetch as fetching
+from sepkit.data import locate, packs
 from sepkit.data.archive import MUSDB18_HQ, TRIES, Archive
 from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings, track_file
@@ -296,6 +297,33 @@ def test_where_songs_are_given_or_made_nothing_is_fetched(served, mini_songs, tm
     assert manifest_of(path)["whole"] == ["train", "valid", "test"]
     assert server.asked == []
     assert "nothing is fetched" in capsys.readouterr().out
+
+
+@pytest.fixture
+def on_drive(tmp_path, monkeypatch):
+    """Drive, with packs of two songs."""
+    monkeypatch.setenv("SEPKIT_DRIVE", str(tmp_path / "drive" / "full"))
+    (tmp_path / "drive").mkdir()
+    monkeypatch.setattr(packs, "PACK_ABOVE", 0)
+    for module in (packs, fetching):
+        monkeypatch.setattr(module, "PACK_BYTES", 800_000)
+    return tmp_path / "drive" / "full" / "cache"
+
+
+def test_the_cache_goes_to_drive_while_it_grows_and_a_fresh_root_goes_on_from_there(packed, tmp_path, on_drive, capsys):
+    content = packed[1]
+    with serving(content, statuses=(0, 0, 0, 0, 404)) as (_, url), pytest.raises(SepkitError):
+        fetched(tmp_path / "first", archive_of(content, url))  # four songs arrive
+    assert len(list(on_drive.glob("*/train-*.zip"))) >= 1
+    with serving(content) as (server, url):
+        path = fetched(tmp_path / "second", archive_of(content, url))
+    assert len(server.asked) < 6
+    with serving(content) as (server, url):
+        again = fetched(tmp_path / "third", archive_of(content, url))
+    assert server.asked == []  # all of it comes from Drive
+    assert songs_of(again) == songs_of(path)
+    assert len(songs_of(path)) == 6
+    assert "on Drive" in capsys.readouterr().out
 
 
 def killed(call, server, seconds):
