@@ -542,7 +542,7 @@ def test_a_command_can_neither_ask_nor_run_for_ever_nor_be_absent(ds):
 # The notebooks' setup cell
 
 
-def run_setup_cell(cwd, runs=1, wait_s=30, **variables):
+def run_setup_cell(cwd, runs=1, wait_s=30, between="", **variables):
     """The first code cell of day 1 where nothing is installed, its /content being `cwd`; `runs` times in one kernel."""
     day1 = json.loads((SOURCE.parent / "notebooks/day1_baseline.ipynb").read_text(encoding="utf-8"))
     cell = "".join(day1["cells"][1]["source"])
@@ -550,7 +550,7 @@ def run_setup_cell(cwd, runs=1, wait_s=30, **variables):
         assert old in cell
         cell = cell.replace(old, new)
     code = f"import sys; sys.path[:0] = ['', {str(cwd / 'colab')!r}]\n"
-    code += f"for _ in range({runs}): exec({cell!r}, {{'__name__': '__main__'}})"
+    code += f"for _ in range({runs}):\n    exec({cell!r}, {{'__name__': '__main__'}})\n    {between}"
     environment = {"PATH": os.environ["PATH"], "HOME": str(cwd), **variables}
     command = [sys.executable, "-I", "-S", "-c", code]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
@@ -603,6 +603,14 @@ def test_the_setup_cell_without_a_drive_is_one_sentence(tmp_path, fake_colab, mo
     assert ran.stderr.splitlines()[-1] == sentence and "Traceback" not in ran.stdout
     assert ("mount failed" in ran.stdout) is ("failed" in mount)
     assert not (tmp_path / "asked").exists()
+
+
+def test_a_drive_that_is_lost_with_the_imported_project_is_one_sentence(tmp_path, fake_colab):
+    fake_colab("shutil.move('uploaded', f'{where}/MyDrive/sepkit')")
+    lose = "import shutil, sepkit; shutil.rmtree('drive')"
+    ran = run_setup_cell(tmp_path, runs=2, between=lose, COLAB_RELEASE_TAG="release")
+    assert ran.stdout.startswith(f"setup in {tmp_path / 'drive/MyDrive/sepkit'}\n"), ran.stderr
+    assert ran.stderr.splitlines()[-1].startswith("RuntimeError: no sepkit: copy its folder to MyDrive")
 
 
 def test_a_clone_that_broke_off_is_named_and_never_taken_for_the_project(tmp_path, repository):
