@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from json import dumps
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sepkit.commands import DATA
-from sepkit.data.check import SHORT_S, Problem, check_folder
-from sepkit.data.songs import find_songs
+from sepkit.data.cache import track_file
+from sepkit.data.check import SHORT_S, Problem, check_folder, unknown_names
+from sepkit.data.manifest import Checks, read_manifests
+from sepkit.data.songs import SPLITS, find_songs, named
 from sepkit.devices import device_name, pick_device, precision
 from sepkit.errors import SepkitError
 from sepkit.profiles import Profile, ProfileLike, get_profile
@@ -59,7 +62,10 @@ class Report:
 def doctor(
     data: Path | str | None = None, *, root: RootLike = None, profile: ProfileLike = None, n_jobs: int = -1
 ) -> Report:
-    """Checks the environment and the songs in `data` (or SEPKIT_DATA), if any; a folder without songs is a problem."""
+    """Checks the environment and the songs in `data` (or SEPKIT_DATA); without such a folder, those of the root's caches.
+
+    A folder without songs is a problem.
+    """
     data = data or os.environ.get("SEPKIT_DATA") or None
     profile, place, device = get_profile(profile), Root.at(root, profile), device_name(pick_device(None))
     with spending(place, stage="doctor", device=device) if place.path.is_dir() else nullcontext():
@@ -68,16 +74,42 @@ def doctor(
         missing = [name for name in NEEDED if facts["versions"][name] == "absent"]
         problems = [Problem(*about, name, "not installed", fix, True) for name in missing]
         splits, layout, hours = {"train": 0, "valid": 0, "test": 0}, None, 0.0
+        here, folder = data is not None and Path(data).expanduser().exists(), None
         try:
+            if not here and (cached := songs_of_caches(place)):
+                layout, splits, hours, found = cached
+                problems += found
+                data = None
             folder = find_songs(data, place.excluded()) if data is not None else None
         except SepkitError as error:
-            folder, (said, _, fix) = None, str(error).rstrip(".").rpartition("; ")
+            said, _, fix = str(error).rstrip(".").rpartition("; ")
             problems.append(Problem("", str(data), "no songs", "songs in train/ and test/", said or "none", fix))
         if folder is not None:
             hours, median_s, found = check_folder(folder, n_jobs)
             problems, splits = problems + found, folder.counts
             layout = "preview" if folder.layout == "stem.mp4" and median_s < SHORT_S else folder.layout
     return Report(not any(problem.blocking for problem in problems), layout, splits, hours, problems, facts)
+
+
+def songs_of_caches(root: Root) -> tuple[str, dict[str, int], float, list[Problem]] | None:
+    """(layout, songs by split, hours, findings) of the root's caches, which are enough for all work; None for none."""
+    splits, seconds, problems, layout = dict[str, str](), dict[str, float](), list[Problem](), ""
+    for name, manifest in read_manifests(root.path).items():
+        path, songs, layout = root.path / "cache" / name, manifest["songs"], manifest.get("layout", layout)
+        splits |= {song: facts["split"] for song, facts in songs.items()}
+        seconds |= {song: facts["frames"] / manifest["settings"]["sample_rate"] for song, facts in songs.items()}
+        found = f"{len(songs)} songs; {', '.join(manifest['whole']) or 'no split'} whole"
+        fix = "nothing to do: whole splits are used without the songs"
+        problems.append(Problem("", name, "songs from the cache", "a folder of songs", found, fix, False))
+        for song, fault in Checks(path, songs).damaged(songs).items():
+            file, found = track_file(path, song).name, f"a file that {fault}"
+            fix = "mount Drive if its copy has the cache, or give the folder of songs with --data"
+            problems.append(Problem(song, file, "damaged", "what was written", found, fix))
+    excluded, unknown = named(root.excluded(), splits)
+    problems += unknown_names([("exclude.txt", line) for line in unknown], splits)
+    used = {song: split for song, split in splits.items() if song not in excluded}
+    hours, counts = sum(seconds[song] for song in used) / 3600, Counter(used.values())
+    return (layout, {split: counts[split] for split in SPLITS}, hours, problems) if splits else None
 
 
 def environment(root: Path, profile: Profile) -> dict[str, Any]:

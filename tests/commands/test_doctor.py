@@ -138,3 +138,31 @@ def test_a_package_that_is_absent_blocks(tmp_path, monkeypatch):
     assert not report.ok
     assert kinds(report)["missing package"].expected == "h5py"
     assert report.environment["versions"]["h5py"] == "absent"
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_songs_of_a_cache_are_enough(root, tmp_path, given):
+    report = doctor(tmp_path / "gone" if given else None, root=root)
+    assert report.ok
+    assert (report.layout, report.splits) == ("wav", {"train": 2, "valid": 1, "test": 1})
+    assert report.hours == pytest.approx(4 * 3 / 3600)
+    (note,) = report.problems
+    assert (note.kind, note.blocking) == ("songs from the cache", False)
+    assert note.found == "4 songs; train, valid, test whole"
+    (root.path / "exclude.txt").write_text("A0 - Train # bleed\nA0 - Trian")
+    report = doctor(root=root)
+    assert report.splits == {"train": 1, "valid": 1, "test": 1}
+    assert "the closest song is 'A0 - Train' in train/" in kinds(report)["unknown name"].fix
+    (file,) = root.path.glob("cache/*/T0 - Test.h5")
+    file.write_bytes(file.read_bytes()[:1000])
+    report = doctor(root=root)
+    assert not report.ok
+    assert (kinds(report)["damaged"].track, kinds(report)["damaged"].file) == ("T0 - Test", "T0 - Test.h5")
+    assert "BLOCKS: T0 - Test: T0 - Test.h5: damaged: expected what was written" in str(report)
+
+
+def test_the_fix_for_a_folder_without_songs_is_the_one_that_works(make_song, tmp_path, capsys):
+    make_song(tmp_path / "songs" / "A - One", seconds=0.2)
+    _, found = as_json(capsys, "--data", tmp_path / "songs", "--root", tmp_path / "root")
+    (problem,) = [problem for problem in found["problems"] if problem["blocking"]]
+    assert problem["fix"] == f"move these songs into {tmp_path}/songs/train and {tmp_path}/songs/test"
