@@ -12,6 +12,7 @@ import numpy as np
 import soundfile as sf
 
 from sepkit.commands import DEVICE
+from sepkit.data.songs import on_disk
 from sepkit.data.sound import Sound
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
@@ -107,7 +108,7 @@ def _made_by(run: str, path: Path) -> str:
 
 
 def _comment(file: Path) -> str:
-    with suppress(RuntimeError, OSError), sf.SoundFile(os.fsencode(file)) as wav:
+    with suppress(RuntimeError, OSError), sf.SoundFile(on_disk(file)) as wav:
         return wav.comment
     return ""
 
@@ -149,7 +150,7 @@ def _separate(
 ) -> list[str]:
     """Writes the sources of one file; returns notes for its line.  Where it raises SepkitError, no result is there."""
     folder = _folder(results)
-    with Sound(path) as song, ExitStack() as stack:
+    with Sound(path) as song:
         rate, mono, subtype = song.samplerate, song.channels == 1, subtype or DEPTH_OF.get(song.subtype, "PCM_16")
         size, done, over = (song.n_samples or 0) * 2 * DEPTHS[subtype][0], 0, dict.fromkeys(results, 0)
         notes = [DEPTHS[subtype][1]] + mono * ["mono, taken as two equal channels"]
@@ -157,28 +158,28 @@ def _separate(
             notes.append(f"{rate} Hz, resampled to the model's {model.sample_rate} Hz and back")
         for source, file in results.items():
             notes += [f"replaced {file.name}"] if file.exists() else []
-            if not file.name.endswith(file_name(path.stem, f".{source}.wav")):
+            if file.name != file_name(path.stem, f".{source}.wav"):
                 notes.append(f"{source} as {file.name}, beside another file of that name")
         try:
             if (free := shutil.disk_usage(folder).free) < size * len(results):
                 raise OSError(f"{size * len(results) / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free")
-            wavs = {}
-            for source, file in results.items():
-                part, form = os.fsencode(stack.enter_context(writing(file))), "RF64" if size > WAV_BYTES else "WAV"
-                wavs[source] = stack.enter_context(sf.SoundFile(part, "w", rate, 2, subtype, format=form))
-                wavs[source].comment = comment
-            for piece in separation.stream(model, song.blocks(BLOCK_S), rate, device=device):
-                for source, samples in piece.items():
-                    samples = np.broadcast_to(samples.mean(axis=0), samples.shape) if mono else samples
-                    if subtype != "FLOAT":
-                        over[source] += int(np.count_nonzero(np.abs(samples) > 1))
-                        samples = np.clip(samples, -1, 1)
-                    wavs[source].write(samples.T)
-                done += samples.shape[1]
-            stack.close()
+            with ExitStack() as stack:
+                wavs, form = {}, "RF64" if size > WAV_BYTES else "WAV"
+                for source, file in results.items():
+                    part = on_disk(stack.enter_context(writing(file)))
+                    wavs[source] = stack.enter_context(sf.SoundFile(part, "w", rate, 2, subtype, format=form))
+                    wavs[source].comment = comment
+                for piece in separation.stream(model, song.blocks(BLOCK_S), rate, device=device):
+                    for source, samples in piece.items():
+                        samples = np.broadcast_to(samples.mean(axis=0), samples.shape) if mono else samples
+                        if subtype != "FLOAT":
+                            over[source] += int(np.count_nonzero(np.abs(samples) > 1))
+                            samples = np.clip(samples, -1, 1)
+                        wavs[source].write(samples.T)
+                    done += samples.shape[1]
         except (sf.SoundFileError, OSError) as error:
-            reason = f"its results can't be written to {folder} ({error})"
-            raise SepkitError(f"{path}: {reason}; make room there, or give another --out.") from error
+            reason = f"no space left in {folder} for its results, or another limit there ({error})"
+            raise SepkitError(f"{path}: {reason}; make room, or give another --out.") from error
     if song.n_samples not in (None, done):  # of an MP3 file
         notes.append(f"{done / rate:.2f} s of the {song.n_samples / rate:.2f} s that its header says")
     return notes + [f"{source}: {count} samples clipped at full scale" for source, count in over.items() if count]

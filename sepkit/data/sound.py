@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
+from sepkit.data.songs import on_disk
 from sepkit.errors import SepkitError
 
 # libsndfile's words about a header that promises more bytes, or (RF64) samples, than the file has
@@ -20,7 +21,6 @@ PROMISED_BYTES = re.compile(r"^ *(?:data|SSND|riff|Data Size) *: (\d+) \(should 
 PROMISED_SAMPLES = re.compile(r"'ds64' chunk of (\d+)")
 PIPED = (0x7F000000, 0x7FFFFFFF, 0xFFFFFFFF)  # lengths, or a header less, that stand for an unknown one
 ENDLESS = 2**62  # a FLAC file without a length reads as about twice as many samples
-ESTIMATED = ("MP3",)  # libsndfile estimates their lengths
 
 
 class Sound(sf.SoundFile):
@@ -36,7 +36,7 @@ class Sound(sf.SoundFile):
         try:
             place = _unwritten_length(path)
             self.endless = None if place is None else _Endless(path, place)
-            super().__init__(self.endless or os.fsencode(path))  # bytes: a name may be no UTF-8
+            super().__init__(self.endless or on_disk(path))
         except (RuntimeError, OSError) as error:
             reason = str(error).split(": ", 1)[-1] or "Error in its header."  # without the name in bytes
             raise SepkitError(f"{path} is not audio that can be read here ({reason}); convert it to WAV.") from error
@@ -73,7 +73,7 @@ class Sound(sf.SoundFile):
             raise SepkitError(f"{self.path} is cut short or damaged {where} ({error}); copy it again.") from error
         if done == 0:
             raise SepkitError(f"{self.path} has 0 samples; expected sound.")
-        if self.format not in ESTIMATED:
+        if self.format != "MP3":  # whose length is estimated
             self._require_whole(done)
 
     def _require_whole(self, n_samples: int) -> None:

@@ -227,7 +227,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_part(separate, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (status, out) == (1, "")
-    assert f"its results can't be written to {tmp_path / 'out'} (" in error
+    assert f"no space left in {tmp_path / 'out'} for its results, or another limit there (" in error
     assert len(error.splitlines()) == 1
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -236,7 +236,8 @@ def test_room_is_looked_for_before_a_file_is_separated(separate, song, tmp_path,
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 10**5))
     status, out, error = separate(song, "--out", tmp_path / "out")
     assert (status, out) == (1, "")
-    assert f"{tmp_path / 'out'} (0.2 MB are needed, 0.1 MB are free); make room there, or give another --out" in error
+    assert f"no space left in {tmp_path / 'out'} for its results" in error
+    assert "(0.2 MB are needed, 0.1 MB are free); make room, or give another --out" in error
 
 
 def test_a_folder_that_takes_no_files_is_refused_before_any_work(separate, song, tmp_path):
