@@ -2,7 +2,6 @@
 
 import json
 import time
-import zipfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = ("best.ckpt", "previous.ckpt", "last.ckpt")
 ORDER = ("config.json", "history.csv", *CHECKPOINTS, "status.json")  # as training writes; then evaluation's files
-TRAINED = {"config.json", "history.csv", "best.ckpt", "last.ckpt"}
+TRAINED = {"config.json", "history.csv", "best.ckpt", "last.ckpt", "status.json"}
 MANIFEST = ".whole.json"  # beside a run on Drive: what its files should be, so that one that is not there yet is known
 Versions = dict[str, str]  # name: digest
 
@@ -93,15 +92,8 @@ def _chosen(
     return sorted({*here, *there}, key=_order), list(target if new else ())
 
 
-def _damaged(sync: "Sync", name: str) -> bool:
-    """Whether a checkpoint can't be read here and that on Drive can: it is not replaced, since it mends this one."""
-    if not sync.up or not name.endswith(".ckpt") or name not in sync.there or zipfile.is_zipfile(sync.root / name):
-        return False
-    return on_drive(zipfile.is_zipfile, sync.drive / name)
-
-
 def _move(sync: "Sync", unit: str, names: list[str], losers: list[str], here: Versions, there: Versions) -> None:
-    """Copies files aside, keeps `losers` of the other side, then renames them in the order in which training writes them, and deletes the others."""
+    """Copies files aside, keeps the `losers`, renames in the order in which training writes, and deletes the rest."""
     source, target = (here, there) if sync.up else (there, here)
     copies: dict[str, Copied | None] = {}
     last, previous = f"{unit}/last.ckpt", f"{unit}/previous.ckpt"
@@ -113,8 +105,6 @@ def _move(sync: "Sync", unit: str, names: list[str], losers: list[str], here: Ve
             if sync.up and name == previous and moved:
                 continue  # Drive has it, as its last.ckpt
             try:
-                if _damaged(sync, name):
-                    raise OSError("it is damaged here, and whole on Drive")
                 copies[name] = sync.copy(name)
             except FileNotFoundError:
                 if (sync.root / name).exists() or not sync.up:

@@ -32,14 +32,14 @@ def read_ledger(path: Path) -> list[list[str]]:
 
 def parse_ledger(content: bytes) -> tuple[list[list[str]], list[str]]:
     """(rows that are whole, other lines) of a ledger; headers are left out."""
-    rows, unread = [], []
+    rows, unread = dict[str, list[str]](), []
     for line in filter(str.strip, text_of(content).splitlines()):
         fields = next(filter(None, (_row(line, mark) for mark in ",;\t")), None)
-        if fields:
-            rows.append(fields)
+        if fields:  # two processes that merge ledgers at once write a row twice
+            rows.setdefault("".join(fields[LEAST:]) or str(len(rows)), fields)
         elif not line.replace('"', "").startswith(("time,run", "time;run", "time\trun")):
             unread.append(line)
-    return rows, unread
+    return list(rows.values()), unread
 
 
 def plain_ledger(content: bytes, header: bytes) -> bytes:

@@ -98,28 +98,25 @@ class Sync:
 
     def _ledger(self) -> None:
         """The union of both ledgers' rows; written, read back, and written again where another runtime came between."""
-        ours, theirs = self.root / LEDGER, self.drive / LEDGER
-        for _ in range(TRIES):
-            found, entry = self.there.get(LEDGER), self.record.files.get(LEDGER)
-            if not found or LEDGER not in self.here:
-                if LEDGER in (self.here if self.up else self.there):
-                    self.rename(self.copy(LEDGER), LEDGER)
-                    self.record.set(LEDGER, ["rows", 0, 0, 0])
-                return
-            limit = seconds_for(found[0])
-            here, there = (
-                plain_ledger(t, BUDGET_HEADER) for t in (ours.read_bytes(), within(limit, theirs.read_bytes))
-            )
-            count = len(there.splitlines())
-            if not found[0] or count < (entry[1] if entry else 0):  # rows are only ever added
-                raise NotThere(f"{found[0]} bytes are on Drive, the rest is not there yet")
+        ours, theirs, entry = self.root / LEDGER, self.drive / LEDGER, self.record.files.get(LEDGER)
+        target = theirs if self.up else ours
+        for _ in range(TRIES + 1):
+            size = self.there.get(LEDGER, (0, 0))[0]
+            limit = seconds_for(size)
+            here = plain_ledger(ours.read_bytes() if ours.exists() else b"", BUDGET_HEADER)
+            there = plain_ledger(within(limit, theirs.read_bytes) if LEDGER in self.there else b"", BUDGET_HEADER)
+            if LEDGER in self.there and (not size or len(there.splitlines()) < (entry[1] if entry else 0)):
+                raise NotThere(f"{size} bytes are on Drive, the rest is not there yet")  # rows are only ever added
             rows = missing_rows(there, here) if self.up else missing_rows(here, there)
             if not rows:
-                self.record.set(LEDGER, ["rows", count, 0, 0])
+                self.record.set(LEDGER, ["rows", len(there.splitlines()), 0, 0])
                 return
-            target = theirs if self.up else ours
-            within(limit, make_plain, target, BUDGET_HEADER)
-            within(limit, append_lines, target, BUDGET_HEADER, rows)
+            try:
+                within(limit, make_plain, target, BUDGET_HEADER)
+                within(limit, append_lines, target, BUDGET_HEADER, rows)
+            except OSError as error:
+                if error.errno not in FULL or not self.up or not self._make_room():
+                    raise
             self.there[LEDGER] = version_of(theirs)
             self.result.copied += [LEDGER] if LEDGER not in self.result.copied else []
         raise OSError("another runtime writes it all the time")

@@ -2,10 +2,10 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -241,19 +241,6 @@ def test_a_spreadsheets_ledger_is_the_same_ledger(first, drive):
         assert minutes(first.path) == minutes(drive) == 3.5 * (number + 1)
 
 
-def test_a_checkpoint_damaged_here_does_not_replace_a_whole_one(first, drive):
-    """S59: the copy on Drive is what mends it."""
-    folder = train(first, 2, state="finished")
-    with zipfile.ZipFile(folder / "best.ckpt", "w") as file:
-        file.writestr("data", "weights " * 99)
-    push(first, drive)
-    whole = (drive / "runs/Base-s0/best.ckpt").read_bytes()
-    (folder / "best.ckpt").write_bytes(whole[:99])
-    result = push(first, drive)
-    assert result.failed == {"runs/Base-s0/best.ckpt": "it is damaged here, and whole on Drive"}
-    assert (drive / "runs/Base-s0/best.ckpt").read_bytes() == whole
-
-
 @pytest.mark.parametrize("shown", [b"", b"a epoch 3 "], ids=["empty", "shorter"])
 def test_a_file_that_is_late_on_drive_is_never_taken(first, second, drive, shown):
     """S40: names come before contents."""
@@ -328,3 +315,27 @@ def test_a_kill_between_two_renames_leaves_what_training_could_have_left(first, 
     assert push(first, drive).safe
     assert pull(place, drive).safe
     assert content(place.path) == content(first.path) == content(drive)
+
+
+def work_and_push(root, drive, run):
+    for epoch in range(1, 6):
+        train(root, epoch, run=run)
+        spend(root, run=run)
+        assert push(root, drive, only=(f"runs/{run}", "budget.csv")).safe
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("roots", [1, 2])
+def test_two_processes_at_once_lose_nothing(tmp_path, drive, roots):
+    """Two runtimes, or two trainings side by side under one root."""
+    fork = multiprocessing.get_context("fork")
+    places = [Root.open(tmp_path / f"root{number % roots}") for number in range(2)]
+    workers = [fork.Process(target=work_and_push, args=(root, drive, f"R{n}-s0")) for n, root in enumerate(places)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert minutes(drive) == 10
+    assert [epochs_on(drive, f"R{number}-s0") for number in range(2)] == [(5, 5)] * 2
+    assert not list(drive.rglob("*.part"))
