@@ -6,8 +6,8 @@ again.  The manifest says which splits are whole: they can be used without the s
 """
 
 import hashlib
+import io
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache as memory
@@ -203,21 +203,21 @@ def cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict
     audio = {name: resample(audio[name], sample_rate, rate) for name in used}
     sources = np.stack([audio[name] for name in settings.sources])  # (source, channel, time)
     file = track_file(path, track.name)
+    content = io.BytesIO()  # where the disk is full, HDF5 would print a traceback for each object that it can't write
+    _write_song(content, audio, sources, residual, settings)
     try:
         with writing(file) as part:
-            _write_song(part, audio, sources, residual, settings)
-            content = digest(part)
-    except (OSError, RuntimeError) as error:  # HDF5 raises both where the disk is full
-        number = getattr(error, "errno", None)
-        reason = os.strerror(number) if number else str(error)
+            part.write_bytes(content.getbuffer())
+            written = digest(part)
+    except OSError as error:
         raise SepkitError(
-            f"{file} can't be written ({reason}); free some space, or give a --root on another disk."
+            f"{file} can't be written ({error.strerror}); free some space, or give a --root on another disk."
         ) from error
     song = {
         **facts_of(track),
         "frames": int(sources.shape[-1]),
         "bytes": file.stat().st_size,
-        "digest": content,
+        "digest": written,
         "source": source_digest(track),
         "residual_db": round(residual, 1) if np.isfinite(residual) else None,
     }
@@ -225,10 +225,10 @@ def cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict
 
 
 def _write_song(
-    part: Path, audio: dict[str, np.ndarray], sources: np.ndarray, residual: float, settings: CacheSettings
+    file: Path | io.BytesIO, audio: dict[str, np.ndarray], sources: np.ndarray, residual: float, settings: CacheSettings
 ) -> None:
     """Writes `audio`, already at the cache's rate, and its stacked `sources` (source, channel, time)."""
-    with h5py.File(part, "w", locking=False) as out:
+    with h5py.File(file, "w", locking=False) as out:
         if settings.kind == "stft":  # the mixture first; |X| stays below n_fft / 2 · peak
             stack = torch.from_numpy(np.concatenate([mixture_of(sources)[None], sources]))
             magnitudes = STFT(settings.n_fft, settings.hop_length)(stack).abs()[..., : settings.n_bins, :].numpy()
