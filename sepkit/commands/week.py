@@ -62,7 +62,7 @@ def week(
     executed = []
     for path in paths:
         start = time.perf_counter()
-        executed.append(execute(path, root.path / "week", parameters))
+        executed.append(execute(path, root.path / "week", parameters, hours))
         print(f"{path.stem}: done in {time.perf_counter() - start:.0f} s, {executed[-1]}", flush=True)
     return executed
 
@@ -118,7 +118,7 @@ def check_parameters(path: Path, parameters: Iterable[str]) -> None:
         raise SepkitError(f"{text}; its cell tagged 'parameters' has {', '.join(known)}.")
 
 
-def execute(path: Path, folder: Path, parameters: dict[str, Any]) -> Path:
+def execute(path: Path, folder: Path, parameters: dict[str, Any], hours: float | None = None) -> Path:
     """Runs one notebook and returns the executed file; raises SepkitError with cell and reason."""
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -133,6 +133,7 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any]) -> Path:
     imports = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     before = dict(os.environ)
     os.environ.update(**whole_paths(), PYTHONPATH=imports, TQDM_MININTERVAL="60", TQDM_MAXINTERVAL="60")
+    os.environ |= {} if hours is None else {"SEPKIT_HOURS": f"{hours:g}"}
     try:
         papermill.execute_notebook(
             path, running, parameters, kernel_name=KERNEL, language="python", cwd=path.parent, progress_bar=False

@@ -1,5 +1,7 @@
 """The notebooks run headless: what is refused before work, and what a failure says and leaves."""
 
+import os
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -174,6 +176,21 @@ def test_the_experiments_of_the_week(root, monkeypatch, capsys):
     monkeypatch.setattr("sepkit.training.plan.pick_device", lambda device: "cpu")
     assert choose(full, ["A", "F"], 0.7, root) == ["Base", "F"]
     assert capsys.readouterr().out == "left out, beyond 0.7 hours: A\n"
+
+
+def test_the_hours_of_the_week_reach_the_notebooks(folder, root, monkeypatch):
+    write(folder / "day1_first.ipynb", "print(1)")
+    seen = []
+
+    def run(path, running, *_, **__):
+        seen.append(os.environ.get("SEPKIT_HOURS"))
+        running.write_text("{}")
+
+    monkeypatch.setattr("papermill.execute_notebook", run)
+    monkeypatch.setattr(headless, "choose", lambda *_: None)
+    week(notebooks=folder, root=root, days=[1], hours=9.5)
+    week(notebooks=folder, root=root, days=[1])
+    assert seen == ["9.5", None]
 
 
 def test_the_projects_own_notebooks_take_every_parameter():
