@@ -12,6 +12,7 @@ from typing import Any
 from sepkit.commands import DATA
 from sepkit.data.cache import track_file
 from sepkit.data.check import SHORT_S, Problem, check_folder, unknown_names
+from sepkit.data.locate import songs_at_hand
 from sepkit.data.manifest import Checks, read_manifests
 from sepkit.data.songs import SPLITS, find_songs, named
 from sepkit.devices import device_name, pick_device, precision
@@ -74,9 +75,9 @@ def doctor(
         missing = [name for name in NEEDED if facts["versions"][name] == "absent"]
         problems = [Problem(*about, name, "not installed", fix, True) for name in missing]
         splits, layout, hours = {"train": 0, "valid": 0, "test": 0}, None, 0.0
-        here, folder = data is not None and Path(data).expanduser().exists(), None
+        folder = None
         try:
-            if not here and (cached := songs_of_caches(place)):
+            if not songs_at_hand(profile, data, place) and (cached := songs_of_caches(place)):
                 layout, splits, hours, found = cached
                 problems += found
                 data = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import soundfile as sf
@@ -164,15 +165,21 @@ def check_counts(folder: SongFolder, median_s: float = np.inf, splits: Collectio
     if folder.layout == "stem.mp4" and (missing := missing_decoders()):
         yield problem("no ffmpeg", f"{' and '.join(missing)} on the PATH to read .stem.mp4 songs", "none", GET_FFMPEG)
     yield from unknown_names(folder.unknown, folder.subsets)
+    strays = [entry for entry in entries_of(folder.path) if entry.name not in ("train", "test")]
+    places = {entry: place for entry in strays if (place := place_of(entry)) and holds_songs(entry)}
     for split in splits:
         if folder.counts[split] == 0:
-            fix = "name songs of train/ in validation.txt beside it" if split == "valid" else f"check {folder.path}"
+            fix = " and ".join(places.values()) or f"copy songs into {folder.path / split.replace('valid', 'train')}"
+            if split == "valid" and folder.counts["train"] and not places:
+                fix = "name songs of train/ in validation.txt beside it"
+            elif split == "train" and folder.counts["valid"]:
+                fix = "all songs of train/ are validation songs: name fewer in validation.txt beside it"
             yield problem(f"no {split} songs", "at least 1", "0", fix, blocking=split != "test")
-    yield from _not_read(folder)
+    yield from _not_read(folder, strays)
     for name, count in Counter(track.name for track in folder.tracks).items():
         if count > 1:
-            places = {track.path.parent.name for track in folder.tracks if track.name == name}
-            kind = "song in train and test" if len(places) > 1 else "two songs of one name"
+            subsets = {track.path.parent.name for track in folder.tracks if track.name == name}
+            kind = "song in train and test" if len(subsets) > 1 else "two songs of one name"
             yield Problem(name, str(folder.path), kind, "one place", "two", "delete one, or rename it")
     if folder.own_validation:
         return
@@ -187,10 +194,10 @@ def check_counts(folder: SongFolder, median_s: float = np.inf, splits: Collectio
         yield note("short clips", "whole songs", found, fix)
 
 
-def _not_read(folder: SongFolder) -> Iterator[Problem]:
-    """Notes on what lies in the folder and is no song: songs in other places, broken links, single files."""
-    for entry in entries_of(folder.path):
-        if holds_songs(entry) and entry.name not in ("train", "test"):
+def _not_read(folder: SongFolder, strays: list[Path]) -> Iterator[Problem]:
+    """Notes on what is no song: songs in other places than train/ and test/, broken links, single files."""
+    for entry in strays:
+        if holds_songs(entry):
             place = place_of(entry) or "move them into train/ or test/"
             yield Problem("", entry.name, "not read", "songs in train/ and test/", "songs", place, blocking=False)
     used = {track.path for track in (*folder.tracks, *folder.excluded)}

@@ -133,6 +133,7 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
         songs.append(Track(text_of(os.fsencode(entry.name)).removesuffix(MP4), entry.parent.name, entry, layout))
     in_train = {track.name for track in songs if track.split == "train"}
     valid, misnamed = named(read_names(listed), in_train) if listed.exists() else (musdb_validation_names(), [])
+    misnamed = misnamed if in_train else []  # that there is no train/ is said
     songs = [replace(song, split="valid") if song.split == "train" and song.name in valid else song for song in songs]
     songs.sort(key=lambda track: (SPLITS.index(track.split), track.name))
     names = {track.name for track in songs}

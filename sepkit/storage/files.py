@@ -127,7 +127,12 @@ def file_name(name: str, suffix: str) -> str:
 
 def read_names(path: Path) -> tuple[str, ...]:
     """The lines of a list of songs, comments included: a name may hold #; none where there is no file."""
-    lines = text_of(path.read_bytes()).splitlines() if path.exists() else []
+    try:
+        lines = text_of(path.read_bytes()).splitlines() if path.exists() else []
+    except OSError as error:
+        raise SepkitError(
+            f"Expected a list of songs in {path}, but it can't be read ({error.strerror}); write one name a line."
+        ) from error
     return tuple(name for line in lines if (name := line.strip()))
 
 

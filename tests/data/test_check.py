@@ -444,3 +444,31 @@ def test_two_folders_whose_names_are_one_are_told(songs):
     shutil.copytree(songs / "train" / "A1 - Train", songs / "train" / "Café - One")
     (problem,) = check_counts(find_songs(songs))
     assert (problem.track, problem.kind, problem.blocking) == ("Café - One", "two songs of one name", True)
+
+
+@pytest.mark.parametrize(
+    ("change", "fixes"),
+    [
+        (lambda songs: (songs / "train").rename(songs / "Train"), {"train": "rename Train to train", "valid": "rename"}),
+        (
+            lambda songs: (songs / "validation.txt").write_text("A0 - Train\nA1 - Train\nV0 - Valid"),
+            {"train": "all songs of train/ are validation songs: name fewer in validation.txt"},
+        ),
+        (lambda songs: (songs / "validation.txt").write_text(""), {"valid": "name songs of train/ in validation.txt"}),
+        (
+            lambda songs: ((songs / "valid").mkdir(), (songs / "train/V0 - Valid").rename(songs / "valid/V0 - Valid")),
+            {"valid": "move the songs of valid/ into train/, and name them"},
+        ),
+        (lambda songs: shutil.rmtree(songs / "train"), {"train": "copy songs into {}/train", "valid": "copy songs into {}/train"}),
+        (lambda songs: shutil.rmtree(songs / "test"), {"test": "copy songs into {}/test"}),
+    ],
+    ids=["Train", "all valid", "none valid", "valid folder", "no train", "no test"],
+)  # fmt: skip
+def test_the_fix_for_an_empty_split_fits(songs, change, fixes):
+    change(songs)
+    found = {problem.kind: problem for problem in check_counts(find_songs(songs))}
+    empty = {kind.split()[1]: problem.fix for kind, problem in found.items() if kind.startswith("no ")}
+    assert empty.keys() == fixes.keys()
+    for split, fix in fixes.items():
+        assert empty[split].startswith(fix.format(songs))
+    assert ("unknown name" in found) == (split == "valid" and "valid/" in fix)
