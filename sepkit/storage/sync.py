@@ -225,7 +225,7 @@ class Sync:
         if name in self.late and not self.up:
             raise NotThere(f"{name} is not whole on Drive yet")
         source, top = (self.root, self.drive) if self.up else (self.drive, self.root)
-        if name.endswith(".ckpt") and on_drive(_cut_short, source / name):
+        if name.startswith("runs/") and name.endswith((".ckpt", ".json")) and on_drive(_cut_short, source / name):
             raise OSError(f"{name} is cut short: training or evaluating the run brings it back")
         for folder in [(top / name).parents[i] for i in reversed(range(name.count("/")))]:
             on_drive(folder.mkdir, 0o777, False, True)  # below the copy only: a mount that is gone is not made
@@ -278,6 +278,10 @@ def _place(name: str) -> int:
 
 
 def _cut_short(file: Path) -> bool:
-    """Whether a checkpoint, which is a ZIP archive, lacks its end."""
+    """Whether a checkpoint, which is a ZIP archive, or a JSON file lacks its end."""
     with file.open("rb") as content:
-        return content.read(4) in (b"", b"PK\3\4") and not zipfile.is_zipfile(file)
+        start = content.read(4)
+        if file.suffix == ".ckpt":
+            return start in (b"", b"PK\3\4") and not zipfile.is_zipfile(file)
+        content.seek(max(0, file.stat().st_size - 4))
+        return start[:1] in (b"", b"{") and not content.read().rstrip().endswith(b"}")
