@@ -2,10 +2,11 @@
 
     python benchmarks/bandwidth.py --root work/preview --data SONGS [--profile preview] [--rate 32000]
 
-Medians over the test songs, at 44.1 kHz, of four estimates: the true stems through `resample` to
+Medians over the test songs, at 44.1 kHz, of five estimates: the true stems through `resample` to
 `--rate` and back; the true stems without what lies above 16 kHz, where umxhq stops to look; the
-oracle (ideal ratio mask, STFT 1024/256); and the oracle computed at `--rate`.  The true stems
-themselves would read inf.
+oracle (ideal ratio mask, STFT 1024/256); the oracle computed at `--rate`; and the mixture.  The true
+stems themselves would read inf.  Then oracle and mixture against true stems at `--rate`, scored
+there, as the profile full-32k does.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from sepkit.data.cache import Cache, CacheSettings
 from sepkit.data.locate import locate_songs
 from sepkit.devices import one_thread
 from sepkit.dsp import STFT, resample
-from sepkit.evaluation.estimators import oracle_estimate
+from sepkit.evaluation.estimators import mixture_estimate, oracle_estimate
 from sepkit.evaluation.track import score_track
 from sepkit.profiles import SAMPLE_RATE, get_profile
 from sepkit.storage import Root
@@ -55,6 +56,10 @@ def oracle(mixture: np.ndarray, target: Stems, rate: int) -> Stems:
     return oracle_estimate(mixture, target)
 
 
+def mixture_itself(mixture: np.ndarray, target: Stems, rate: int) -> Stems:
+    return mixture_estimate(mixture, target)
+
+
 def oracle_at_rate(mixture: np.ndarray, target: Stems, rate: int) -> Stems:
     """As `separate` does with a network at that rate: the accompaniment is the mixture minus the vocals."""
     low = there({"mixture": mixture, **target}, rate)
@@ -68,18 +73,22 @@ ESTIMATES: dict[str, Callable[[np.ndarray, Stems, int], Stems]] = {
     "true stems, no higher than 16 kHz": limited,
     "oracle": oracle,
     "oracle at the lower rate": oracle_at_rate,
+    "mixture": mixture_itself,
 }
+SCORED_THERE = {f"{name}, scored there": ESTIMATES[name] for name in ("oracle", "mixture")}
 
 
 def score(cache: Cache, song: str, rate: int) -> list[dict[str, object]]:
     with one_thread("cpu"):
         mixture, target = cache.song(song)
+        low = there({"mixture": mixture, **target}, rate)
+        at_rate = (low.pop("mixture"), low)
+        cases = [(name, estimate, mixture, target, SAMPLE_RATE) for name, estimate in ESTIMATES.items()]
+        cases += [(name, estimate, *at_rate, rate) for name, estimate in SCORED_THERE.items()]
         return [
             {"estimate": name, "song": song, **row}
-            for name, estimate in ESTIMATES.items()
-            for row in score_track(
-                estimate=estimate(mixture, target, rate), target=target, sample_rate=SAMPLE_RATE, track=song
-            )
+            for name, estimate, own, stems, at in cases
+            for row in score_track(estimate=estimate(own, stems, rate), target=stems, sample_rate=at, track=song)
         ]
 
 
@@ -103,7 +112,7 @@ def main() -> None:
     print(
         table.groupby(["source", "metric", "estimate"])["value"]
         .median()
-        .unstack()[list(ESTIMATES)]
+        .unstack()[[*ESTIMATES, *SCORED_THERE]]
         .round(2)
         .to_string()
     )

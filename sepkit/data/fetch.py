@@ -27,7 +27,7 @@ from sepkit.parallel import locked, progress, spread
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
 from sepkit.storage import Root, drive, remove_leftovers, spending
 
-SIDE_BY_SIDE = 4  # songs at a time: servers refuse many requests, and a song takes 1 GB of memory
+SIDE_BY_SIDE = 3  # songs at a time: servers refuse many requests, and one of 5 minutes takes 1.8 GB of memory
 RATE_MB_S = 10.0  # for the minutes told beforehand
 
 

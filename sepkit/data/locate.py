@@ -27,8 +27,8 @@ def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongF
     path = data or os.environ.get("SEPKIT_DATA")
     if not path and profile.songs_from == "given":
         raise SepkitError(
-            f"The {profile.name} profile needs MUSDB18-HQ: download musdb18hq.zip from https://zenodo.org/records/3338373, "
-            "unpack it on the local disk, and give its folder with --data or SEPKIT_DATA."
+            f"The {profile.name} profile needs MUSDB18-HQ, and its cache is not here: python -m sepkit fetch --profile "
+            f"{profile.name} makes it; or give the songs, unpacked from https://zenodo.org/records/3338373, with --data or SEPKIT_DATA."
         )
     make = make_demo_songs if profile.songs_from == "made" else download_preview
     folder = find_songs(path or make(root.path / "songs"), root.excluded())

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import multiprocessing
 import os
 import random
@@ -13,8 +14,10 @@ import time
 import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib
 import pytest
 
 import sepkit
@@ -27,7 +30,7 @@ from sepkit.data.cache import CacheSettings, track_file
 from sepkit.data.songs import find_songs, musdb_validation_names
 from sepkit.errors import SepkitError
 from sepkit.parallel import spread
-from sepkit.profiles import STEMS
+from sepkit.profiles import PROFILES, STEMS
 from sepkit.storage import Root, read_json
 
 NAMES = {
@@ -97,12 +100,17 @@ def serving(content, *, drops=(), wrong=None, ranges=True, statuses=()):
 def packed(make_song, tmp_path_factory):
     """(folder of six songs under MUSDB's names, the bytes of a zip of them)."""
     folder = tmp_path_factory.mktemp("hq")
+    return folder / "songs", zip_of(folder, make_song, 1.0)
+
+
+def zip_of(folder, make_song, seconds):
+    """The bytes of a zip of six songs, which lie in `folder`/songs."""
     for seed, (subset, name) in enumerate((subset, name) for subset, names in NAMES.items() for name in names):
-        make_song(folder / "songs" / subset / name, 1.0 + 0.1 * seed, seed=seed)
+        make_song(folder / "songs" / subset / name, seconds + 0.1 * seed, seed=seed)
     with zipfile.ZipFile(folder / "hq.zip", "w", zipfile.ZIP_DEFLATED) as out:
         for file in sorted((folder / "songs").rglob("*.wav")):
             out.write(file, file.relative_to(folder / "songs"))
-    return folder / "songs", (folder / "hq.zip").read_bytes()
+    return (folder / "hq.zip").read_bytes()
 
 
 def archive_of(packed, url, songs=6):
@@ -370,3 +378,32 @@ def test_a_kill_costs_the_song_in_progress(packed, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_many_kills_at_random_instants(packed, tmp_path):
     check_kills(packed, tmp_path, 8, 2)
+
+
+def run_cells(day, **parameters):
+    """Runs the code cells of a day's notebook in this process, but for its setup cell."""
+    (file,) = (Path(__file__).parents[2] / "notebooks").glob(f"day{day}_*.ipynb")
+    space = {"__name__": "__main__", "display": lambda *_: None}
+    for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+        tags, source = cell["metadata"].get("tags", []), "".join(cell["source"])
+        if cell["cell_type"] == "code" and "drive_setup" not in source:
+            exec(compile(source, f"{file.name}: {cell['id']}", "exec"), space)
+            space.update(parameters if "parameters" in tags else {})
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_days_1_6_and_7_work_from_the_cache_on_drive_alone(make_song, tiny, tmp_path, on_drive, monkeypatch, capsys):
+    """A fresh root, no songs, and an archive that can't be reached."""
+    content = zip_of(tmp_path / "hq", make_song, 4.0)
+    with serving(content, drops=[len(content) // 3], wrong=len(content) // 4) as (_, url):
+        fetched(tmp_path / "first", archive_of(content, url), n_jobs=2)
+    monkeypatch.setitem(PROFILES, "full", replace(tiny, name="full", songs_from="given", sample_rate=44100))
+    matplotlib.use("agg")
+    root = tmp_path / "fresh"
+    for day in (1, 6, 7):
+        run_cells(day, profile="full", root=str(root))
+    assert "songs: 6 in the cache" in capsys.readouterr().out
+    assert len(Root.open(root).run("Base-s0").scores()["track"].unique()) == 2
+    assert (root / "report" / "milestone2.html").stat().st_size > 50_000
+    assert not (root / "songs").exists()

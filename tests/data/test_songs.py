@@ -225,7 +225,7 @@ def test_locating_leaves_out_what_exclude_txt_names(mini_songs, tmp_path):
 
 
 def test_the_full_profile_says_where_its_songs_come_from(tmp_path):
-    with pytest.raises(SepkitError, match=r"musdb18hq\.zip from https://zenodo"):
+    with pytest.raises(SepkitError, match=r"fetch --profile full makes it; .* from https://zenodo.*--data"):
         locate.locate_songs(PROFILES["full"], None, Root.open(tmp_path, "full"))
 
 
