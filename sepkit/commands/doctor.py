@@ -13,7 +13,8 @@ from sepkit.commands import DATA
 from sepkit.data.cache import track_file
 from sepkit.data.check import SHORT_S, Problem, check_folder, unknown_names
 from sepkit.data.locate import songs_at_hand
-from sepkit.data.manifest import Checks, read_manifests
+from sepkit.data.manifest import GONE, Checks, read_manifests
+from sepkit.data.packs import stored_manifests
 from sepkit.data.songs import SPLITS, find_songs, named
 from sepkit.devices import device_name, pick_device, precision
 from sepkit.errors import SepkitError
@@ -99,10 +100,15 @@ def songs_of_caches(root: Root) -> tuple[str, dict[str, int], float, list[Proble
         path, songs, layout = root.path / "cache" / name, manifest["songs"], manifest.get("layout", layout)
         splits |= {song: facts["split"] for song, facts in songs.items()}
         seconds |= {song: facts["frames"] / manifest["settings"]["sample_rate"] for song, facts in songs.items()}
-        found = f"{len(songs)} songs; {', '.join(manifest['whole']) or 'no split'} whole"
+        faults = Checks(path, songs).damaged(songs)
+        gone = [song for song in faults if faults[song] == GONE]
+        if gone and name in stored_manifests(root):  # they are fetched when they are needed
+            faults = {song: fault for song, fault in faults.items() if fault != GONE}
+        here = f", {len(songs) - len(gone)} of them here" if gone else ""
+        found = f"{len(songs)} songs{here}; {', '.join(manifest['whole']) or 'no split'} whole"
         fix = "nothing to do: whole splits are used without the songs"
         problems.append(Problem("", name, "songs from the cache", "a folder of songs", found, fix, False))
-        for song, fault in Checks(path, songs).damaged(songs).items():
+        for song, fault in faults.items():
             file, found = track_file(path, song).name, f"a file that {fault}"
             fix = "mount Drive if its copy has the cache, or give the folder of songs with --data"
             problems.append(Problem(song, file, "damaged", "what was written", found, fix))

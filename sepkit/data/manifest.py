@@ -16,6 +16,7 @@ from sepkit.errors import SepkitError
 from sepkit.storage import read_json, write_json
 from sepkit.storage.copying import digest
 
+GONE = "is gone"  # or not fetched from Drive yet
 Manifests = dict[str, dict[str, Any]]  # by the name of the cache's folder
 
 
@@ -69,7 +70,7 @@ class Checks:
             if self.right.get(name) != state and digest(file) != song["digest"]:
                 return "holds other bytes than were written"
         except FileNotFoundError:
-            return "is gone"
+            return GONE
         except OSError as error:
             return f"can't be read ({error.strerror})"
         self.right[name] = state

@@ -13,7 +13,7 @@ from sepkit.data.manifest import Checks, Manifests, read_manifest, read_manifest
 from sepkit.data.packs import restore, stored_manifests
 from sepkit.data.songs import SPLITS, named
 from sepkit.errors import SepkitError
-from sepkit.profiles import Profile
+from sepkit.profiles import STEMS, Profile
 from sepkit.storage import Root
 
 
@@ -45,7 +45,7 @@ def open_cache(
         if complete and (len(complete) == 1 or profile.songs_from == "given"):
             return _without_songs(root, complete, settings, splits)
         if found and profile.songs_from == "given":
-            raise SepkitError(_no_cache(found, settings, splits, root, doing))
+            raise SepkitError(_no_cache(found, profile, settings, splits, root, doing))
     folder, unusable = locate_songs(profile, data, root), dict[str, str]()
     while True:
         try:
@@ -128,16 +128,22 @@ def _without_songs(root: Root, whole: Manifests, settings: CacheSettings, splits
     return Cache(path, settings, songs, {name: known[name] for name in excluded}, manifest["layout"])
 
 
-def _no_cache(there: Manifests, settings: CacheSettings, splits: tuple[str, ...], root: Root, doing: str) -> str:
+def _no_cache(
+    there: Manifests, profile: Profile, settings: CacheSettings, splits: tuple[str, ...], root: Root, doing: str
+) -> str:
     """The sentence for caches none of which fits: what each holds, what is asked for, what to call."""
     held = []
     for name, manifest in there.items():
         lacks = _lacks(manifest, splits, root) if _fits(manifest, settings) else []
         but = f", but not all of {', '.join(lacks)}" if lacks else ""
         held.append(f"{name} holds {_words(manifest['settings'])}{but}")
+    fix = "give the folder with --data"
+    if settings.kind == "wave" and settings.sample_rate == profile.scored_at:
+        stems = " --stems" if settings.sources == STEMS else ""
+        fix += f", or fetch them: python -m sepkit fetch --profile {profile.name}{stems}"
     return (
         f"{doing} needs a cache of {_words(settings.to_dict())} with all {' and '.join(splits)} songs, and there is no "
-        f"folder of songs to build it from: {'; '.join(held)} ({root.path / 'cache'}); give the folder with --data."
+        f"folder of songs to build it from: {'; '.join(held)} ({root.path / 'cache'}); {fix}."
     )
 
 

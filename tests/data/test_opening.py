@@ -145,7 +145,8 @@ def test_a_cache_that_does_not_fit_is_one_sentence(moved, settings, splits, aske
     assert (
         len(re.findall(r"wave-\w+ holds wave of vocals, accompaniment at (?:44100|22050) Hz", str(caught.value))) == 2
     )
-    assert "--data" in str(caught.value)
+    fetch = {FOUR: "--data, or fetch them: python -m sepkit fetch --profile full --stems."}.get(settings, "--data.")
+    assert str(caught.value).endswith(fetch)
 
 
 def test_without_songs_and_caches_the_songs_are_asked_for(tmp_path):

@@ -1,10 +1,14 @@
 """A large cache on Drive is a few verified files, and comes back song by song; results come first."""
 
 import errno
+import multiprocessing
+import os
 import shutil
+import signal
 
 import pytest
 
+import sepkit
 from sepkit.data import packs
 from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings, track_file
@@ -90,6 +94,45 @@ def test_only_the_packs_that_are_needed_are_fetched(root, fresh, copied):
     assert copied == ["test-00.zip"]
     assert len(open_without_songs(fresh, ("train", "valid")).songs) == 3
     assert copied == ["test-00.zip", "train-00.zip", "train-01.zip"]
+
+
+def test_doctor_is_content_with_test_songs_alone(root, fresh):
+    """The others lie on Drive, and are fetched when they are needed."""
+    packs.store(root)
+    open_without_songs(fresh, ("test",))
+    report = sepkit.doctor(root=fresh, profile="full")
+    assert report.ok
+    assert [problem.found for problem in report.problems] == ["4 songs, 1 of them here; train, valid, test whole"]
+
+
+def killed(call, after):
+    """Ends the process in the copy number `after` of the packs that `call` copies."""
+    copy, calls = packs.copy_file, []
+
+    def copy_and_die(source, destination):
+        calls.append(1)
+        copy(source, destination)
+        if len(calls) == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    packs.copy_file = copy_and_die
+    call()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("after", [1, 3])
+def test_kills_while_packs_are_copied_lose_nothing(root, fresh, after):
+    """Each way once: nothing that is not whole reads as whole, and the next call goes on."""
+    fork = multiprocessing.get_context("fork")
+    for call in (lambda: packs.store(root), lambda: open_without_songs(fresh)):
+        process = fork.Process(target=killed, args=(call, after))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        packs.store(root)
+    assert content(open_without_songs(fresh).path) == content(cache_of(root))
+    assert len(list(on_drive(root).glob("*.zip"))) == 3
+    assert not [part for place in (root, fresh) for part in place.path.glob("cache/*/.*.part")]
 
 
 def test_syncs_leave_packs_and_their_songs_alone(root, fresh):
