@@ -23,6 +23,7 @@ from joblib import delayed
 
 from sepkit.data.cache import Cache, CacheSettings, scoring_cache_settings
 from sepkit.data.folds import scored_songs
+from sepkit.data.manifest import read_manifest
 from sepkit.data.opening import open_cache
 from sepkit.data.songs import named
 from sepkit.devices import device_name, one_thread, pick_device
@@ -95,7 +96,7 @@ class Scoring:
             raise SepkitError(f"{run.name} {run.standing}; train it to its end before it is scored.")
         self.run = run
         self.cache, songs = scoring_songs(run, data, split, open_cache)
-        self.unscored, trained_on = dict(self.cache.unusable), contaminated(run, songs, split)
+        self.unscored, trained_on = dict(self.cache.unusable), contaminated(run, self.cache, songs, split)
         self.songs = [song for song in songs if song not in trained_on]
         for song, why in trained_on.items():
             print(f"{run.name}: {song} is left out: {why}", flush=True)
@@ -133,19 +134,26 @@ class Scoring:
         return table
 
 
-def contaminated(run: Run, songs: Iterable[str], split: str) -> dict[str, str]:
-    """{song: reason} of those songs of a split that `run`, or a run whose weights it began with, was trained on."""
+def contaminated(run: Run, cache: Cache, songs: Iterable[str], split: str) -> dict[str, str]:
+    """{song: reason} of those songs of `cache` that `run`, or a run whose weights it began with, was trained on.
+
+    A song is known by its name, or, under another name, by its files.
+    """
     found, config = dict[str, str](), run.config
-    while names := config.get("data"):
-        known = {*names.get("train", ()), *(names.get("valid", ()) if split == "test" else ())}
+    while data := config.get("data"):
+        names = {*data.get("train", ()), *(data.get("valid", ()) if split == "test" else ())}
+        made = read_manifest(run.root.path / "cache" / str(data.get("cache"))).get("songs", {})
+        files = {made[name].get("source"): name for name in names & made.keys()}
         of = "" if config["run"] == run.name else f", as {config['run']} was, with whose weights it began"
-        found |= {song: f"{run.name} was trained on it{of}" for song in songs if song in known and song not in found}
-        start = run.root.run_of(
-            config.get("start_from") or config.get("weights_of") or "", config["seed"], config["fold"]
-        )
-        if not (start.path / "config.json").exists():
+        for song in songs:
+            known = song if song in names else files.get(cache.songs[song].get("source", ""))
+            if known and song not in found:
+                found[song] = f"{run.name} was trained on it{of}" + (f" (called {known})" if known != song else "")
+        start = config.get("start_from") or config.get("weights_of") or ""
+        before = run.root.run_of(start, config["seed"], config["fold"])
+        if not (before.path / "config.json").exists():
             break
-        config = start.config
+        config = before.config
     return found
 
 

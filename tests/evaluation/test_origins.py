@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from sepkit.experiments import get_experiment, resolve
 from sepkit.profiles import PROFILES
 from sepkit.reporting.scoreboard import collect, scoreboard
 from sepkit.storage import Root, write_json
+from sepkit.training.train import train
 
 TESTS = ["T0 - Test", "T1 - Test", "T2 - Test"]
 TRAINED_ON = {"train": ["A0 - Train", "A1 - Train"], "valid": ["V0 - Valid"], "test": []}
@@ -197,6 +199,24 @@ def test_a_song_that_the_run_was_trained_on_is_left_out(score, root, make_song, 
     everything = finish(root, "C-s0", data={**TRAINED_ON, "train": TESTS})
     with pytest.raises(SepkitError, match="C-s0 can't be scored: of 3 test songs it was trained on all"):
         score(everything)
+
+
+def test_a_training_song_under_another_name_is_left_out(score, root, songs, tiny, capsys):
+    """The same files, called otherwise in test/."""
+    run = train("Base", profile=replace(tiny, epochs=1), data=songs, root=root, device="cpu")
+    shutil.copytree(songs / "train" / "A1 - Train", songs / "test" / "Z - Twin")
+    assert score(run)[1] == TESTS
+    assert "Z - Twin is left out: Base-s0 was trained on it (called A1 - Train)" in capsys.readouterr().out
+    assert "Z - Twin" in score("mixture")[1]
+
+
+def test_a_song_that_is_called_otherwise_now_counts_once(score, root, songs, capsys):
+    score("mixture")
+    (songs / "test" / TESTS[0]).rename(songs / "test" / "T9 - Renamed")
+    table, calls = score("mixture")
+    assert calls == ["T9 - Renamed"]
+    assert list(table["track"].unique()) == [*TESTS[1:], "T9 - Renamed"]
+    assert "mixture: its name changed since T0 - Test was scored" in capsys.readouterr().out
 
 
 def test_earlier_scores_of_a_song_that_the_run_was_trained_on_go(score, root):
