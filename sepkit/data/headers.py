@@ -16,7 +16,7 @@ from sepkit.profiles import SAMPLE_RATE
 EXCLUDE = "repair it, or exclude the song (one name a line in exclude.txt under the root)"
 CUT_SHORT = re.compile(r"^data : (\d+) \(should be", re.MULTILINE)  # libsndfile's words
 # A program that writes into a pipe can't know the length: it promises this many bytes or more, and all are there.
-NO_LENGTH = 2**31 - 2**12
+NO_LENGTH = 0x7F000000
 SHORTEST_S = 0.1
 OTHER_AUDIO = (".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma", ".wv")
 # Files that hold what drums, bass and other add up to.

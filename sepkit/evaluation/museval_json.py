@@ -8,6 +8,7 @@ the accompaniment came about has no place in museval's format and stands under "
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sepkit.errors import SepkitError
 from sepkit.evaluation.score_files import COLUMNS, frames_path, read_frames, scores_path
 from sepkit.profiles import PROTOCOLS
 from sepkit.storage import Run, read_scores, write_text
+from sepkit.storage.files import file_name, text_of
 
 MUSEVAL = "0.4.1"  # whose format and definitions these are
 NAMES = {"SDR": "sdr_bsseval", "SIR": "sir_bsseval", "SAR": "sar_bsseval", "ISR": "isr_bsseval"}
@@ -41,7 +43,7 @@ def write_museval(run: Run, split: str = "test") -> Path:
     for song, rows in windows[windows["track"].isin(table["track"])].groupby("track", sort=False):
         targets = [{"name": source, "frames": _frames(own)} for source, own in rows.groupby("source", sort=False)]
         content = {"targets": targets, "museval_version": MUSEVAL, "sepkit": facts}
-        write_text(folder / split / f"{song}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_text(folder / split / file_name(song, ".json"), json.dumps(content, indent=1, allow_nan=False) + "\n")
     return folder
 
 
@@ -91,7 +93,7 @@ def read_museval(folder: Path | str) -> pd.DataFrame:
             for metric, values in windows.items():
                 defined = values[np.isfinite(values)]
                 rows.append({
-                    **known, **facts, "track": file.stem, "source": source, "metric": metric,
+                    **known, **facts, "track": text_of(os.fsencode(file.stem)), "source": source, "metric": metric,
                     "value": float(np.median(defined)) if len(defined) else np.nan,
                     "protocol": "2stem" if source in two and two <= set(targets) else "4stem",
                     "frames": len(defined), "frames_dropped": len(values) - len(defined),
