@@ -43,7 +43,9 @@ def write_museval(run: Run, split: str = "test") -> Path:
     for song, rows in windows[windows["track"].isin(table["track"])].groupby("track", sort=False):
         targets = [{"name": source, "frames": _frames(own)} for source, own in rows.groupby("source", sort=False)]
         content = {"targets": targets, "museval_version": MUSEVAL, "sepkit": facts}
-        write_text(folder / split / file_name(song, ".json"), json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_text(
+            folder / split / file_name(str(song), ".json"), json.dumps(content, indent=1, allow_nan=False) + "\n"
+        )
     return folder
 
 
