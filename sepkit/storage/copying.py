@@ -20,6 +20,7 @@ from sepkit.storage.files import part_of
 TRIES, WAIT_S = 3, 1.0
 LIST_S = 60.0  # for a look at a whole folder
 ROOM_FOR_RESULTS = 2 * 10**9  # bytes on Drive that a cache leaves free
+NO_ROOM, NO_ROOM_S = ".no-room", 24 * 3600.0  # how long a cache that did not fit is left alone, and its mark
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 LOST = (errno.EIO, errno.ENOTCONN, errno.ENODEV, errno.ESTALE)
@@ -102,8 +103,18 @@ def digest(path: Path) -> str:
 
 
 def has_room(folder: Path, size: int) -> bool:
-    """Whether a cache of `size` bytes leaves ROOM_FOR_RESULTS free in `folder`; a quota may still refuse it."""
-    return on_drive(shutil.disk_usage, folder).free - size >= ROOM_FOR_RESULTS
+    """Whether `size` bytes more in a cache's `folder` leave ROOM_FOR_RESULTS free; no, for a day after they did not."""
+    with suppress(FileNotFoundError):
+        if time.time() - version_of(folder.parent / NO_ROOM)[1] / 1e9 < NO_ROOM_S:
+            return False
+    existing = next(each for each in (folder, *folder.parents) if on_drive(each.exists))
+    return on_drive(shutil.disk_usage, existing).free - size >= ROOM_FOR_RESULTS
+
+
+def no_room(caches: Path) -> None:
+    """Leaves the mark that caches had to give way: a quota is not seen before it is reached."""
+    with suppress(OSError):
+        on_drive((caches / NO_ROOM).touch)
 
 
 def reason(error: OSError) -> str:

@@ -45,7 +45,6 @@ class Record:
         self.path, self.copy = root / ".synced.json", str(copy)
         mine = self._load().get(self.copy, {})
         self.id: str | None = mine.get("id")
-        self.no_room: float = mine.get("no_room", 0.0)  # when a cache did not fit, seconds
         self.files: dict[str, Entry] = mine.get("files", {})
         self._changed: dict[str, Entry | None] = {}
 
@@ -72,7 +71,7 @@ class Record:
         every = self._load()
         mine = every.get(self.copy, {})
         files = {**mine.get("files", {}), **self._changed}
-        now = {"id": self.id, "no_room": self.no_room, "files": {n: e for n, e in files.items() if e}}
+        now = {"id": self.id, "files": {n: e for n, e in files.items() if e}}
         if now != mine:
             write_json(self.path, {**every, self.copy: now})
         self._changed = {}

@@ -8,9 +8,11 @@ there yet: it is never taken.  On a full Drive a cache gives way to results.
 """
 
 import errno
+import json
 import os
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from sepkit.storage.bounded import seconds_for, within
@@ -25,6 +27,7 @@ from sepkit.storage.copying import (
     digest,
     discard,
     has_room,
+    no_room,
     on_drive,
     reason,
     version_of,
@@ -40,7 +43,6 @@ LEDGER = "budget.csv"
 PLACES = ("budget.csv", "exclude.txt", "runs", "scoreboard", "results", "report", "torch", "cache")  # what comes first
 SAME_TIME_NS = 10**6  # Drive keeps milliseconds
 PACK_ABOVE = 200 * 10**6  # bytes: a larger cache is packed (`data.packs`), not copied song by song
-NO_ROOM_S = 24 * 3600.0  # how long a cache that did not fit is left alone
 Files = dict[str, tuple[int, int]]  # name: (size, time in ns)
 
 
@@ -125,10 +127,14 @@ class Sync:
         """The songs of a small cache, its manifest last; a large one lies packed on Drive, which is not done here."""
         sizes = [sum(side[name][0] for name in names if name in side) for side in (self.here, self.there)]
         if max(sizes) > PACK_ABOVE or any(name.endswith(".zip") for name in names):
-            self.result.whole &= not sizes[0] or f"{unit}/manifest.json" in self.there
+            packed = 0
+            with suppress(FileNotFoundError, ValueError):
+                packs = json.loads(on_drive((self.drive / unit / "packs.json").read_text))
+                packed = sum(len(facts["songs"]) for facts in packs.values())
+            self.result.whole &= packed >= sum(name.endswith(".h5") for name in names if name in self.here)
             return
         new = sum(self.here[name][0] for name in names if name in self.here and name not in self.there)
-        if self.up and new and (time.time() - self.record.no_room < NO_ROOM_S or not has_room(self.drive, new)):
+        if self.up and new and not has_room(self.drive / unit, new):
             raise OSError(f"no room for {new / 1e6:.0f} MB beside {ROOM_FOR_RESULTS / 1e9:.0f} GB for results")
         try:
             for name in sorted(names, key=lambda name: (name.endswith("manifest.json"), name)):
@@ -147,7 +153,8 @@ class Sync:
                 freed += version_of(file)[0]
                 self.delete(file.relative_to(self.drive).as_posix())
         if freed:
-            self.record.no_room, self.result.whole = time.time(), False
+            no_room(self.drive / "cache")
+            self.result.whole = False
             self.result.notes.append(f"{freed / 1e6:.0f} MB of caches on Drive gave way to results")
         return bool(freed)
 

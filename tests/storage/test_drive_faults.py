@@ -4,6 +4,7 @@ Faults are simulated at the calls that reach Drive; where this machine allows mo
 """
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from sepkit import notebook
 from sepkit.commands.doctor import doctor
-from sepkit.storage import Root, bounded, copying
+from sepkit.storage import Root, bounded, copying, sync
 from sepkit.storage.drive import pull, push
 from tests.storage.sync_files import content, epochs_on, spend, train
 
@@ -245,9 +246,24 @@ def test_cache_takes_the_last_place(root, drive, monkeypatch):
     result = push(root)
     assert set(result.failed) == {f"cache/wave-0123/{number}.h5" for number in range(9)}
     assert "gave way to results" in str(result)
+    assert not copying.has_room(drive / "cache/another", 1)  # nor for another one, today
     train(root, 2)
     assert push(root, only=("runs/Base-s0", "budget.csv")).safe
     assert epochs_on(drive) == (2, 2)
+
+
+def test_everything_is_said_only_with_the_cache(root, drive, monkeypatch):
+    """A large cache goes in packs, by another call."""
+    monkeypatch.setattr(sync, "PACK_ABOVE", 100)
+    for name in ("cache/wave-0123/a.h5", "cache/wave-0123/b.h5"):
+        (root.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (root.path / name).write_bytes(bytes(200))
+    assert str(push(root)) == "6 files copied"
+    packs = {f"train-0{number}.zip": {"songs": {song: "digest"}} for number, song in enumerate("ab")}
+    (drive / "cache/wave-0123").mkdir(parents=True)
+    for count, said in ((1, "0 files copied"), (2, "0 files copied; everything is in the copy")):
+        (drive / "cache/wave-0123/packs.json").write_text(json.dumps(dict(list(packs.items())[:count])))
+        assert str(push(root)) == said
 
 
 def test_room_is_reserved_before_a_cache_is_copied(root, drive, monkeypatch):
