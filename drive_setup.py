@@ -294,6 +294,8 @@ def setup(root: Where = None, drive: Where = None, install: bool = True, check: 
     installed = packages(project, have, install, check, notes)
     at = root or places.get("SEPKIT_ROOT") or (CONTENT / "sepkit-root" if in_colab() else None)
     local = Path(at).expanduser().resolve() if at else None
+    if local and mount in local.parents and not drive_fault(mount / "MyDrive", mount)[1]:  # it would be made here
+        raise SetupError(f"the root {local} lies on Drive, which is not mounted: mount it, or give a local root")
     if local and not check:
         try:
             local.mkdir(parents=True, exist_ok=True)

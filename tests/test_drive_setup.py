@@ -698,6 +698,16 @@ def test_choices_of_a_person_stay(ds, project, colab, monkeypatch, tmp_path):
     assert colab.calls == [] and found.notes == () and "SEPKIT_MOUNT" not in os.environ
 
 
+def test_a_root_on_a_drive_that_is_not_mounted_is_not_made(ds, project, colab, monkeypatch):
+    monkeypatch.setenv("SEPKIT_ROOT", str(ds.CONTENT / "drive/MyDrive/roots"))
+    with pytest.raises(ds.SetupError) as error:
+        ds.setup()
+    assert "which is not mounted" in one_sentence(error)
+    assert not (ds.CONTENT / "drive").exists()
+    colab.come()
+    assert ds.setup().root.is_dir()
+
+
 def test_an_earlier_copy_on_drive_is_named(ds, project, colab):
     """Where one folder held the runs of all profiles."""
     (colab.come() / "sepkit-root/runs").mkdir(parents=True)

@@ -88,7 +88,9 @@ class Root:
     @classmethod
     def open(cls, root: "RootLike" = None, profile: ProfileLike = None) -> "Root":
         """The root as in `at`, made where it is absent."""
-        opened = cls.at(root, profile)
+        opened, mount = cls.at(root, profile), os.environ.get("SEPKIT_MOUNT")
+        if mount and opened.path.is_relative_to(mount) and not os.path.ismount(mount):  # it would be a local folder
+            raise SepkitError(f"{opened.path} lies on Drive, which is not mounted; mount it, or give a local --root.")
         try:
             opened.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -111,6 +111,14 @@ def test_a_sepkit_root_that_is_itself_a_root_is_refused(tmp_path, monkeypatch):
         Root.open(None, "demo")
 
 
+def test_a_root_on_a_lost_drive_is_not_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEPKIT_MOUNT", str(tmp_path / "drive"))
+    with pytest.raises(SepkitError, match="lies on Drive, which is not mounted; mount it, or give a local --root"):
+        Root.open(tmp_path / "drive/MyDrive/root", "demo")
+    assert not (tmp_path / "drive").exists()
+    assert Root.open(tmp_path / "local", "demo").path.is_dir()
+
+
 def test_a_root_that_can_not_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SepkitError, match="found a file; give another --root"):
