@@ -6,7 +6,6 @@ A header's length may be unknown, as programs that write into a pipe leave it: s
 import io
 import os
 import re
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,14 +86,10 @@ class Sound(sf.SoundFile):
 def _unwritten_length(path: Path) -> int | None:
     """Where a WAV file says that it has 0 bytes of samples, though its header's own length is not the file's."""
     with path.open("rb") as file:
-        head, size = file.read(12), path.stat().st_size
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE" or struct.unpack("<I", head[4:8])[0] + 8 == size:
-            return None
-        while len(chunk := file.read(8)) == 8:
-            if chunk[:4] == b"data":
-                return file.tell() - 4 if chunk[4:] == bytes(4) and file.tell() < size else None
-            file.seek(int.from_bytes(chunk[4:], "little") + 1 & ~1, os.SEEK_CUR)
-    return None
+        head, size = file.read(4096), path.stat().st_size
+    place = head.find(b"data" + bytes(4)) + 4
+    streamed = head[:4] == b"RIFF" and head[8:12] == b"WAVE" and int.from_bytes(head[4:8], "little") + 8 != size
+    return place if streamed and 12 < place < size - 4 else None
 
 
 class _Endless(io.FileIO):

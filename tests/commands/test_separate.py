@@ -3,6 +3,8 @@
 import os
 import shutil
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -265,3 +267,28 @@ def test_a_call_takes_one_file_and_refuses_an_unknown_subtype(song, trained_root
     ]  # fmt: skip
     with pytest.raises(UsageError, match="no subtype 'PCM_8'; expected one of PCM_16, PCM_24, FLOAT"):
         sepkit.separate(song, root=trained_root, subtype="PCM_8")
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from sepkit.__main__ import main
+assert main(["separate", *sys.argv[1:], "--device", "cpu"]) == 0
+lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(int(lines["VmHWM"].split()[0]) / 1024)
+"""
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_length_of_a_file(trained_root, tmp_path):
+    """S29: an hour took 5 GB more than ten minutes."""
+    peaks = []
+    for minutes in (2, 10):
+        with sf.SoundFile(tmp_path / "song.wav", "w", 22050, 2, "PCM_16") as song:
+            for seed in range(minutes * 6):
+                song.write(np.random.default_rng(seed).normal(0, 0.1, (220500, 2)))
+        call = [sys.executable, "-c", PEAK, str(tmp_path / "song.wav"), "--root", str(trained_root.path)]
+        ended = subprocess.run(call, capture_output=True, text=True, check=True)
+        peaks.append(float(ended.stdout.splitlines()[-1]))
+        assert sf.info(tmp_path / "song.vocals.wav").frames == minutes * 60 * 22050
+    assert peaks[1] - peaks[0] < 50  # MiB; the song has 80 more, its sources 160
