@@ -4,7 +4,7 @@ A minute is a GPU minute wherever a GPU is attached.  So prepare data, evaluate 
 books its own minutes (`spending`); what no stage books, as between two cells of a notebook, the process's clock does.
 
 SEPKIT_HOURS: GPU hours of the week (the plan's 8); SEPKIT_SESSION_HOURS: how long this session lasts (12 in Colab);
-SEPKIT_STARTED: when it began, in seconds since 1970, which drive_setup sets.
+SEPKIT_STARTED: when it began, in seconds since 1970, where that was not with this process.
 """
 
 import atexit

@@ -137,7 +137,7 @@ class Root:
         when, spent = time.strftime("%Y-%m-%dT%H:%M:%S"), (f"{minutes:.4f}", f"{minutes if gpu_attached else 0:.4f}")
         row = [when, run, stage, epoch, *spent, device, f"{vram_mib:.0f}", uuid.uuid4().hex]
         self.path.mkdir(parents=True, exist_ok=True)
-        make_plain(self.path / "budget.csv", ",".join(BUDGET_COLUMNS).encode())
+        make_plain(self.path / "budget.csv", BUDGET_HEADER)
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="").writerow(row)
         append_lines(self.path / "budget.csv", BUDGET_HEADER, [text.getvalue().encode()])

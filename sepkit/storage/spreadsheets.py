@@ -52,8 +52,9 @@ def plain_ledger(content: bytes, header: bytes) -> bytes:
 
 def make_plain(path: Path, header: bytes) -> None:
     """Writes the ledger at `path` anew where a spreadsheet saved it, so that rows can be appended."""
-    with path.open("a+b") as file:
-        file.seek(0)
+    if not path.exists():
+        return
+    with path.open("rb") as file:
         head = file.read(len(HEAD))
     if head not in (b"", HEAD):
         content = plain_ledger(path.read_bytes(), header)
