@@ -51,12 +51,14 @@ def fetch_songs(
     with locked(work / ".lock", "the songs are being fetched"), spending(root, stage="fetch", device="cpu"):
         writers = _restored(root, settings)
         if all(_is_whole(writer, excluded) for writer in writers):  # from Drive, or by another process
+            shutil.rmtree(work, ignore_errors=True)
             return writers
         for left in (*work.glob("*.*/"), *(writer.path for writer in writers)):  # by a call that was killed
             shutil.rmtree(left, ignore_errors=True) if left.parent == work else remove_leftovers(left)
         archive = located(archive, work, file)
         songs = packed_songs(archive)
-        lacking = {song.name: [writer for writer in writers if _lacks(writer, song.name)] for song in songs}
+        lacks = [(writer, _lacks(writer, songs)) for writer in writers]
+        lacking = {song.name: [writer for writer, names in lacks if song.name in names] for song in songs}
         todo = [song for song in songs if lacking[song.name] and song.name not in excluded]
         _mark_whole(writers, songs, excluded)
         _say_sizes(songs, todo, root, settings, archive, n_jobs)
@@ -111,12 +113,15 @@ def _mark_whole(writers: list[CacheWriter], songs: list[Packed], excluded: Seque
     """Marks the splits whose songs are all there: training need not wait for the test songs."""
     without = [song.track(Path()) for song in songs if song.name in excluded]
     for writer in writers:
-        left = {song.split for song in songs if song.name not in writer.songs and song.name not in excluded}
+        lacking = _lacks(writer, songs) - set(excluded)
+        left = {song.split for song in songs if song.name in lacking}
         writer.finish([split for split in SPLITS if split not in left], without=without)
 
 
-def _lacks(writer: CacheWriter, song: str) -> bool:
-    return song not in writer.songs or bool(writer.checks.damaged([song]))
+def _lacks(writer: CacheWriter, songs: list[Packed]) -> set[str]:
+    """Names of songs that a cache does not have, or whose files are damaged."""
+    names = {song.name for song in songs}
+    return names - writer.songs.keys() | writer.checks.damaged(names & writer.songs.keys()).keys()
 
 
 def _fetch(archive: Archive, song: Packed, work: Path, caches: list[tuple[Path, CacheSettings]]) -> tuple[Any, ...]:

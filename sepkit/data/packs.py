@@ -156,7 +156,11 @@ def restore(root: Root, name: str, manifest: dict[str, Any], songs: Collection[s
             with suppress(FileNotFoundError):
                 copy_file(track_file(there, song), track_file(here, song))
         for number, (pack, facts) in enumerate(needed.items(), 1):
-            _unpack(there / pack, facts, [song for song in songs if song in facts["songs"]], checks)
+            try:
+                _unpack(there / pack, facts, [song for song in songs if song in facts["songs"]], checks)
+            except FileNotFoundError:
+                print(f"{there / pack} is gone, and its {len(facts['songs'])} songs with it", flush=True)
+                continue
             print(f"from Drive {number}/{len(needed)} {name}/{pack}", flush=True)
     except OSError as error:
         raise SepkitError(f"The songs of {there} can't be fetched from Drive: {reason(error)}.") from error

@@ -331,6 +331,11 @@ def test_the_cache_goes_to_drive_while_it_grows_and_a_fresh_root_goes_on_from_th
     assert server.asked == []  # all of it comes from Drive
     assert songs_of(again) == songs_of(path)
     assert len(songs_of(path)) == 6
+    assert not (tmp_path / "third" / "songs-in-progress").exists()
+    next(on_drive.glob("*/train-*.zip")).unlink()
+    with serving(content) as (server, url):
+        assert songs_of(fetched(tmp_path / "fourth", archive_of(content, url))) == songs_of(path)
+    assert 1 < len(server.asked) < 6  # the songs of the lost pack
     assert "on Drive" in capsys.readouterr().out
 
 
