@@ -38,7 +38,8 @@ def read_manifests(folder: Path) -> Manifests:
 class Checks:
     """Which files of a cache still hold what was written; songs: their entries in the manifest.
 
-    A file is read once for each size, time and digest; `.checked.json` beside it remembers them.
+    A file is read once for each size, time and digest, which `.checked.json` beside it remembers; one that was written or
+    fetched here is not read again.  At 0.5 GB/s a core, the 12.7 GB of MUSDB18-HQ take 25 s.
     """
 
     def __init__(self, path: Path, songs: Mapping[str, Mapping[str, Any]]) -> None:
