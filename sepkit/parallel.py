@@ -46,8 +46,9 @@ def spread(
 
 
 def _watched(caller: int, call: Callable[..., Any], args: tuple, options: dict[str, Any]) -> Any:
-    # in a process that the caller started, and that may have lost it already; dask's workers live on
-    if os.getppid() == caller or current_process().name.startswith("Loky"):
+    # in a process that the caller started, and that may have lost it already; dask's workers live on, and a call
+    # inside a call stays in its process
+    if caller != os.getpid() and (os.getppid() == caller or current_process().name.startswith("Loky")):
         end_with(caller)
     return call(*args, **options)
 

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import joblib
 import pytest
 
 from sepkit import parallel
@@ -82,6 +83,14 @@ def test_workers_end_when_their_caller_is_killed(tmp_path, kind):
         assert not (tmp_path / "at_work/worked").exists()
     finally:
         caller.kill()
+
+
+def inside(number):
+    return sum(parallel.spread([joblib.delayed(abs)(-each) for each in range(number)], n_jobs=2))
+
+
+def test_a_call_inside_a_call_ends_no_worker():
+    assert list(parallel.spread([joblib.delayed(inside)(number) for number in (3, 4)], n_jobs=2)) == [3, 6]
 
 
 @pytest.fixture
