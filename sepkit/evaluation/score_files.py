@@ -120,13 +120,11 @@ class ScoreFiles:
     def _forget_changed(self) -> None:
         """Drops songs whose files, weights or sample rate have changed since; says so, and what is not known."""
         changed, unknown = dict[str, list[str]](), 0
-        here = {origin.get("source") for origin in self.now.values()} - {None}
         weights = {origin["weights"] for origin in self.now.values()}  # one value, also for songs of another folder
         for song in list(self.done):
             kept, now = self.origins.get(song, {}), self.now.get(song) or {"weights": next(iter(weights), None)}
             now = {key: value for key, value in now.items() if value is not None}
             unlike = [key for key, value in now.items() if kept.get(key, value) != value]
-            unlike += ["name"] if song not in self.now and kept.get("source") in here else []
             if unlike:
                 changed.setdefault(CHANGES[unlike[0]], []).append(song)
                 del self.done[song]

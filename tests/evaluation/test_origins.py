@@ -210,15 +210,6 @@ def test_a_training_song_under_another_name_is_left_out(score, root, songs, tiny
     assert "Z - Twin" in score("mixture")[1]
 
 
-def test_a_song_that_is_called_otherwise_now_counts_once(score, root, songs, capsys):
-    score("mixture")
-    (songs / "test" / TESTS[0]).rename(songs / "test" / "T9 - Renamed")
-    table, calls = score("mixture")
-    assert calls == ["T9 - Renamed"]
-    assert list(table["track"].unique()) == [*TESTS[1:], "T9 - Renamed"]
-    assert "mixture: its name changed since T0 - Test was scored" in capsys.readouterr().out
-
-
 def test_earlier_scores_of_a_song_that_the_run_was_trained_on_go(score, root):
     run = finish(root)
     score(run)
