@@ -73,12 +73,7 @@ def train(
     limits = {"hours": hours, "session_hours": session_hours}
     where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, "device": device, **limits}
     if not settings["weights_of"]:
-        if reason := no_time_for(run, settings["training"]["epochs"], **limits):
-            raise OutOfTime(f"{run.name} does not go on: {reason}.")
-        if (left := hours_left(root, hours=hours)) <= 0:
-            print(
-                f"{run.name}: {-left:.2f} GPU hours more than the week's are spent; without a GPU this run costs none"
-            )
+        _require_time(run, settings["training"]["epochs"], **limits)
     start = starting_weights(settings, profile, **where)
     cache, layout = training_cache(settings, profile, data, root)
     names = {"cache": cache.path.name, "layout": layout, **split_songs(cache, fold)}
@@ -111,6 +106,14 @@ def _tell_other_songs(run: Run, profile: Profile, data: Path | str | None) -> No
             print(
                 f"{run.name} was trained on other songs than are here now ({differing}); give another --root for these"
             )
+
+
+def _require_time(run: Run, epochs: int, **limits: float | None) -> None:
+    """Raises OutOfTime where no epoch fits; without a GPU, where none is counted, prints what is spent above the week's."""
+    if reason := no_time_for(run, epochs, **limits):
+        raise OutOfTime(f"{run.name} does not go on: {reason}.")
+    if (left := hours_left(run.root, hours=limits["hours"])) <= 0:
+        print(f"{run.name}: {-left:.2f} GPU hours more than the week's are spent; without a GPU this run costs none")
 
 
 def no_time_for(run: Run, epochs: int, **limits: float | None) -> str | None:
