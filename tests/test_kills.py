@@ -272,5 +272,6 @@ def test_eight_kills_change_no_result(tmp_path, songs, tiny, undisturbed):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_forty_kills_change_no_result(tmp_path, songs, tiny, undisturbed):
     check(range(2, 12), tmp_path, songs, tiny, undisturbed)

@@ -29,12 +29,7 @@ FRAME_COLUMNS = ["track", "source", "frame", *BSS_EVAL_METRICS]
 Rows = list[dict[Any, Any]]
 Song = tuple[Rows, Rows]  # rows of scores.csv and of frames.csv
 Origin = dict[str, Any]  # what a song's scores were made from: source, weights (fingerprints), sample_rate
-CHANGES = {
-    "name": "its name",
-    "source": "its files",
-    "weights": "the run's weights",
-    "sample_rate": "the sample rate of scoring",
-}
+CHANGES = {"source": "its files", "weights": "the run's weights", "sample_rate": "the sample rate of scoring"}
 
 
 def scores_path(run: Run, split: str = "test") -> Path:
