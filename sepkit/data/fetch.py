@@ -20,7 +20,7 @@ from sepkit.data.build import CacheWriter, cache_track
 from sepkit.data.cache import CacheSettings, cache_gigabytes
 from sepkit.data.check import Problem, check_headers, require
 from sepkit.data.packs import PACK_BYTES, restore, store, stored_manifests
-from sepkit.data.songs import SPLITS
+from sepkit.data.songs import SPLITS, named
 from sepkit.devices import pick_device
 from sepkit.errors import SepkitError
 from sepkit.parallel import locked, progress, spread
@@ -43,20 +43,21 @@ def fetch_songs(
     file: a copy of the archive that was put here by hand.  Raises SepkitError, naming the URL, the file and what to do by
     hand, where songs do not arrive, do not fit on the disk or can't be used; the others are kept.
     """
-    work, excluded = root.path / "songs-in-progress", root.excluded()
+    work, listed = root.path / "songs-in-progress", root.excluded()
     writers = [CacheWriter(root, each, "wav") for each in settings]
-    if all(_is_whole(writer, excluded) for writer in writers):
+    if all(_is_whole(writer, listed) for writer in writers):
         return writers
     work.mkdir(exist_ok=True)
     with locked(work / ".lock", "the songs are being fetched"), spending(root, stage="fetch", device="cpu"):
         writers = _restored(root, settings)
-        if all(_is_whole(writer, excluded) for writer in writers):  # from Drive, or by another process
+        if all(_is_whole(writer, listed) for writer in writers):  # from Drive, or by another process
             shutil.rmtree(work, ignore_errors=True)
             return writers
         for left in (*work.glob("*.*/"), *(writer.path for writer in writers)):  # by a call that was killed
             shutil.rmtree(left, ignore_errors=True) if left.parent == work else remove_leftovers(left)
         archive = located(archive, work, file)
         songs = packed_songs(archive)
+        excluded, _ = named(listed, {song.name for song in songs})
         lacks = [(writer, _lacks(writer, songs)) for writer in writers]
         lacking = {song.name: [writer for writer, names in lacks if song.name in names] for song in songs}
         todo = [song for song in songs if lacking[song.name] and song.name not in excluded]
@@ -104,16 +105,17 @@ def _restored(root: Root, settings: Sequence[CacheSettings]) -> list[CacheWriter
     return [CacheWriter(root, each, "wav") for each in settings]
 
 
-def _is_whole(writer: CacheWriter, excluded: Sequence[str]) -> bool:
-    complete = writer.state["whole"] == list(SPLITS) and set(writer.state["without"]) <= set(excluded)
+def _is_whole(writer: CacheWriter, listed: Sequence[str]) -> bool:
+    without = writer.state["without"]
+    complete = writer.state["whole"] == list(SPLITS) and without.keys() == named(listed, without)[0]
     return complete and not writer.checks.damaged(writer.songs)
 
 
-def _mark_whole(writers: list[CacheWriter], songs: list[Packed], excluded: Sequence[str]) -> None:
+def _mark_whole(writers: list[CacheWriter], songs: list[Packed], excluded: set[str]) -> None:
     """Marks the splits whose songs are all there: training need not wait for the test songs."""
     without = [song.track(Path()) for song in songs if song.name in excluded]
     for writer in writers:
-        lacking = _lacks(writer, songs) - set(excluded)
+        lacking = _lacks(writer, songs) - excluded
         left = {song.split for song in songs if song.name in lacking}
         writer.finish([split for split in SPLITS if split not in left], without=without)
 

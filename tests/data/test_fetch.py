@@ -192,7 +192,7 @@ def test_training_songs_come_first_and_are_whole_before_the_test_songs(packed, t
 
 def test_an_excluded_song_is_left_out_until_it_is_wanted(served, tmp_path):
     source, _ = served
-    Root.open(tmp_path).path.joinpath("exclude.txt").write_text("AvaLuna - Waterduct\n")
+    Root.open(tmp_path).path.joinpath("exclude.txt").write_text("AvaLuna - Waterduct  # noise\n")
     path = fetched(tmp_path, source)
     assert set(manifest_of(path)["without"]) == {"AvaLuna - Waterduct"}
     assert manifest_of(path)["whole"] == ["train", "valid", "test"]
