@@ -73,7 +73,7 @@ def _sync(root: Root, drive: Path | None, only: Only, *, up: bool) -> Synced | N
             return result  # the first day: the first push makes the copy
         there = within(LIST_S, _files, drive, only)
     except OSError as error:
-        result.failed = dict.fromkeys(here or [str(drive)], reason(error))
+        result.failed = dict.fromkeys(record.changed(here, up=True) or [str(drive)], reason(error))
         return result
     if LEDGER in record.files and not (root.path / LEDGER).exists():
         record.forget()  # an emptied root asks for no deletions

@@ -61,6 +61,11 @@ class Record:
             if entry is None:
                 self.files.pop(name, None)
 
+    def changed(self, files: dict[str, tuple[int, int]], *, up: bool) -> list[str]:
+        """Those of `files`, {name: (size, time)} here or else on Drive, that are not as after the last sync."""
+        entries = {name: entry for name, entry in self.files.items() if entry}
+        return [n for n in files if n not in entries or (entries[n][1], entries[n][2 if up else 3]) != files[n]]
+
     def forget(self) -> None:
         """Another copy, or a root that was emptied: nothing of it was synced before."""
         self._changed |= dict.fromkeys(self.files)

@@ -118,9 +118,10 @@ def _move(sync: "Sync", unit: str, names: list[str], losers: list[str], here: Ve
         for name in losers:
             sync.aside(name, sync.drive if sync.up else sync.root)
         for name in names:
-            if name == f"{unit}/status.json" and stale:
-                continue  # it would call finished what is not there
-            if name == previous and name not in copies and last in copies and name in source:
+            held_back = name == f"{unit}/status.json" and stale  # it would call finished what is not there
+            if held_back or (moved and name == previous and last in stale):
+                sync.result.failed.setdefault(name, f"waits for {min(stale)}")
+            elif name == previous and name not in copies and last in copies and name in source:
                 on_drive((sync.drive / last).replace, sync.drive / previous)
                 sync.there[previous] = sync.there.pop(last)
                 sync.settle(previous, source[name])

@@ -71,7 +71,8 @@ class Sync:
             except OSError as error:
                 lost = lost or self.lost(error)
                 asked = self.here if self.up else self.there
-                for name in [name for name in names if name in asked] or [unit]:
+                changed = self.record.changed({name: asked[name] for name in names if name in asked}, up=self.up)
+                for name in changed or ([] if lost and self.result.failed else [unit]):
                     self.result.failed[name] = lost or reason(error)
             self.record.save()
 
@@ -195,8 +196,10 @@ class Sync:
         return within(seconds_for(found[0]), digest, self.drive / name)
 
     def settle(self, name: str, content: str | None) -> None:
-        """Both sides hold this version of the file, or neither holds one."""
-        gone = content is None or name not in self.here or name not in self.there or name in self.late
+        """Both sides hold this version of the file, or neither holds one; one that is still late keeps its entry."""
+        if name in self.late and name in self.there:
+            return
+        gone = content is None or name not in self.here or name not in self.there
         self.record.set(name, None if gone else [content, self.here[name][0], self.here[name][1], self.there[name][1]])
 
     # one file

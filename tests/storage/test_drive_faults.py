@@ -223,7 +223,8 @@ def test_full_calls_nothing_finished(root, drive, monkeypatch):
     push(root)
     train(root, 2, state="finished")
     copying_fails(monkeypatch, errno.ENOSPC, lambda source: source.suffix == ".ckpt")
-    assert not push(root).safe
+    left = {f"runs/Base-s0/{name}" for name in ("best.ckpt", "last.ckpt", "previous.ckpt", "status.json")}
+    assert {*push(root).failed} == left
     assert (drive / "runs/Base-s0/status.json").read_text() == '{"state": "running"}'
     assert epochs_on(drive) == (2, 1)  # as after a kill between history.csv and last.ckpt
 
@@ -328,6 +329,24 @@ def test_zero_bytes(root, drive):
     assert push(root).safe  # what has not arrived is sent again
     assert pull(fresh).safe
     assert content(fresh.path) == content(root.path)
+
+
+def test_zero_bytes_in_the_list_of_files_too(root, drive):
+    """The record still knows what was pushed, also after a pull."""
+    push(root)
+    for file in drive.glob("runs/*/*"):
+        file.write_bytes(b"")
+    pull(root)
+    assert push(root).safe
+    assert content(drive) == content(root.path)
+
+
+def test_only_what_is_new_counts_as_not_copied(root, drive):
+    push(root)
+    spend(root)
+    new = train(root, 1, run="F-s0")
+    drive.parent.rename(drive.parents[2] / "gone")
+    assert {*push(root).failed} == {"budget.csv", *(f"runs/F-s0/{file.name}" for file in new.iterdir())}
 
 
 def test_torsos(root, drive):
