@@ -52,7 +52,10 @@ def watch(folder, see, events=EVENTS):
 
     def hook(event, arguments):
         if event in events and str(arguments[0]).startswith(str(folder)):
-            see(Path(arguments[0]), event not in ("os.scandir", "os.listdir") and (event != "open" or bool(arguments[2] & 3)))
+            see(
+                Path(arguments[0]),
+                event not in ("os.scandir", "os.listdir") and (event != "open" or bool(arguments[2] & 3)),
+            )
 
     def watched(real):
         def look(path, *arguments, **options):
@@ -297,7 +300,9 @@ class Week:
         count = re.search(r"NOT safe: (\d+) files", said)
         assert (int(count[1]) if count else 0) == len(missing), context
         told = said.replace(f"{self.place}/", "")
-        self.lines.append(f"day {number}  {fault.name:26} {took:5.1f} s  {len(missing):2} files not in the copy  {told}")
+        self.lines.append(
+            f"day {number}  {fault.name:26} {took:5.1f} s  {len(missing):2} files not in the copy  {told}"
+        )
 
     def unlike(self):
         """Names of files that the root and the copy do not have alike."""
@@ -327,7 +332,12 @@ class Week:
         then = fault.set_up(self)
         rows = ROWS[number - 1]
         day = notebook.begin(
-            number, rows, profile=self.profile, data=self.songs, root=self.root, pick=[name for row in ROWS for name in row]
+            number,
+            rows,
+            profile=self.profile,
+            data=self.songs,
+            root=self.root,
+            pick=[name for row in ROWS for name in row],
         )
         if then:
             then()
