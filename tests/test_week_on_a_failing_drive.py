@@ -291,6 +291,7 @@ class Week:
         missing = sorted(name for name in here if here[name] != there.get(name))
         said = re.findall(r"^Drive: .*$", text, re.M)[-1]  # the last line of `what_now`
         context = f"day {number}, {fault.name}, {missing}:\n{text}"
+        assert not re.search(r"Traceback|OSError|Error: \[Errno", text), context
         assert re.search(fault.says, text), context
         assert not re.search(fault.never, text), context
         assert (EVERYTHING in said) == (not missing), context
