@@ -50,14 +50,17 @@ class Archive:
     def pause(self, failures: int, error: Exception) -> None:
         """Waits before the next try; SepkitError after TRIES failures in a row, or where a next try is pointless."""
         status = error.code if isinstance(error, HTTPError) else PASSING[0]
+        why = str(error if isinstance(error, HTTPError) else getattr(error, "reason", error)) or type(error).__name__
         if failures == TRIES or status not in PASSING:
             raise SepkitError(
-                f"{self.url} can't be read ({error or type(error).__name__}; {failures} tries); the songs that are "
-                f"fetched are kept and the same command goes on. Or {self.by_hand}."
+                f"{self.url} can't be read ({why}; {failures} tries); the songs that are fetched are kept and the same "
+                f"command goes on. Or {self.by_hand}."
             ) from error
         told = error.headers.get("Retry-After", "") if isinstance(error, HTTPError) else ""
-        pause = max(self.pause_s * 2 ** (failures - 1), float(told) if told.isdigit() else 0.0)
-        time.sleep(min(pause, LONGEST_PAUSE_S))
+        pause = min(max(self.pause_s * 2 ** (failures - 1), float(told) if told.isdigit() else 0.0), LONGEST_PAUSE_S)
+        if failures > 1:  # a single lost connection is told with its song
+            print(f"no answer ({why}); try {failures + 1} of {TRIES} in {pause:.0f} s", flush=True)
+        time.sleep(pause)
 
 
 MUSDB18_HQ = Archive(  # SHA-256 as in torchaudio.datasets.MUSDB_HQ

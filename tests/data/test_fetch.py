@@ -243,10 +243,13 @@ def test_a_server_that_is_busy_for_a_while_is_waited_for(packed, tmp_path):
         assert len(songs_of(fetched(tmp_path, archive_of(packed[1], url)))) == 6
 
 
-def test_no_server_at_all_is_told(tmp_path):
+def test_no_server_at_all_is_told(tmp_path, capsys):
     source = Archive("http://127.0.0.1:9/musdb18hq.zip", 100, "", 6, pause_s=0.001)
     with pytest.raises(SepkitError, match=r"127.0.0.1:9/musdb18hq.zip can't be read \(.*refused.*; 8 tries\)"):
         fetched(tmp_path, source)
+    told = capsys.readouterr().out.splitlines()
+    assert [line for line in told if "refused" in line and "try 3 of 8 in" in line]
+    assert len([line for line in told if line.startswith("no answer")]) == 6
 
 
 def test_another_archive_is_refused(served, tmp_path):
