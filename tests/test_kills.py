@@ -34,14 +34,14 @@ from sepkit.errors import SepkitError
 from sepkit.evaluation import score_files, scoring
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS
 from sepkit.evaluation.track import Targets
-from sepkit.reporting import figures  # noqa: F401  imported once, for all children
 from sepkit.reporting.report import report
 from sepkit.storage import Root, drive
 from sepkit.storage.checkpoints import load_checkpoint
-from sepkit.training import fit  # noqa: F401
 from sepkit.training.train import train
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+# children are forks of a process without threads or worker pools, which earlier tests have left in this one
+CLEAN = multiprocessing.get_context("forkserver")
+CLEAN.set_forkserver_preload(["sepkit.reporting.report", "sepkit.reporting.figures", "sepkit.training.fit"])
 NAMES = {
     "train": ("A Classic Education - NightOwl", "AvaLuna - Waterduct", min(musdb_validation_names())),
     "test": ("AM Contra - Heart Peripheral", "BKS - Too Much", "Zeno - Signs"),
@@ -90,7 +90,7 @@ class Week:
         """Runs the week in a process of its own to its end, or to `kill` (stage, event, seconds); its exit status."""
         log = self.place / "log.txt"
         log.write_text("")
-        process = multiprocessing.get_context("fork").Process(target=self._live, args=(kill, log))
+        process = CLEAN.Process(target=self._live, args=(kill, log))
         process.start()
         process.join(120)
         started = Counter()
