@@ -121,15 +121,16 @@ def find_drive(given: Path | None, check: bool, notes: list[str]) -> Path | None
         return given
     mount, mydrive = CONTENT / "drive", CONTENT / "drive" / "MyDrive"
     why, readable = drive_fault(mydrive, mount)
-    if not readable and person_present() and not check:
+    if not readable and person_present() and not check and "local files" not in why:  # Colab asks, then refuses
         try:
             if any(thread.name == "mount" for thread in threading.enumerate()):
                 raise TimeoutError("an earlier call has not come back")
             colab = importlib.import_module("google.colab.drive")
-            within(2 * MOUNT_S, lambda: colab.mount(str(mount), timeout_ms=MOUNT_S * 1000), "mount")
+            within(2.5 * MOUNT_S, lambda: colab.mount(str(mount), timeout_ms=MOUNT_S * 1000), "mount")
             why, readable = drive_fault(mydrive, mount)
         except Exception as error:  # declined, timed out, no Drive: setup continues without it
-            why += f" ({error!r})"
+            first = re.split(r"\n|<|(?<=[.!?])\s", str(error))[0].strip(" .")  # pexpect's TIMEOUT is a page, in <>
+            why += f" ({type(error).__name__}{first and ': '}{first})"
     if not readable:
         why += ": results are on this runtime's disk only and are lost when it ends; run this cell again to mount it"
     notes += [f"Drive {why}"] if why else []
