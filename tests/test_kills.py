@@ -15,13 +15,11 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import zipfile
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -32,12 +30,12 @@ from sepkit.data.opening import open_cache
 from sepkit.data.songs import SPLITS, musdb_validation_names
 from sepkit.errors import SepkitError
 from sepkit.evaluation import score_files, scoring
-from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS
 from sepkit.evaluation.track import Targets
 from sepkit.reporting.report import report
 from sepkit.storage import Root, drive
 from sepkit.storage.checkpoints import load_checkpoint
 from sepkit.training.train import train
+from tests.children import live, quick_score
 
 # children are forks of a process without threads or worker pools, which earlier tests have left in this one
 CLEAN = multiprocessing.get_context("forkserver")
@@ -106,18 +104,8 @@ class Week:
         return process.exitcode
 
     def _live(self, kill, log):
-        out = (self.place / "out.txt").open("w")
-        os.dup2(out.fileno(), 1), os.dup2(out.fileno(), 2)
-        sys.stdout = sys.stderr = out
         os.environ["SEPKIT_DRIVE"] = str(self.place / "drive")
-        status = 1
-        try:
-            self._week(Events(str(self.place), kill), log)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        out.flush()
-        os._exit(status)
+        live(self.place / "out.txt", lambda: self._week(Events(str(self.place), kill), log))
 
     def _week(self, events, log):
         watch_scoring(log)
@@ -198,16 +186,7 @@ def watch_scoring(log):
         push(runs)
         note("push")
 
-    def quick(self, estimate):
-        stacked = self._stack(estimate, "estimate", self.references.target)
-        rows = [
-            self._row(source, name, METRICS["sdr_global"].score(stacked[i], target), self.n_windows, "ok")
-            for i, (source, target) in enumerate(self.sources.items())
-            for name in ("sdr_bsseval", "sdr_global")
-        ]
-        return rows, self._frames(dict.fromkeys(BSS_EVAL_METRICS, np.ones((len(self.sources), self.n_windows))))
-
-    scoring._score, score_files.ScoreFiles.add, scoring._push, Targets.score = starting, keeping, pushing, quick
+    scoring._score, score_files.ScoreFiles.add, scoring._push, Targets.score = starting, keeping, pushing, quick_score
 
 
 def outcome(root):

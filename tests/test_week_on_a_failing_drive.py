@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from sepkit.storage.checkpoints import load_checkpoint
 from sepkit.storage.root import SYNCED
 from sepkit.training import fit  # noqa: F401
 from sepkit.training.train import train
+from tests.children import live
 from tests.storage.test_drive_faults import mounts
 
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")]
@@ -311,17 +311,7 @@ class Week:
         return sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
 
     def _live(self, number, fault):
-        out = (self.place / f"day{number}.txt").open("w")
-        os.dup2(out.fileno(), 1), os.dup2(out.fileno(), 2)
-        sys.stdout = sys.stderr = out
-        status = 1
-        try:
-            self._day(number, fault)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        out.flush()
-        os._exit(status)
+        live(self.place / f"day{number}.txt", lambda: self._day(number, fault))
 
     def _day(self, number, fault):
         os.environ["SEPKIT_DRIVE"] = str(self.copy)

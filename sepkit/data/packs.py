@@ -33,7 +33,8 @@ Packs = dict[str, dict[str, Any]]  # by file name: its "digest" and "bytes", and
 def store(root: Root) -> str:
     """Copies the large caches of `root` into its copy on Drive; a sentence, "" for nothing to do.
 
-    Of splits that are not whole yet, only packs that are full.  Nothing is copied that would take the room of results.  The next call goes on where this one failed.
+    Of splits that are not whole yet, only packs that are full.  Nothing is copied that would take the room of results.
+    The next call goes on where this one failed.
     """
     said: list[str] = []
     if drive.drive_folder(root) is None:
