@@ -27,7 +27,13 @@ _CELL = "padding:3px 12px 3px 0;text-align:left;vertical-align:middle"
 
 
 def player(
-    clips: Mapping[str, Any], sample_rate: int = 44100, *, start_s: float = 0.0, seconds: float = 10.0, title: str = ""
+    clips: Mapping[str, Any],
+    sample_rate: int = 44100,
+    *,
+    start_s: float = 0.0,
+    seconds: float = 10.0,
+    title: str = "",
+    error: tuple[str, str] | None = None,
 ) -> Any:
     """One player a clip, in one table, as `IPython.display.HTML`; its `data` is the text.
 
@@ -35,9 +41,11 @@ def player(
         clips: `(channel, time)` or `(time,)` by name, NumPy or torch; one or two channels.
         sample_rate: Hz; resampled to 44.1 kHz where it is not 32, 44.1 or 48 kHz.
         start_s, seconds: which part is played; at most 10 s.
+        error: names of an estimate and its target; adds a row "error", estimate − target.
 
     Raises:
-        SepkitError: no clip, a wrong shape, samples that are not finite, nothing at `start_s`.
+        SepkitError: no clip, a wrong shape, samples that are not finite, nothing at `start_s`, an `error` between
+            clips that are not there or differ in length.
 
     >>> tone = np.sin(np.arange(22050) / 10) / 2
     >>> page = player({"loud": tone, "quiet": tone / 100}, 22050).data
@@ -55,6 +63,8 @@ def player(
         cut[name] = whole[:, first : first + count]
         if not cut[name].size:
             raise SepkitError(f"clip {name!r} has {whole.shape[1] / sample_rate:.2f} s, nothing from {start_s:g} s on.")
+    if error is not None:
+        cut["error"] = difference(cut, *error)
     peak = max(float(np.abs(clip).max()) for clip in cut.values())
     gain_db = min(0.0, 20 * np.log10(PEAK / peak)) if peak else 0.0
     rows = []
@@ -75,6 +85,17 @@ def player(
         f"{''.join(rows)}</table><small>{where}; common gain {gain_db:z.1f} dB for all clips; levels are before it."
         "</small></div>"
     )
+
+
+def difference(clips: Mapping[str, np.ndarray], estimate: str, target: str) -> np.ndarray:
+    """`clips[estimate] − clips[target]`; SepkitError where one is missing or their lengths differ."""
+    missing = [name for name in (estimate, target) if name not in clips]
+    if missing:
+        raise SepkitError(f"error needs the clip {missing[0]!r}; there are {', '.join(map(repr, clips))}.")
+    if clips[estimate].shape[-1] != clips[target].shape[-1]:
+        shapes = f"{clips[estimate].shape} and {clips[target].shape}"
+        raise SepkitError(f"the error of {estimate!r} needs a target of its length; got {shapes}.")
+    return clips[estimate] - clips[target]
 
 
 def as_clip(clip: Any, name: str) -> np.ndarray:

@@ -57,6 +57,19 @@ def test_one_common_gain_is_printed_and_prevents_clipping(music):
     assert "common gain 0.0 dB" in player({"at the limit": 0.892 * music}, RATE).data  # -0.02 dB
 
 
+def test_error_is_estimate_minus_target_at_the_common_gain(music):
+    clips = {"vocals": music, "vocals estimate": music - 0.1 * music[:, ::-1]}
+    page = player(clips, RATE, error=("vocals estimate", "vocals")).data
+    assert page.count("<audio controls") == 3
+    assert 'aria-label="error"' in page
+    (target, _), _, (error, _) = decoded(page)
+    assert rms(error) / rms(target) == pytest.approx(0.1, rel=0.02)
+    with pytest.raises(SepkitError, match="error needs the clip 'drums'"):
+        player(clips, RATE, error=("drums", "vocals"))
+    with pytest.raises(SepkitError, match="a target of its length"):
+        player({"short": music[:, :1000], "vocals": music}, RATE, error=("short", "vocals"))
+
+
 def test_silence_is_silent():
     page = player({"silence": np.zeros((2, RATE))}, RATE).data
     assert ">silent<" in page
