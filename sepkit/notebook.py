@@ -1,7 +1,7 @@
-"""Text and tables that open and close a day's notebook, computed from files under the root."""
+"""What opens and closes a day's notebook, computed from files under the root; in between, what its runs look and sound like."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,27 @@ import pandas as pd
 
 from sepkit.commands.doctor import environment
 from sepkit.data.folds import FOLDS
+from sepkit.data.locate import given_songs, songs_elsewhere
 from sepkit.data.packs import store
-from sepkit.errors import SepkitError
-from sepkit.evaluation.scoring import evaluate
-from sepkit.evaluation.statistics import compare_all, summary
+from sepkit.devices import pick_device
+from sepkit.errors import SepkitError, UsageError
+from sepkit.evaluation.scoring import estimates, evaluate
+from sepkit.evaluation.statistics import summary
 from sepkit.experiments import BASE, MENU, Line, get_experiment, picked, resolve
 from sepkit.profiles import Profile, get_profile
+from sepkit.reporting import compute, figures
 from sepkit.reporting.lessons import expectations, expected
-from sepkit.storage import Root, Run, drive, hours_left, ledger
+from sepkit.reporting.outcome import PREDICTIONS, Outcome, outcome, predictions
+from sepkit.reporting.player import loudest_s, player
+from sepkit.reporting.tables import NONE, number
+from sepkit.storage import Root, Run, drive, hours_left, ledger, write_json
 from sepkit.storage.ledger import week_hours
 from sepkit.training.plan import plan, week_lines
 from sepkit.training.train import no_time_for
 
-__all__ = ["Day", "begin", "expectations", "expected", "outcome", "results", "what_now"]
+__all__ = ["Day", "Outcome", "begin", "expectations", "expected", "outcome", "plan_and_measured", "results", "what_now"]
 DAYS = 7
+SHOWN_S = 8.0
 
 
 @dataclass(frozen=True)
@@ -56,16 +63,53 @@ class Day:
             raise SepkitError("No validation song of Base has a defined sdr_bsseval; look at its valid_scores.csv.")
         return str(ranked.iloc[-1]), str(ranked.iloc[0])
 
+    def show(self, runs: Run | Iterable[Run]) -> None:
+        """Displays the easy and the hard song: a picture of each run, and one player with the estimates of all."""
+        from IPython.display import display
+
+        runs, rate = [runs] if isinstance(runs, Run) else list(runs), self.profile.scored_at
+        for label, song in zip(("easy", "hard"), self.easy_and_hard() if runs else (), strict=False):
+            heard: dict[str, Any] = {}
+            for run in runs:
+                clips = estimates(run, song, self.data, split="valid")
+                start_s = loudest_s(clips["vocals"], rate, SHOWN_S)
+                part = slice(int(start_s * rate), int((start_s + SHOWN_S) * rate))
+                target, estimate = clips["vocals"][:, part], clips["vocals estimate"][:, part]
+                heard |= {
+                    "mixture": clips["mixture"][:, part],
+                    "vocals": target,
+                    f"{run.name} vocals estimate": estimate,
+                }
+                shown = {"mixture": heard["mixture"], "target": target, "estimate": estimate}
+                display(figures.spectrograms(shown, rate, start_s=start_s, title=f"{run.name}, {label}: {song}"))
+            display(player(heard, rate, title=f"{label}: {song}"))
+
+    def predict(self, gains: Mapping[str, Any], why: str = "") -> str:
+        """Keeps the gains over Base, in dB, that the student expects, and says which are kept; None adds none.
+
+        A prediction for an experiment whose scores are known already is not taken.
+        """
+        kept = predictions(self.root)
+        for name, gain in gains.items():
+            if gain not in (None, "") and not self.run(name).scored:
+                try:
+                    kept[name] = {"gain_db": float(gain), "why": str(why)}
+                except ValueError:
+                    raise UsageError(f"Expected a number of dB for {name}, or None, got {gain!r}.") from None
+        if kept:
+            write_json(self.root.path / PREDICTIONS, kept)
+        texts = [f"{name} {kept[name]['gain_db']:+.1f} dB" if name in kept else f"{name} {NONE}" for name in gains]
+        return f"Your predictions: {', '.join(texts)}"
+
     def __str__(self) -> str:
         facts = environment(self.root.path, self.profile)
         folder, fault = drive.standing(self.root)
-        no_copy = "\nno copy on Drive: results are lost when this machine is" if folder is None else ""
-        if fault:
-            no_copy = f"\nDrive: {fault}; until then results are on this machine only"
+        copy = "no copy on Drive: results are lost when this machine is" if folder is None else f"copy in {folder}"
         return (
-            f"Day {self.number} of {DAYS}, profile {self.profile.name} ({self.profile.songs}; {self.profile.reduced})\n"
-            f"device {facts['device']}, {facts['precision']}; root {self.root.path}, {facts['free_disk_gb']} GB free\n"
-            f"GPU hours left of {week_hours():g}: {hours_left(self.root):.2f}{no_copy}"
+            f"Day {self.number} of {DAYS}, profile {self.profile.name}: {self.profile.songs}\n"
+            f"device {facts['device']}, {facts['precision']}; {facts['free_disk_gb']} GB free in {self.root.path}\n"
+            f"GPU hours left: {hours_left(self.root):.2f} of {week_hours():g}\n"
+            + (f"Drive: {fault}; until then results are on this machine only" if fault else copy)
         )
 
 
@@ -77,14 +121,18 @@ def begin(
     data: Path | str | None = None,
     root: Path | str | Root | None = None,
     seed: int = 0,
-    pick: Iterable[str] | None = None,
+    pick: str | Iterable[str] | None = None,
 ) -> Day:
     """Opens a day: fetches the copy from Drive, and prints where the student stands.
 
-    rows: the day's experiments; pick: those of the week, None as `sepkit.experiments.picked` says.
+    rows: the day's experiments; pick: those of the week, a list or one string with commas, None or "" as
+    `sepkit.experiments.picked` says. An empty profile, data or root, as a form gives it, counts as None.
     """
     profile = get_profile(profile)
-    root, pick = Root.open(root, profile), None if pick is None else tuple(pick)
+    root, data = Root.open(root or None, profile), data or None
+    if isinstance(pick, str):
+        pick = [name.strip() for name in pick.split(",") if name.strip()] or None
+    pick = None if pick is None else tuple(pick)
     ledger.open_clock(root, "notebook")
     back = drive.pull(root)
     if back is not None:  # published weights come back from Drive with the root
@@ -100,16 +148,28 @@ def begin(
     print(day)
     if back is not None and (back.copied or not back.safe):
         print(f"from Drive: {back}")
+    if synthetic := _why_not_demo(day):
+        print(synthetic)
     if rows and not day.rows:
         print(f"The week's pick has none of this day's experiments ({', '.join(rows)}): nothing is trained.")
     return day
+
+
+def _why_not_demo(day: Day) -> str:
+    """A line for who would train the demo although a GPU or other songs are here; "" otherwise."""
+    songs = songs_elsewhere(day.data, day.root)
+    here = " and ".join([*["a GPU"] * (pick_device(None) == "cuda"), *[f"songs in {songs}"] * bool(songs)])
+    if day.profile.songs_from != "made" or not here:
+        return ""
+    on = "" if songs and given_songs(day.data) else " on synthetic songs"
+    return f"NOTE: {here} found, but profile {day.profile.name} trains small networks{on}; choose preview or full."
 
 
 def _week(profile: Profile, root: Root, pick: Sequence[str] | None) -> list[Line]:
     """The week's experiments and folds; the plan's default week as far as the hours that are left allow it."""
     if pick is None and profile.as_planned:
         return week_lines(profile, root)
-    lines = [Line(name, folds=False, within=True) for name in picked(pick, profile)]
+    lines = [Line(name, folds=False, within=True) for name in dict.fromkeys([BASE, *picked(pick, profile)])]
     return lines if profile.as_planned else [*lines, Line(BASE, folds=True, within=True)]
 
 
@@ -124,19 +184,6 @@ def _to_run(rows: Iterable[str], week: Sequence[str], profile: Profile, root: Ro
             yield name
 
 
-def outcome(runs: Run | Iterable[Run], base: Run, metric: str = "sdr_bsseval", source: str = "vocals") -> str:
-    """Every run against `base`, corrected by Holm, beside the plan's and the literature's expectation."""
-    by_name = {run.name: run for run in ([runs] if isinstance(runs, Run) else runs)}
-    sides = {name: run.scores() for name, run in by_name.items()}
-    tests, refused = compare_all(sides, base.scores(), metric=metric, source=source)
-    lines = [f"{name} is not compared with {base.name}: {why}" for name, why in refused.items()]
-    for name, test in tests.items():
-        entry = MENU.get(by_name[name].config["experiment"])
-        expectation = f" {expected(entry)}" if entry else ""
-        lines.append(f"{test.mark} {test.sentence} {test.method_sentence}{expectation}")
-    return "\n".join(lines)
-
-
 def results(runs: Iterable[Run]) -> pd.DataFrame:
     """Medians over the test songs, dB, of runs that are scored."""
     rows = {}
@@ -148,8 +195,20 @@ def results(runs: Iterable[Run]) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), pd.Index(list(rows), name="run")).round(2)
 
 
+def plan_and_measured(day: Day) -> pd.DataFrame:
+    """`compute.plan_and_measured` as text: of the week on its first and last day, else of Base and the day's experiments.
+
+    Those without a prediction are predicted first, which takes a few training steps of each where no GPU is here.
+    """
+    missing = [name for name in (BASE, *day.rows) if name not in set(compute.predicted(day.root)["experiment"])]
+    if missing:
+        compute.keep_predicted(day.root, plan(profile=day.profile, pick=missing, root=day.root))
+    names = None if day.number in (1, DAYS) else (BASE, *day.rows)
+    return compute.plan_and_measured(day.root, names).map(number)
+
+
 def what_now(day: Day) -> str:
-    """Hours left, the best next run, what to expect of it; and whether the copy on Drive is safe."""
+    """Hours left, the best next run; and whether the copy on Drive is safe."""
     week = [line for line in _week(day.profile, day.root, day.pick) if not _is_done(day, line)]
     best = "All experiments of the week have run; another seed of Base shows how much of a difference is chance."
     if line := next((line for line in week if line.within), None):
@@ -159,7 +218,7 @@ def what_now(day: Day) -> str:
         cost, entry = table.iloc[-1], MENU[line.experiment]
         best = (
             f"Best next run: {line.experiment}{' in three folds' if line.folds else ''}, {entry.change} "
-            f"(day {5 if line.folds else entry.day}), about {cost['minutes']:.1f} minutes ({cost['basis']}). {expected(entry)}"
+            f"(day {5 if line.folds else entry.day}), about {cost['minutes']:.1f} minutes ({cost['basis']})."
         )
     elif week:
         best = (

@@ -8,23 +8,36 @@ from sepkit.data.check import tell_unknown
 from sepkit.data.demo.songs import make_demo_songs
 from sepkit.data.songs import SongFolder, find_songs, import_musdb
 from sepkit.errors import SepkitError
-from sepkit.profiles import Profile
+from sepkit.profiles import PROFILES, Profile
 from sepkit.storage import Root
 
 PREVIEW_URL = "https://github.com/sigsep/sigsep-mus-db/releases/download/v0.4.0/MUSDB18-7-STEMS.zip"
 
 
+def given_songs(data: Path | str | None) -> Path | None:
+    """The folder that `data` or SEPKIT_DATA names, which need not exist; None where neither does."""
+    path = data or os.environ.get("SEPKIT_DATA")
+    return Path(path).expanduser() if path else None
+
+
+def songs_elsewhere(data: Path | str | None, root: Root) -> Path | None:
+    """Real songs that the demo would not use as they are: a given folder, or another profile's root with a cache."""
+    if (path := given_songs(data)) and path.exists():
+        return path
+    others = (root.path.parent / name for name, profile in PROFILES.items() if profile.songs_from != "made")
+    return next((other for other in others if any(other.glob("cache/*/manifest.json"))), None)
+
+
 def songs_at_hand(profile: Profile, data: Path | str | None, root: Root) -> bool:
     """Whether songs lie where `locate_songs` would look for them, so that none are made or downloaded."""
-    path = data or os.environ.get("SEPKIT_DATA")
-    if path:
-        return Path(path).expanduser().exists()
+    if path := given_songs(data):
+        return path.exists()
     return profile.songs_from != "given" and (root.path / "songs" / "test").is_dir()
 
 
 def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongFolder:
     """The songs of `profile`: in `data` or SEPKIT_DATA, else under the root, made or downloaded; SepkitError for none."""
-    path = data or os.environ.get("SEPKIT_DATA")
+    path = given_songs(data)
     if not path and profile.songs_from == "given":
         raise SepkitError(
             f"The {profile.name} profile needs MUSDB18-HQ, and its cache is not here: python -m sepkit fetch --profile "

@@ -28,7 +28,7 @@ from sepkit.storage.spreadsheets import make_plain, read_ledger
 
 # what Drive keeps of a root: all but the songs
 SYNCED = (
-    "runs/*/*", "budget.csv", "exclude.txt", "scoreboard.*", "results/*", "results/*/*/*", "report/*",
+    "runs/*/*", "budget.csv", "exclude.txt", "predictions.json", "plan.csv", "scoreboard.*", "results/*", "results/*/*/*", "report/*",
     "report/figures/*", "torch/hub/checkpoints/*.pth", "cache/*/*",
 )  # fmt: skip
 BUDGET_COLUMNS = ["time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib", "id"]

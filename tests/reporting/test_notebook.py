@@ -22,13 +22,13 @@ def test_a_day_whose_rows_are_not_picked_expects_nothing():
 
 def test_an_outcome_speaks_of_the_method_once_there_are_seeds_to_speak_from(week, helpers):
     base = week.run("Base-s0")
-    text = notebook.outcome(week.run("C-s0"), base)
-    assert "one seed: no claim, since this compares two checkpoints" in text
-    assert "The plan expects: higher SAR" in text
+    outcome = notebook.outcome(week.run("C-s0"), base)
+    assert "one seed: no claim, since this compares two checkpoints" in repr(outcome)
+    assert outcome.table.loc["C-s0", "plan"] == "higher SAR"
 
 
 def test_several_runs_of_a_day_are_corrected_together(week):
-    lines = notebook.outcome([week.run("C-s0"), week.run("D-s0")], week.run("Base-s0")).splitlines()
+    lines = notebook.outcome([week.run("C-s0"), week.run("D-s0")], week.run("Base-s0")).lines
     assert lines[0].startswith("✓ C-s0 is 1.00 dB better") and "after Holm" in lines[0]
     assert lines[1].startswith("n.s. D-s0 against Base-s0: no difference shown")
 

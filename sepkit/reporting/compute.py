@@ -1,0 +1,55 @@
+"""Minutes and GPU memory: what the plan says, what was predicted before they were spent, what the ledger measured."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from sepkit.experiments import MENU
+from sepkit.storage import Root, RootLike, write_csv
+
+PREDICTED = "plan.csv"  # under the root: experiment, minutes, basis
+PLAN_VRAM_GB = 1.3  # the plan's one figure for every experiment
+
+
+def predicted(root: Root) -> pd.DataFrame:
+    """Training minutes as predicted before each experiment ran: experiment, minutes, basis."""
+    file = root.path / PREDICTED
+    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["experiment", "minutes", "basis"])
+
+
+def keep_predicted(root: Root, plan: pd.DataFrame) -> None:
+    """Adds the rows of `sepkit.plan` whose experiments have no prediction yet; earlier ones stay as they are."""
+    old = predicted(root)
+    new = plan[plan["train_min"].gt(0) & ~plan["experiment"].isin(old["experiment"])]
+    if len(new):
+        rows = new.rename(columns={"train_min": "minutes"})[list(old.columns)]
+        write_csv(root.path / PREDICTED, pd.concat([old, rows], ignore_index=True) if len(old) else rows)
+
+
+def plan_and_measured(root: RootLike, names: Iterable[str] | None = None) -> pd.DataFrame:
+    """A row an experiment: training minutes and GB of GPU memory, the plan's beside the predicted and the measured.
+
+    names: the experiments; None for those that the plan gives minutes for and those that were trained. Measured are all
+    minutes of seed 0 in the ledger's stage "train", those of runs that died included. NaN where nothing is known; the
+    column's name says whether a GPU or a CPU took the minutes.
+    """
+    root = Root.at(root)
+    guesses, budget = predicted(root).set_index("experiment")["minutes"], root.budget()
+    spent = (
+        budget[budget["stage"] == "train"].groupby("run").agg({"minutes": "sum", "gpu_min": "sum", "vram_mib": "max"})
+    )
+    spent.index = spent.index.str.removesuffix("-s0")
+    unit = "GPU" if spent["gpu_min"].sum() else "CPU"
+    planned = (name for name, entry in MENU.items() if entry.plan_min)
+    wanted = {*planned, *spent.index} if names is None else {*names}
+    rows = {}
+    for name in filter(wanted.__contains__, MENU):
+        entry, used = MENU[name], spent.loc[name] if name in spent.index else None
+        rows[name] = {
+            "plan, GPU min": entry.plan_min,
+            f"predicted, {unit} min": guesses.get(name),
+            f"measured, {unit} min": None if used is None else used["minutes"],
+            "plan, GB": PLAN_VRAM_GB if entry.plan_min else None,
+            "measured, GB": used["vram_mib"] / 1024 if used is not None and used["vram_mib"] else None,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=float).rename_axis("experiment").round(2)
