@@ -58,9 +58,6 @@ def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
     if len(trained) > 1 and trained.notna().all(axis=None) and (best := trained.idxmax()).nunique() > 1:
         listed = ", ".join(f"{name} by {column}" for column, name in best.items())
         said.append(f"The measures disagree on the best experiment: {listed}.")
-    sar = table[list(LEADING)[-1]].astype(float)
-    if len(trained) and sar.notna().any() and sar.idxmax() == "mixture":
-        said.append("SAR alone misleads: the unprocessed mixture has the highest.")
     by_name = dict(list(section.scores.groupby("experiment")))
     for name, start in starts.items():
         if name in by_name and start in by_name:

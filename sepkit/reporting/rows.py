@@ -22,11 +22,13 @@ LEADING = {
     "SI-SDR (si_sdr)": ("si_sdr", "vocals"),
     "SAR (sar_bsseval)": ("sar_bsseval", "vocals"),
 }
-MAIN = next(iter(LEADING))
+MAIN, SAR = next(iter(LEADING)), ("sar_bsseval", "vocals")
+PARTS = {"SIR voc (sir_bsseval)": ("sir_bsseval", "vocals"), "ISR voc (isr_bsseval)": ("isr_bsseval", "vocals")}
 ONSETS = {"SDR drums at onsets (sdr_onsets)": ("sdr_onsets", "drums")}
 ASIDE = {**ONSETS, "left in silence (silence_energy_db)": ("silence_energy_db", "vocals")}
 DESCRIBED = ("Exp", "Backbone", "Domain", "Extras")
-PLAN = (*DESCRIBED, *LEADING, "GPU min", "Sig.")  # the plan's columns, which come first and always stay
+MINUTES = ("GPU min", "CPU min")
+PLAN = (*DESCRIBED, *LEADING, *MINUTES, "VRAM GB", "Sig.")  # the plan's columns, which come first
 ONE_SEED = "one seed: no claim"
 
 
@@ -35,7 +37,7 @@ def score_columns(protocol: str, scores: pd.DataFrame) -> dict[str, tuple[str, s
     short = {source: source.replace("accompaniment", "acc") for source in PROTOCOLS[protocol][1:]}
     others = {f"SDR {name} (sdr_bsseval)": ("sdr_bsseval", source) for source, name in short.items()}
     there = set(zip(scores["metric"], scores["source"], strict=True))
-    return {name: key for name, key in {**LEADING, **others, **ASIDE}.items() if key in there}
+    return {name: key for name, key in {**LEADING, **PARTS, **others, **ASIDE}.items() if key in there}
 
 
 def ordered(names: Iterable[Any]) -> list[str]:
@@ -48,7 +50,8 @@ def ordered(names: Iterable[Any]) -> list[str]:
 def facts_of(scores: pd.DataFrame) -> pd.DataFrame:
     """Median, quartiles and counts over songs by (experiment, metric, source), as `summary` gives them.
 
-    Without the metrics that a run of the experiment lacks for a song: those are newer than its scores.
+    Without the metrics that a run of the experiment lacks for a song: those are newer than its scores. And without the
+    mixture's SAR: as an estimate it has no artefacts, and beats every network.
     """
     key = ["experiment", "metric", "source"]
     value = scores["value"].where(np.isfinite(scores["value"]))
@@ -61,7 +64,8 @@ def facts_of(scores: pd.DataFrame) -> pd.DataFrame:
     facts["undefined"] = seeds.groupby(key).size() - facts["songs"]
     facts["frames dropped"] = counted["frames_dropped"]
     wanted = scores.drop_duplicates(["run", "track"]).groupby("experiment").size()
-    return facts[rows == wanted.reindex(rows.index, level="experiment")]
+    facts = facts[rows == wanted.reindex(rows.index, level="experiment")]
+    return facts.drop(index=("mixture", *SAR), errors="ignore")
 
 
 def row(
@@ -70,11 +74,15 @@ def row(
     """The numbers of one experiment, from its scores and their facts by column; NaN where there is none."""
     entry, runs = MENU.get(name), [root.run(run) for run in sorted(scores["run"].unique())]
     seeds = [] if name in REFERENCES else sorted(scores["seed"].dropna().astype(int).unique())
-    gpu, minutes = (sum(float(run.status.get(key) or 0) for run in runs) / len(runs) for key in ("gpu_min", "minutes"))
+    statuses = [run.status for run in runs]
+    gpu = sum(float(status.get("gpu_min") or 0) for status in statuses) / len(runs)
+    cpu = sum(float(status.get("cpu_min") or status.get("minutes") or 0) for status in statuses) / len(runs)
+    vram = max(int(status.get("vram_mib") or 0) for status in statuses)
     backbone = NONE if name in REFERENCES else (runs[0].config.get("model") or {}).get("name", NONE)
     described = (entry.backbone, entry.domain, entry.extras) if entry else (backbone, NONE, NONE)
     found: dict[str, Any] = dict(zip(DESCRIBED, (name, *described), strict=True))
-    found |= {**dict.fromkeys(LEADING, np.nan), "GPU min": gpu or np.nan, "Sig.": test.mark if test else NONE}
+    found |= {**dict.fromkeys(LEADING, np.nan), "GPU min": gpu or np.nan, "CPU min": np.nan if gpu else cpu or np.nan}
+    found |= {"VRAM GB": vram * 2**20 / 1e9 or np.nan, "Sig.": test.mark if test else NONE}
     for column, fact in facts.items():
         for suffix, what in {"": "median", " q25": "q25", " q75": "q75"}.items():
             found[column + suffix] = fact.get(what, np.nan)
@@ -87,7 +95,6 @@ def row(
         "method low": low,
         "method high": high,
         "accompaniment": ", ".join(sorted(set(scores["accompaniment"].dropna()))) or NONE,
-        "CPU min": np.nan if gpu else minutes or np.nan,
         "seeds": ", ".join(map(str, seeds)) or NONE,
         "runs": len(runs),
     }
@@ -110,7 +117,10 @@ def scored(table: pd.DataFrame) -> list[str]:
 
 
 def best_rows(table: pd.DataFrame) -> dict[str, set[int]]:
-    """For every score column the positions of the best trained rows; none where there is nothing to choose."""
+    """For every score column the positions of the best trained rows; none where there is nothing to choose.
+
+    Nor in SAR, SIR and ISR: each measures one kind of error, and is highest for a network that makes others instead.
+    """
     trained = ~table["Exp"].isin(REFERENCES)
     trained &= table["undefined"] == table["undefined"][trained].min()  # a median without a hard song does not win
     unlike = table["accompaniment"][trained].nunique() > 1  # modelled and residual are two definitions
@@ -119,29 +129,30 @@ def best_rows(table: pd.DataFrame) -> dict[str, set[int]]:
         values = table[column].astype(float).round(2).where(trained)
         low = any(f"({metric})" in column for metric in LOWER_IS_BETTER)
         top = values.min() if low else values.max()
-        apart = values.notna().sum() > 1 and not (unlike and column.startswith("SDR acc"))
+        part = column in PARTS or LEADING.get(column) == SAR
+        apart = values.notna().sum() > 1 and not part and not (unlike and column.startswith("SDR acc"))
         best[column] = set(np.flatnonzero(values == top).tolist()) if apart else set()
     return best
 
 
-def shown(table: pd.DataFrame) -> Grid:
-    """The table of numbers as people read it: medians with quartiles, gains with intervals, counts."""
-    scores = scored(table)
+def shown(table: pd.DataFrame, caption: str) -> list[Grid]:
+    """The plan's columns, then the others, as people read them: medians with quartiles, gains with intervals, counts."""
+    scores, records = scored(table), table.to_dict("records")
 
-    def score(row: Mapping[str, Any], name: str) -> str:
+    def score(row: Mapping[Any, Any], name: str) -> str:
         detail = interval(row[f"{name} q25"], row[f"{name} q75"])
         if row[f"{name} undefined"]:
-            detail += f" {row[f'{name} songs']} songs, {row[f'{name} undefined']} undefined"
+            detail += f"\n{row[f'{name} songs']} songs, {row[f'{name} undefined']} undefined"
         return f"{number(row[name])}\n{detail}"
 
-    def cells(row: Mapping[str, Any]) -> dict[str, str]:
+    def cells(row: Mapping[Any, Any]) -> dict[str, str]:
         undefined = f"\n({row['undefined']} undefined)" if row["undefined"] else ""
         return {
-            **{name: str(row[name]) for name in DESCRIBED},
+            **{name: str(row[name]).replace(" %", "\u00a0%") for name in DESCRIBED},
             **{name: score(row, name) if name in scores else NONE for name in LEADING},
-            "GPU min": number(row["GPU min"], ".1f"),
+            **{name: number(row[name], ".1f") for name in MINUTES},
+            "VRAM GB": number(row["VRAM GB"]),
             "Sig.": row["Sig."],
-            "CPU min": number(row["CPU min"], ".1f"),
             "gain, dB": f"{number(row['gain'], '+.2f')}\n{interval(row['gain low'], row['gain high'], '+.2f')}",
             "p": show_p(row["p"]),
             "p (Holm)": show_p(row["p (Holm)"]),
@@ -153,7 +164,12 @@ def shown(table: pd.DataFrame) -> Grid:
             "seeds": str(row["seeds"]),
         }
 
-    records: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
-    frame = pd.DataFrame([cells(row) for row in records]).map(str.strip)
-    keep = [name for name in frame if name in PLAN or (frame[name] != NONE).any()]
-    return Grid(frame[keep], best=best_rows(table))
+    frame, best = pd.DataFrame([cells(row) for row in records]).map(str.strip), best_rows(table)
+    empty = {name for name in frame if (frame[name] == NONE).all()}
+    unused = {MINUTES[1]} if empty.issuperset(MINUTES) else empty.intersection(MINUTES)
+    plan = [name for name in PLAN if name not in unused]
+    rest = [name for name in frame if name not in PLAN and name not in empty]
+    return [
+        Grid(frame[plan], caption, best, brief=True),
+        Grid(frame[["Exp", *rest]], "Gains, other measures, counts", best),
+    ]

@@ -18,7 +18,7 @@ from sepkit.evaluation.sides import COLUMNS
 from sepkit.experiments import BASE
 from sepkit.profiles import PROFILES, PROTOCOLS, Profile, get_profile
 from sepkit.reporting.sections import READING, Section, make_section
-from sepkit.reporting.tables import Block, markdown, page, text
+from sepkit.reporting.tables import Block, Grid, latex, markdown, page, plain_grid, text
 from sepkit.storage import Root, Run, write_csv, write_text
 
 EMPTY = "No run is finished and scored yet."
@@ -44,8 +44,14 @@ class Board:
         """The sections, what is missing from them, and how to read them."""
         blocks = [section.block for section in self.sections] or [Block("Scoreboard", [EMPTY])]
         if self.unfinished:
-            blocks.append(Block("Not in the tables", items=self.missing))
-        return [*blocks, Block("How to read the tables", fine_print=[self.about, *READING])]
+            table = pd.DataFrame(self.unfinished.items(), columns=["run", "why"])
+            blocks.append(Block("Not in the tables", grids=[plain_grid(table)]))
+        about = {
+            "profile": f"{self.profile.name}: {self.profile.songs}",
+            "reduced against the plan": self.profile.reduced,
+        }
+        words = Grid(pd.DataFrame({**about, **READING}.items(), columns=["word", "meaning"]))
+        return [*blocks, Block("How to read this", details={"Profile, columns, tests": [words]})]
 
     @property
     def about(self) -> str:
@@ -54,10 +60,10 @@ class Board:
 
 
 def scoreboard(root: Any, profile: Profile | str | None = None, board: Board | None = None) -> pd.DataFrame:
-    """The table of all finished and fully scored runs; written as scoreboard.csv, .md and .html.
+    """The table of all finished and fully scored runs; written as scoreboard.csv, .md, .html and .tex.
 
-    Returns the first section (test songs, the protocol of Base) as numbers; `.attrs` holds `unfinished` {run: reason}
-    and `text`, all sections for a terminal of 120 columns. Other sections have a CSV each,
+    Returns the first section (test songs, the protocol of Base) as numbers; `.attrs` holds `unfinished` {run: reason},
+    and for a terminal of 80 columns `text`, all sections, and `plan`, the plan's columns of the first. Other sections have a CSV each,
     scoreboard-<protocol>[-folds].csv. `board` is what `collect` gave, where that is there already.
     """
     root = Root.open(root, profile)
@@ -69,7 +75,9 @@ def scoreboard(root: Any, profile: Profile | str | None = None, board: Board | N
     write_csv(root.path / "scoreboard.csv", table)
     write_text(root.path / "scoreboard.md", markdown("Scoreboard", blocks))
     write_text(root.path / "scoreboard.html", page("Scoreboard", blocks=blocks))
-    table.attrs = {"unfinished": board.unfinished, "text": text(blocks)}
+    write_text(root.path / "scoreboard.tex", latex(section.block for section in board.sections))
+    first = Block(blocks[0].heading, blocks[0].paragraphs, blocks[0].grids[:1])
+    table.attrs = {"unfinished": board.unfinished, "text": text(blocks), "plan": text([first])}
     return table
 
 

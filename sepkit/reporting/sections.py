@@ -1,4 +1,4 @@
-"""A section of the scoreboard: its rows, their tests against the protocol's base, and the sentences around."""
+"""A section of the scoreboard: its rows, their tests against the protocol's base, and what stands behind them."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,24 +9,28 @@ import pandas as pd
 from sepkit.errors import SepkitError
 from sepkit.evaluation import statistics
 from sepkit.evaluation.shared import refuse_unlike_files, unlike_training
-from sepkit.evaluation.statistics import ALPHA, ARTIST_OVERLAP, OUTLIERS, Comparison
+from sepkit.evaluation.statistics import ALPHA, ARTIST_OVERLAP, OUTLIERS, Comparison, show_p
 from sepkit.experiments import BASES, REFERENCES
 from sepkit.profiles import PROTOCOLS, STEMS
-from sepkit.reporting.rows import LEADING, MAIN, ONE_SEED, ONSETS, facts_of, ordered, row, score_columns, shown
-from sepkit.reporting.tables import Block, plain_grid
+from sepkit.reporting.rows import LEADING, MAIN, ONSETS, facts_of, ordered, row, score_columns, shown
+from sepkit.reporting.tables import Block, Grid, interval, number, plain_grid
 from sepkit.storage import Root, Run
 
-READING = (
-    "sdr_bsseval and sar_bsseval: BSS Eval v4, 1 s windows, one 512-tap filter a track, median over windows, then over "
-    "songs. si_sdr: whole track, both channels as one vector, median over songs. sdr_onsets: SDR over the 50 ms at each "
-    "onset of the true drums. In dB, quartiles over songs in brackets. silence_energy_db: level in dBFS of the estimate "
-    "in the seconds in which the vocals are silent, over the songs that have such seconds; lower is better.",
-    f"Sig.: Wilcoxon's test, two-sided, on {MAIN} against {BASES['2stem']}, of four sources against {BASES['4stem']}: "
-    f"✓ better, ▼ worse where p after Holm's correction is under {ALPHA:g}, else n.s. (not significant); it compares these "
-    "checkpoints. p is uncorrected. Gain: Hodges–Lehmann estimate with a 95 % interval that resamples artists; none with "
-    "fewer than 6 artists. Method: 95 % interval of the gain over songs and seeds, ✓ and ▼ where it leaves out zero; it "
-    "needs two seeds a side. Minutes are of training, a run.",
-)
+READING = {
+    "SDR, SIR, ISR, SAR": "BSS Eval v4: 1 s windows, one 512-tap filter a track, median over windows, then over songs; dB. "
+    "SIR, ISR and SAR each measure one kind of error, so no best is marked",
+    "SI-SDR": "whole track, both channels as one vector, median over songs; dB",
+    "brackets": "quartiles over songs; of gain and method a 95 % interval",
+    "at onsets": "SDR over the 50 ms at each onset of the true drums",
+    "left in silence": "level in dBFS of the estimate in the seconds in which the vocals are silent, over the songs that have "
+    "such seconds; lower is better",
+    "minutes, VRAM": "of training, a run; GPU min where it had one, else the processor's",
+    "gain": f"Hodges–Lehmann estimate in {MAIN} against {BASES['2stem']}, of four sources against {BASES['4stem']}; its interval "
+    "resamples artists, and needs 6",
+    "Sig.": f"Wilcoxon's test of these checkpoints, two-sided: ✓ better, ▼ worse where p after Holm's correction is under "
+    f"{ALPHA:g}, else n.s. (not significant); p is uncorrected",
+    "method": "the gain over songs and seeds, ✓ and ▼ where its interval leaves out zero; needs two seeds a side",
+}
 OVERLAP_CAPTION = (
     "sdr_bsseval of vocals in dB, with and without the three test songs whose artists also sing in training "
     f"({', '.join(ARTIST_OVERLAP)}), and without the two nearly vocal-free songs that rule any mean "
@@ -41,8 +45,10 @@ class Section:
     protocol: str
     folds: bool
     table: pd.DataFrame
-    header: list[str]  # sentences
-    notes: list[str]
+    background: dict[str, str]  # songs, seeds, device, windows
+    notes: list[str]  # what forbids a comparison
+    lost: pd.DataFrame  # the songs left out of a test; or empty
+    beside: pd.DataFrame  # tests of the other sources; or empty
     overlap: pd.DataFrame  # with and without the songs of artists who also sing in training; or empty
     comparisons: dict[str, Comparison]
     scores: pd.DataFrame  # every score behind the table
@@ -56,8 +62,16 @@ class Section:
     def block(self) -> Block:
         songs = "Cross-validation by artist" if self.folds else "Test songs"
         title = f"{songs}, protocol {self.protocol} ({', '.join(PROTOCOLS[self.protocol])})"
-        overlap = [plain_grid(self.overlap, OVERLAP_CAPTION)] if len(self.overlap) else []
-        return Block(title, self.header, [shown(self.table), *overlap], items=self.notes)
+        caption = (
+            f"Medians over {self.background['songs']} songs, dB. Sig. is against {self.base}, p < {ALPHA:g} after Holm: "
+            "✓ better, ▼ worse, n.s. not significant."
+        )
+        facts = Grid(pd.DataFrame(self.background.items(), columns=["this table", ""]))
+        behind = {"Songs left out of a test": self.lost, OVERLAP_CAPTION: self.overlap}
+        grids = [facts, *(plain_grid(table, caption) for caption, table in behind.items() if len(table))]
+        beside = [plain_grid(self.beside, "Beside the vocals")] if len(self.beside) else []
+        shown_grids = [*shown(self.table, caption), *beside]
+        return Block(title, [], shown_grids, items=self.notes, details={"Songs, seeds, windows": grids})
 
 
 def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, left_out: Collection[str] = ()) -> Section:
@@ -80,15 +94,12 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, lef
         own = {column: known.get((name, *key), {}) for column, key in columns.items()}
         records.append(row(root, name, scores, own, tests.get(name)))
     table = pd.DataFrame(records)
-    for test in tests.values():
-        notes += [f"{test.run}: {song} left out, {why}." for song, why in test.dropped.items()]
-        notes += [test.method_sentence] if test.method_interval else []
-    if protocol == "4stem":
-        notes += _beside_vocals(by_name, known.keys(), list(tests), base)
-    if single := ", ".join(table.loc[table["Method"] == ONE_SEED, "Exp"]):
-        notes.append(f"{single}: {ONE_SEED} about the method; two seeds on each side give an interval.")
-    header = _header(root, rows, protocol, table)
-    return Section(protocol, folds, table, header, notes, _overlap(by_name), tests, rows, facts)
+    lost = [
+        {"Exp": test.run, "song": song, "why": why} for test in tests.values() for song, why in test.dropped.items()
+    ]
+    beside = _beside_vocals(by_name, known.keys(), list(tests), base) if protocol == "4stem" else pd.DataFrame()
+    background, overlap = _background(root, rows, protocol, table), _overlap(by_name)
+    return Section(protocol, folds, table, background, notes, pd.DataFrame(lost), beside, overlap, tests, rows, facts)
 
 
 def _runs(root: Root, *scores: pd.DataFrame) -> list[Run]:
@@ -108,7 +119,7 @@ def _unlike_files(root: Root, by_name: Mapping[str, pd.DataFrame], base: pd.Data
 
 def _beside_vocals(
     by_name: Mapping[str, pd.DataFrame], known: Collection[tuple[str, str, str]], names: list[str], base: str
-) -> list[str]:
+) -> pd.DataFrame:
     """The same tests of drums, bass and other, and of the drums' onsets, corrected over all of them."""
     kinds = (*(("sdr_bsseval", source) for source in STEMS[1:]), *ONSETS.values())
     tests = {
@@ -117,10 +128,17 @@ def _beside_vocals(
         for kind in kinds
         if (name, *kind) in known and (base, *kind) in known
     }
-    return [f"Beside the vocals: {test.sentence}" for test in statistics.corrected(tests).values()]
+    return pd.DataFrame(
+        {
+            "Exp": name, "score": f"{test.metric} of {test.source}",
+            "gain, dB": f"{number(test.median_difference, '+.2f')}\n{interval(*test.interval, '+.2f')}",
+            "p (Holm)": show_p(test.p_final), "Sig.": test.mark,
+        }
+        for (name, _), test in statistics.corrected(tests).items()
+    )  # fmt: skip
 
 
-def _header(root: Root, rows: pd.DataFrame, protocol: str, table: pd.DataFrame) -> list[str]:
+def _background(root: Root, rows: pd.DataFrame, protocol: str, table: pd.DataFrame) -> dict[str, str]:
     trained = rows[~rows["experiment"].isin(REFERENCES)]
     statuses = [root.run(run).status for run in trained["run"].unique()]
     devices = sorted({str(status["device"]) for status in statuses if status.get("device")})
@@ -128,14 +146,18 @@ def _header(root: Root, rows: pd.DataFrame, protocol: str, table: pd.DataFrame) 
     seeds = sorted(trained["seed"].dropna().astype(int).unique())
     lacking = table[(table["undefined"] > 0) & ~table["Exp"].isin(REFERENCES)]
     undefined = "; ".join(f"{n} of {name}" for name, n in zip(lacking["Exp"], lacking["undefined"], strict=True))
-    return [
-        f"{rows['track'].nunique()} songs; {', '.join(PROTOCOLS[protocol])} are scored together. Seeds: "
-        f"{', '.join(map(str, seeds)) or 'none'}; device: {', '.join(devices) or 'unknown'}; {minutes:.1f} minutes of training "
-        f"in {len(statuses)} run{'s' * (len(statuses) != 1)}.",
-        f"Windows of vocals: {_span(table['frames'])} counted, {_span(table['frames dropped'])} dropped because a "
-        f"source was silent in them. Songs without a defined score: {undefined or 'none'}"
-        + (". Medians are then over other songs; gains use the songs defined on both sides." if undefined else "."),
-    ]
+    if undefined:
+        undefined += "; medians are then over other songs, gains over the songs defined on both sides"
+    return {
+        "songs": str(rows["track"].nunique()),
+        "scored together": ", ".join(PROTOCOLS[protocol]),
+        "seeds": ", ".join(map(str, seeds)) or "none",
+        "device": ", ".join(devices) or "unknown",
+        "training": f"{minutes:.1f} minutes, {len(statuses)} run{'s' * (len(statuses) != 1)}",
+        "windows of vocals counted": _span(table["frames"]),
+        "dropped, a source silent": _span(table["frames dropped"]),
+        "songs without a score": undefined or "none",
+    }
 
 
 def _span(counts: pd.Series) -> str:
