@@ -54,8 +54,8 @@ class Network(Protocol):
         """Complex (batch, channel, freq, frame) -> the sources', (batch, source, channel, freq, frame)."""
         raise UsageError(f"{self.name} works on waveforms; train it with waveform_l1.")
 
-    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
-        """Takes the training songs' mean and standard deviation of |X| a bin, both (freq,), if it uses them."""
+    def set_statistics(self, mean: Tensor, scale: Tensor, level: Tensor) -> None:
+        """Takes the training songs' `magnitude_statistics`, if it uses them."""
 
     def load_pretrained(self) -> None:
         """Loads its published weights."""

@@ -12,6 +12,8 @@ from sepkit.errors import UsageError
 from sepkit.models import Network, importing
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
 
+TINY = 1e-8  # keeps silence silent
+
 
 class Model(nn.Module, Network):
     """A waveform (batch, channel, time) of any length -> (batch, source, channel, time).
@@ -51,4 +53,6 @@ class Model(nn.Module, Network):
         length = mixture.shape[-1]
         if length < 2:  # a single sample has no deviation
             mixture = torch.nn.functional.pad(mixture, (0, 2 - length))
-        return self.core(mixture)[..., :length]
+        # demucs adds 1e-5 to the deviation that it divides by: a soft mixture would be another one to it
+        scale = mixture.detach().std(dim=(1, 2), keepdim=True).clamp_min(TINY)
+        return self.core(mixture / scale)[..., :length] * scale.unsqueeze(1)

@@ -52,19 +52,26 @@ class MaskModel(nn.Module, Network):
         return self.stft.inverse(self.spectra(self.stft(padded)), length)
 
 
+def level_of(spectrum: Tensor) -> Tensor:
+    """Root mean square of |X| over channels, bins and frames: (batch, channel, freq, frame) -> (batch, 1, 1, 1)."""
+    return spectrum.abs().float().square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+
+
 @torch.no_grad()
-def magnitude_statistics(magnitudes: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the channel-averaged |X| a bin over all frames, each (freq,).
+def magnitude_statistics(magnitudes: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and standard deviation of the channel-averaged |X| a bin over all frames, each (freq,), and the level.
 
     `magnitudes` yields mixtures' |X| (channel, freq, frame).  As openunmix does, deviations below 1e-4 of the largest
-    are raised to it, so that empty bins do not blow up.
+    are raised to it, so that empty bins do not blow up.  The level is the mean over mixtures of `level_of`, a number.
     """
     count, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    levels = []
     for magnitude in magnitudes:
+        levels.append(level_of(magnitude[None]).flatten())
         mono = magnitude.mean(dim=0).double()  # (freq, frame)
         count += mono.shape[-1]
         total = total + mono.sum(dim=-1)
         squares = squares + mono.square().sum(dim=-1)
     mean = total / count
     scale = (squares / count - mean.square()).clamp_min(0).sqrt()
-    return mean.float(), scale.clamp_min(1e-4 * float(scale.max()) + 1e-12).float()
+    return mean.float(), scale.clamp_min(1e-4 * float(scale.max()) + 1e-12).float(), torch.cat(levels).mean()

@@ -41,5 +41,5 @@ class Model(TrunkAndHeads):
     mask = Network.mask  # none of magnitudes alone
 
     def complex_mask(self, spectrum: Tensor) -> Tensor:
-        mask = self.heads[0](self.core(spectrum), len(spectrum))  # (frame, batch, channel, part, freq)
+        mask = self.heads[0](self.features(spectrum), len(spectrum))  # (frame, batch, channel, part, freq)
         return torch.view_as_complex(mask.permute(1, 2, 4, 0, 3).contiguous()).unsqueeze(1)

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from sepkit.errors import UsageError
 from sepkit.models import importing
-from sepkit.models.mask import MaskModel
+from sepkit.models.mask import MaskModel, level_of
 
+LEVELLED = ("separation", "always", "never")
+TINY = 1e-6  # keeps a silent clip silent
 BOUNDS: dict[str, Any] = {"sigmoid": torch.sigmoid, "relu": torch.relu, "clamp": partial(torch.clamp, min=0, max=1)}
 
 
@@ -27,10 +29,14 @@ class Trunk(nn.Module):
     """Magnitudes (batch, channel, freq, frame) -> features (frame · batch, hidden).
 
     layers: openunmix's network; lstm, fc1: what replaces its layers of these names.
+    level: the `level_of` to which an input is brought; 0 takes it as it is, as openunmix does.
     """
+
+    level: Tensor
 
     def __init__(self, layers: Any, lstm: nn.Module | None = None, fc1: nn.Module | None = None) -> None:
         super().__init__()
+        self.register_buffer("level", torch.zeros(()))
         self.input_mean, self.input_scale = layers.input_mean, layers.input_scale
         self.fc1, self.bn1, self.lstm = fc1 or layers.fc1, layers.bn1, lstm or layers.lstm
         self.fc2, self.bn2 = layers.fc2, layers.bn2
@@ -40,8 +46,12 @@ class Trunk(nn.Module):
         bins = len(self.input_mean)  # those above openunmix's bandwidth are not looked at
         return (magnitude[..., :bins, :].permute(3, 0, 1, 2) + self.input_mean) * self.input_scale
 
-    def forward(self, magnitude: Tensor) -> Tensor:
-        x = self.scaled(magnitude)
+    def levelled(self, magnitude: Tensor) -> Tensor:
+        gain = self.level / level_of(magnitude).clamp_min(TINY)
+        return magnitude * torch.where(self.level > 0, gain, 1.0)
+
+    def forward(self, magnitude: Tensor, levelled: bool = False) -> Tensor:
+        x = self.scaled(self.levelled(magnitude) if levelled else magnitude)
         frames, batch = x.shape[:2]
         x = self.bn1(self.fc1(x.reshape(frames * batch, -1)))
         x = torch.tanh(x).reshape(frames, batch, -1)
@@ -67,14 +77,21 @@ class Head(nn.Module):
 
 
 class TrunkAndHeads(MaskModel):
-    """A mask a source; subclasses make `core`, the trunk, and `heads`, one a source or one for the only one."""
+    """A mask a source; subclasses make `core`, the trunk, and `heads`, one a source or one for the only one.
+
+    levelled: when clips are brought to the training songs' mean level before the layers see them, so that the mask does
+        not depend on how loud a song is: in separation (and validation), always, or never.
+    """
 
     several: ClassVar[bool] = False  # whether it estimates several sources
     core: Trunk
     heads: nn.ModuleList
 
-    def __init__(self, **spectral: Any) -> None:
+    def __init__(self, levelled: str = "separation", **spectral: Any) -> None:
         super().__init__(**spectral)
+        if levelled not in LEVELLED:
+            raise UsageError(f"Expected levelled to be one of {', '.join(LEVELLED)}, got {levelled!r}.")
+        self.levelled = levelled
         if not self.sources or len(set(self.sources)) < len(self.sources):
             raise UsageError(f"Expected one or more different sources, got {self.sources}.")
         if len(self.sources) > 1 and not self.several:
@@ -94,13 +111,18 @@ class TrunkAndHeads(MaskModel):
     def head(self, fc3: nn.Linear) -> Head:
         return Head(fc3, torch.ones(self.stft.n_bins), torch.ones(self.stft.n_bins))
 
-    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
+    def set_statistics(self, mean: Tensor, scale: Tensor, level: Tensor) -> None:
         bins = len(self.core.input_mean)
         with torch.no_grad():
+            self.core.level.copy_(level)
             self.core.input_mean.copy_(-mean[:bins])
             self.core.input_scale.copy_(1 / scale[:bins])
 
+    def features(self, spectrum: Tensor) -> Tensor:
+        """What the trunk gives for magnitudes, or for a spectrum where it sees phases."""
+        return self.core(spectrum, self.levelled == "always" or (self.levelled == "separation" and not self.training))
+
     def mask(self, magnitude: Tensor) -> Tensor:
-        features = self.core(magnitude)
+        features = self.features(magnitude)
         masks = [self.bound(head(features, len(magnitude)).permute(1, 2, 3, 0)) for head in self.heads]
         return torch.stack(masks, dim=1) if self.several else masks[0].unsqueeze(1)

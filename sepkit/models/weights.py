@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sepkit.errors import SepkitError
 
 HEAD = re.compile(r"\bcore\.(?=(fc3|bn3|output_scale|output_mean)\b)")  # of openunmix's layers behind the trunk
+LEVEL = "core.level"
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -34,6 +35,8 @@ def differences(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Puts `state` into `model`; SepkitError that lists what differs, instead of a wall of keys."""
     state = renamed(state)
+    # weights that say no level, as published ones, keep that of this network
+    state = {**{key: value for key, value in model.state_dict().items() if key == LEVEL}, **state}
     if found := differences(model, state):
         raise SepkitError(
             f"The weights in {where} do not fit the network: {'; '.join(found[:3])} ({len(found)} differences in all)."

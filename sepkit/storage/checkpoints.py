@@ -22,7 +22,7 @@ from sepkit.storage.bounded import within
 from sepkit.storage.files import writing
 from sepkit.storage.root import Run
 
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # of batch normalisation; an optimiser has none
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "level")  # an optimiser has none
 COPY_S = 120.0  # at most, of a checkpoint from Drive
 # raised by torch and pickle for a file that is cut short, overwritten or something else
 UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, ValueError, TypeError)
@@ -52,7 +52,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _under_todays_names(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Weights renamed, and the optimiser's values, which it keeps by number, in the order of the new names."""
+    """Weights renamed, and the optimiser's values, which it keeps by number, in the order of the new names.
+
+    A network of before levels were kept goes on without one.
+    """
+    states = [part for part in ("state_dict", "current_model_state") if part in checkpoint]
+    if "model.core.input_mean" in checkpoint["state_dict"]:
+        unset = {"model.core.level": torch.zeros(())}
+        checkpoint = {**checkpoint, **{part: {**unset, **checkpoint[part]} for part in states}}
     old, new = checkpoint["state_dict"], renamed(checkpoint["state_dict"])
     if list(old) == list(new):
         return checkpoint
@@ -61,8 +68,7 @@ def _under_todays_names(checkpoint: dict[str, Any]) -> dict[str, Any]:
     for optimizer in checkpoint.get("optimizer_states", ()):
         if len(optimizer["state"]) == len(trained):  # a part of them, all of the trunk, keeps its order
             optimizer["state"] = {place: optimizer["state"][number] for place, number in enumerate(order)}
-    parts = [part for part in ("state_dict", "current_model_state") if part in checkpoint]
-    return {**checkpoint, **{part: renamed(checkpoint[part]) for part in parts}}
+    return {**checkpoint, **{part: renamed(checkpoint[part]) for part in states}}
 
 
 def newest(run: Run) -> Path | None:

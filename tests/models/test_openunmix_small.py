@@ -56,7 +56,7 @@ def test_statistics_are_set_as_openunmix_sets_them():
     mean, scale = torch.rand(513) + 0.1, torch.rand(513) + 0.1
     theirs = OpenUnmix(nb_bins=513, nb_channels=2, hidden_size=16, input_mean=mean.numpy(), input_scale=scale.numpy())
     ours = small()
-    ours.set_statistics(mean, scale)
+    ours.set_statistics(mean, scale, torch.tensor(1.0))
     torch.testing.assert_close(ours.core.input_mean, theirs.input_mean)
     torch.testing.assert_close(ours.core.input_scale, theirs.input_scale)
 
@@ -65,14 +65,17 @@ def test_statistics_of_a_known_signal():
     stft = STFT(64, 16)
     mixtures = [noise(2, 5000, seed=seed) for seed in range(3)]
     frames = torch.cat([stft(mixture).abs().mean(dim=0) for mixture in mixtures], dim=-1).double()
-    mean, scale = magnitude_statistics(stft(mixture).abs() for mixture in mixtures)
+    mean, scale, level = magnitude_statistics(stft(mixture).abs() for mixture in mixtures)
     torch.testing.assert_close(mean, frames.mean(dim=-1).float())
     torch.testing.assert_close(scale, frames.std(dim=-1, correction=0).float())
+    powers = [stft(mixture).abs().square().mean() for mixture in mixtures]
+    torch.testing.assert_close(level, torch.stack(powers).sqrt().mean())
 
 
 def test_statistics_of_silence_stay_finite():
-    mean, scale = magnitude_statistics([STFT(64, 16)(torch.zeros(2, 5000)).abs()])
+    mean, scale, level = magnitude_statistics([STFT(64, 16)(torch.zeros(2, 5000)).abs()])
     assert not mean.any()
+    assert level == 0
     assert torch.isfinite(1 / scale).all()
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from sepkit.errors import SepkitError
-from sepkit.models import Network, build
-from sepkit.models.mask import MaskModel
+from sepkit.models import Network, build, names
+from sepkit.models.mask import MaskModel, magnitude_statistics
 from sepkit.models.openunmix_small import Model
 from sepkit.models.separation import complete, separate, stream
 
@@ -303,3 +303,39 @@ def test_memory_grows_by_the_output_and_not_by_what_the_model_needs():
     _, once, twice = map(float, subprocess.check_output([sys.executable, "-c", PEAK], env=settings).split())
     audio_mib = 60 * 44100 * 2 * 4 / 2**20
     assert audio_mib < twice - once < 4 * audio_mib
+
+
+def told(model):
+    """A network that knows the statistics of some training songs, where it uses them."""
+    if model.stft:
+        model.set_statistics(*magnitude_statistics(model.stft(torch.from_numpy(0.1 * noise(9000))).abs() for _ in "ab"))
+    return model
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("gain", [0.1, 10.0])
+def test_an_estimate_follows_the_level_of_its_mixture(name, gain):
+    torch.manual_seed(0)
+    model, mixture = told(build(name)).eval(), noise(30000)
+    plain, scaled = separate(model, mixture), separate(model, np.float32(gain) * mixture)
+    for source, samples in plain.items():
+        difference = np.square(scaled[source] / gain - samples).sum() / np.square(samples).sum()
+        assert 10 * np.log10(difference + 1e-20) < -60
+
+
+def test_levels_count_where_the_network_is_told_so():
+    torch.manual_seed(0)
+    mixture = torch.from_numpy(noise(9000))[None]
+    for levelled, in_training, in_separation in (("never", 1, 1), ("separation", 1, 0), ("always", 0, 0)):
+        model = told(build("openunmix-small", hidden_size=16, dropout=0.0, levelled=levelled))
+        for mode, depends in ((True, in_training), (False, in_separation)):
+            model.train(mode)
+            with torch.no_grad():
+                loud, soft = model(torch.cat([mixture, mixture / 8]))
+            assert ((soft * 8 - loud).abs().max() > 1e-3) == depends
+
+
+def test_a_network_without_a_level_hears_songs_as_they_are():
+    model = build("openunmix-small", hidden_size=16).eval()
+    mixture = noise(9000)
+    assert np.abs(separate(model, mixture / 8)["vocals"] * 8 - separate(model, mixture)["vocals"]).max() > 1e-3
