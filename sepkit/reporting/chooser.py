@@ -1,4 +1,4 @@
-"""Song, run and source by menu: players and spectrograms; under them a table of players, which needs no kernel."""
+"""Song, run and source by menu: players and pictures; under them a table of players, which needs no kernel."""
 
 import html
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from sepkit.errors import SepkitError
 from sepkit.experiments import BASE
 from sepkit.reporting.player import MAX_SECONDS, loudest_s, player
 from sepkit.reporting.rows import ordered
-from sepkit.reporting.spectra import spectrograms
+from sepkit.reporting.spectra import song_view
 from sepkit.storage import Root
 
 # (run, song) -> {"mixture", "<source>" (the target), "<source> estimate"}, each (channel, time)
@@ -91,7 +91,7 @@ class Chooser:
         return "<br>".join(parts)
 
     def widget(self) -> Any:
-        """Three menus over a player and spectrograms; every choice replaces both."""
+        """Three menus over a player and a picture; every choice replaces both."""
         import ipywidgets  # slow to import
 
         choices = {"song": self.songs, "run": self.runs, "source": self.sources}
@@ -103,7 +103,7 @@ class Chooser:
             try:
                 start, clips = self.clips(run, song, source)
                 sound.value = player(clips, self.sample_rate, title=f"{song}, from {start:.0f} s").data
-                picture.value = spectrograms(clips, self.sample_rate, start_s=start).png(80)
+                picture.value = song_view(clips, self.sample_rate, start_s=start)._repr_png_()
             except SepkitError as error:
                 sound.value, picture.value = html.escape(str(error)), b""
 

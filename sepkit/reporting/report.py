@@ -5,7 +5,6 @@ under `report/figures/`. A part that has nothing to show says so.
 """
 
 import base64
-import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,6 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import METRICS
-from sepkit.evaluation.statistics import Comparison
 from sepkit.experiments import REFERENCES
 from sepkit.profiles import Profile
 from sepkit.reporting import lessons
@@ -24,7 +22,7 @@ from sepkit.reporting.figures import best_epoch
 from sepkit.reporting.rows import MAIN
 from sepkit.reporting.scoreboard import EMPTY, Board, collect, scoreboard
 from sepkit.reporting.sections import Section
-from sepkit.reporting.tables import Block, Image, page, plain_grid
+from sepkit.reporting.tables import Block, Grid, Image, page, plain_grid
 from sepkit.storage import WEEK_HOURS, Root, Run, git_revision, write_text
 
 TITLE = "Milestone 2: what improves the separation of vocals?"
@@ -42,12 +40,12 @@ def report(root: Any, profile: Profile | str | None = None) -> Path:
     board, budget = collect(root, profile), root.budget()
     scoreboard(root, profile, board)
     folder = root.path / "report" / "figures"
-    for old in folder.glob("*.png"):  # those of another name, or of a run that is gone, would stay
+    for old in folder.glob("*.*"):  # those of another name would stay
         old.unlink()
     blocks = [
         Block("What was learnt", items=lessons.lessons(root, profile, board)),
         *board.blocks,
-        *(_results(board.main, folder) if board.main else [Block("Results", [EMPTY])]),
+        *(_results(board.main, folder, _minutes(root, board.main)) if board.main else [Block("Results", [EMPTY])]),
         _training(root, board, folder),
         _budget(budget, folder),
     ]
@@ -61,37 +59,53 @@ def report(root: Any, profile: Profile | str | None = None) -> Path:
     return path
 
 
-def _draw(part: str, folder: Path, alt: str, *data: Any, name: str = "", test: Comparison | None = None) -> list[Image]:
+def _draw(part: str, folder: Path, alt: str, *data: Any) -> list[Image]:
     """The figures of this part of the report, drawn from `data` and written under `folder`."""
-    images, (said, details) = [], (test.sentence, test.details) if test else ("", {})
+    images = []
     for draw, caption in REPORTED[part].items():
-        file = save(draw(*data), folder / f"{draw.__name__}{name}.png")
+        file = save(draw(*data), folder / f"{draw.__name__}.png")
         source = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
-        images.append(Image(source, f"{draw.__name__.replace('_', ' ')}: {alt}", caption or said, details))
+        images.append(Image(source, f"{draw.__name__.replace('_', ' ')}: {alt}", caption))
     return images
 
 
-def _results(section: Section, folder: Path) -> list[Block]:
+def _results(section: Section, folder: Path, minutes: dict[str, float]) -> list[Block]:
     """Scores song by song, differences from the base, expectations, and every measure."""
-    scores, base, names = section.scores, section.base, list(section.table["Exp"])
-    by_name = dict(list(scores.groupby("experiment")))
+    scores, base, names, tests = section.scores, section.base, list(section.table["Exp"]), section.comparisons
+    by_name: dict[Any, pd.DataFrame] = dict(list(scores.groupby("experiment")))
     medians = ", ".join(f"{row['Exp']} {row[MAIN]:.2f} dB" for row in section.table.to_dict("records"))
-    pictures = []
-    for name, test in section.comparisons.items():
-        alt = f"{name} and {base}, {test.n_better} of {test.n} songs are better."
-        file = "_" + re.sub(r"[^\w-]", "-", name)
-        pictures += _draw("pair", folder, alt, by_name[name], by_name[base], name=file, test=test)
-    about = "Each bar is a song; blue is better." if pictures else f"No experiment could be compared with {base}."
+    pictures, details, about = list[Image](), list[Grid](), f"No experiment could be compared with {base}."
+    if tests:
+        about = f"Every experiment against {base}, song by song, with the tests' details below."
+        details.append(
+            plain_grid(
+                pd.DataFrame({name: test.details for name, test in tests.items()}).T.rename_axis("Exp").reset_index()
+            )
+        )
+        gains = ", ".join(f"{name} {test.median_difference:+.2f} dB" for name, test in tests.items())
+        pictures += _draw("differences", folder, f"differences from {base}: {gains}.", tests)
+        pictures += _draw("songs", folder, about, {name: by_name[name] for name in tests}, by_name[base])
+        pictures += _draw("minutes", folder, about, tests, minutes)
     expected = lessons.expectations(names, section.comparisons).reset_index()
     gain = f"The gain over {base} in sdr_bsseval of vocals, beside what the plan and the literature expect."
     measures = section.facts["median"].xs("vocals", level="source").unstack("metric")
     measures = measures.reindex(index=names, columns=list(METRICS)).dropna(axis=1, how="all")
     return [
         Block("Scores song by song", pictures=_draw("scores", folder, f"medians of {MAIN}: {medians}.", scores)),
-        Block(f"Differences from {base}", [about], pictures=pictures),
+        Block(f"Differences from {base}", [about], details, pictures),
         Block("Expected and measured", [gain], [plain_grid(expected)]),
         Block("Every measure of vocals", [MEASURES], [plain_grid(measures.rename_axis("Exp").reset_index())]),
     ]
+
+
+def _minutes(root: Root, section: Section) -> dict[str, float]:
+    """Minutes of one training, by experiment: the mean over its runs."""
+    runs = section.scores.groupby("experiment")["run"].unique()
+    found = {
+        name: [root.run(run).status.get("minutes") for run in runs[name]]
+        for name in (section.base, *section.comparisons)
+    }
+    return {name: sum(minutes) / len(minutes) for name, minutes in found.items() if all(minutes)}
 
 
 def _training(root: Root, board: Board, folder: Path) -> Block:

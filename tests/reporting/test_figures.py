@@ -1,18 +1,19 @@
 """Figures by their axes and artists: where a click stands, what a bar's height is, what is named."""
 
 import io
+import re
+from unittest.mock import ANY
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.container import BarContainer
+from matplotlib.text import Text
 from PIL import Image
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.statistics import compare_scores
+from sepkit.evaluation.statistics import compare_all, show_p
 from sepkit.reporting import canvas, figures
-from sepkit.storage import write_csv
 
 
 def labelled(figure: figures.Picture) -> bool:
@@ -23,61 +24,94 @@ def labelled(figure: figures.Picture) -> bool:
     )
 
 
+def tone(hz: float) -> np.ndarray:
+    return np.sin(2 * np.pi * hz * np.arange(44100) / 44100)[None]
+
+
 def scores_of(week, *names: str) -> pd.DataFrame:
     return pd.concat([week.run(name).scores().drop(columns="fold") for name in names], ignore_index=True).assign(
         fold=None
     )
 
 
-@pytest.mark.parametrize("hop_length", [256, 512, 1024])
+def cells(axes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Edges in s and in Hz of a spectrogram's cells, by its axes, and their levels in dB, (band, frame)."""
+    (mesh,) = axes.collections
+    corners = mesh.get_coordinates()
+    return corners[0, :, 0], corners[:, 0, 1], mesh.get_array()
+
+
+def waves(figure) -> dict:
+    """The panels of waveforms by their titles."""
+    return {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+
+
 @pytest.mark.parametrize("sample_rate", [22050, 44100])
-def test_click_at_one_second_stands_at_one_second(hop_length, sample_rate):
+@pytest.mark.parametrize("start_s", [0, 30])
+def test_a_click_at_one_second_stands_at_one_second(sample_rate, start_s):
     clip = np.zeros((2, 3 * sample_rate))
-    clip[:, sample_rate] = 1
-    figure = figures.spectrograms({"click": clip}, sample_rate, hop_length=hop_length)
-    axes, hop_s = figure.axes[0], hop_length / sample_rate
-    assert axes.get_xlim() == pytest.approx((0, 3), abs=hop_s)
-    image = axes.images[0]
-    left, right, *_ = image.get_extent()
-    energy = np.power(10, image.get_array() / 10).sum(axis=0)
-    centres = left + (np.arange(len(energy)) + 0.5) * (right - left) / len(energy)
-    assert centres[energy.argmax()] == pytest.approx(1, abs=hop_s)
-    assert (centres * energy).sum() / energy.sum() == pytest.approx(1, abs=hop_s)
-    assert "time in s" in axes.get_xlabel()
+    clip[1, sample_rate] = -0.7
+    wave, axes, _ = figures.song_view({"click": clip}, sample_rate, start_s=start_s).axes
+    times, values = wave.lines[0].get_data()
+    assert (times[values.argmin()], values.min()) == pytest.approx((start_s + 1, -0.7), abs=1e-9)
+    edges, _, levels = cells(axes)
+    energy, middles = np.power(10, levels / 10).sum(axis=0), (edges[1:] + edges[:-1]) / 2
+    assert middles[energy.argmax()] == pytest.approx(start_s + 1, abs=0.005)
+    assert (middles * energy).sum() / energy.sum() == pytest.approx(start_s + 1, abs=0.005)
+    assert wave.get_xlim() == axes.get_xlim() == (start_s, start_s + 3)
 
 
-def test_start_moves_the_time_axis():
-    figure = figures.spectrograms({"a": np.ones(8000)}, 8000, start_s=30)
-    assert figure.axes[0].get_xlim() == pytest.approx((30, 31))
+@pytest.mark.parametrize("hz", [500, 1000, 10_000])
+def test_a_tone_lies_at_its_frequency_by_the_ticks_of_the_axis(hz):
+    axes = figures.song_view({"tone": tone(hz)}).axes[1]
+    _, edges, levels = cells(axes)
+    row = int(levels.mean(axis=1).argmax())
+    assert edges[row] <= hz * 1.005 and hz * 0.995 <= edges[row + 1]
+    # the words on the axis: where the tone is drawn, between the ticks around it
+    at = axes.transData.transform([(0, edge) for edge in (edges[row], edges[row + 1])])[:, 1].mean()
+    words = [text.get_text() for text in axes.get_yticklabels()]
+    named = [float(word.removesuffix("k")) * (1000 if word.endswith("k") else 1) for word in words]
+    drawn = axes.transData.transform([(0, tick) for tick in axes.get_yticks()])[:, 1]
+    assert np.exp(np.interp(at, drawn, np.log(named))) == pytest.approx(hz, rel=0.04)
 
 
-def test_panels_share_one_colour_scale_and_keep_level_differences():
-    tone = np.sin(2 * np.pi * 1000 * np.arange(44100) / 44100)
-    figure = figures.spectrograms({"loud": tone, "quiet": tone / 100}, 44100)
-    loud, quiet = (axes.images[0] for axes in figure.axes[:2])
-    assert loud.get_clim() == quiet.get_clim() == (-80, 0)
-    assert loud.get_array().max() == pytest.approx(0, abs=1e-6)
-    assert quiet.get_array().max() == pytest.approx(-40, abs=0.01)
-    assert "dB" in figure.axes[-1].get_ylabel()
+def test_columns_share_one_scale_of_level_and_of_amplitude():
+    figure = figures.song_view({"loud": tone(1000), "quiet": tone(1000) / 100})
+    panels = waves(figure)
+    loud, quiet, bar = figure.axes[2:]
+    assert loud.collections[0].get_clim() == quiet.collections[0].get_clim() == (-80, 0)
+    assert cells(loud)[2].max() == pytest.approx(0, abs=1e-6)
+    assert cells(quiet)[2].max() == pytest.approx(-40, abs=0.01)
+    assert "dB" in bar.get_ylabel()
+    assert panels["loud"].get_ylim() == panels["quiet"].get_ylim()
+    assert panels["quiet"].lines[0].get_ydata().max() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_mel_axis_puts_a_tone_at_its_frequency():
-    import librosa
+def test_a_peak_of_either_channel_is_drawn_at_its_value():
+    clip = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 441_000))
+    clip[0, 123_456], clip[1, 321_000] = 0.9, -0.8
+    times, values = figures.song_view({"a": clip}).axes[0].lines[0].get_data()
+    assert (values.max(), times[values.argmax()]) == pytest.approx((0.9, 123_456 / 44100))
+    assert (values.min(), times[values.argmin()]) == pytest.approx((-0.8, 321_000 / 44100))
+    assert len(times) < 1100
 
-    tone = np.sin(2 * np.pi * 3000 * np.arange(44100) / 44100)
-    image = figures.spectrograms({"tone": tone}, 44100).axes[0].images[0]
-    *_, bottom, top = image.get_extent()
-    row = int(image.get_array().mean(axis=1).argmax())
-    mel = bottom + (row + 0.5) * (top - bottom) / image.get_array().shape[0]
-    assert librosa.mel_to_hz(mel) == pytest.approx(3000, rel=0.05)
+
+def test_the_difference_is_estimate_minus_target_over_the_time_that_they_share():
+    target, estimate = tone(500), tone(500)[:, :30_000] / 2
+    panels = waves(figures.song_view({"mixture": target, "target": target, "estimate": estimate}))
+    assert list(panels) == ["mixture", "target", "estimate", "estimate − target"]
+    times, values = panels["estimate − target"].lines[0].get_data()
+    np.testing.assert_allclose(values, -target[0, np.round(times * 44100).astype(int)] / 2)
+    assert times.max() == pytest.approx(30_000 / 44100, abs=0.001)
+    assert "estimate − target" not in waves(figures.song_view({"target": target, "C, estimate": estimate}))
 
 
 def test_silence_can_be_drawn_and_broken_clips_not():
-    assert figures.spectrograms({"silence": np.zeros(8000)}, 8000).axes[0].images[0].get_array().max() == -80
+    assert cells(figures.song_view({"silence": np.zeros(8000)}, 8000).axes[1])[2].max() == -80
     with pytest.raises(SepkitError, match="'bad' has 1 samples that are not finite"):
-        figures.spectrograms({"bad": np.array([0.0, np.nan])}, 8000)
+        figures.song_view({"bad": np.array([0.0, np.nan])}, 8000)
     with pytest.raises(SepkitError, match="at least one clip"):
-        figures.spectrograms({})
+        figures.song_view({})
 
 
 def test_gradients_name_what_is_zero():
@@ -92,64 +126,71 @@ def test_gradients_name_what_is_zero():
     assert figure.axes[0].get_xlim() == (0, 22050)
 
 
-def test_training_curves_separate_losses_that_do_not_compare(week):
+def test_training_curves_mark_the_epoch_where_the_sdr_chooses_it(week):
     runs = [week.run(name) for name in ("Base-s0", "C-s0", "D-s0")]
     figure = figures.training_curves(runs)
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["loss: magnitude_l1", "loss: phase_consistency"]
-    losses = figure.axes[0]
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    assert list(panels) == ["Base-s0", "C-s0", "D-s0"]
     history = runs[0].history()
-    np.testing.assert_allclose(losses.lines[0].get_ydata(), history["valid_loss"])
-    np.testing.assert_allclose(losses.lines[1].get_ydata(), history["train_loss"])
-    assert losses.lines[2].get_xdata()[0] == 9  # the best epoch by SDR; by loss it is 7
-    assert "learning rate" in figure.axes[1].get_ylabel()
+    losses, sdr = figure.axes[:2]
+    np.testing.assert_allclose(losses.lines[0].get_ydata(), history["train_loss"])
+    np.testing.assert_allclose(losses.lines[1].get_ydata(), history["valid_loss"])
+    np.testing.assert_allclose(sdr.lines[0].get_ydata(), history["valid_sdr"])
+    assert sdr.lines[1].get_data() == (9, history["valid_sdr"].max())  # by loss it were epoch 7
+    assert losses.get_shared_y_axes().joined(losses, panels["D-s0"])
+    assert not losses.get_shared_y_axes().joined(losses, panels["C-s0"])  # another loss
     assert labelled(figure)
-
-
-def test_one_run_and_many_losses_fit(week):
-    assert len(figures.training_curves(week.run("Base-s0")).axes) == 2
-    figure, panels = canvas.panels(5, (3, 1), 5.6)
-    assert len(panels) == 5
-    assert figure.get_figwidth() < 15
     with pytest.raises(SepkitError, match="at least one trained run"):
         figures.training_curves([])
 
 
-def test_convergence_is_in_db_over_minutes_whatever_the_loss(week):
+def test_convergence_is_in_db_over_minutes_and_names_curves_at_their_ends(week):
     runs = [week.run("Base-s0"), week.run("C-s0")]
     (axes,) = figures.convergence(runs).axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Base-s0", "C-s0"]
-    assert axes.lines[0].get_xdata()[-1] == pytest.approx(30)
+    assert axes.get_legend() is None
+    ends = {text.get_text(): text.xy for text in axes.texts}
+    assert ends == {"Base-s0": (pytest.approx(30), pytest.approx(runs[0].history()["valid_sdr"].iloc[-1])), "C-s0": ANY}
     np.testing.assert_allclose(axes.lines[0].get_ydata(), runs[0].history()["valid_sdr"])
-    assert axes.lines[1].get_xdata()[0] == pytest.approx(30 * 9 / 12)
+    assert axes.lines[1].get_xdata()[0] == pytest.approx(30 * 9 / 12)  # the best epoch
     assert axes.get_xlabel() == "training time in minutes"
     assert "dB" in axes.get_ylabel()
 
 
-def test_histories_without_sdr_fall_back_to_the_loss(root):
-    for name in ("Base-s0", "C-s0"):
-        run = root.run(name)
-        write_csv(run.path / "history.csv", run.history().drop(columns="valid_sdr"))
-    old = [root.run("Base-s0"), root.run("C-s0")]
-    assert figures.best_epoch(old[0].history()) == 6
-    panels = figures.convergence(old).axes
-    assert [axes.get_title() for axes in panels] == ["loss: magnitude_l1", "loss: phase_consistency"]
-    np.testing.assert_allclose(panels[0].lines[0].get_ydata(), old[0].history()["valid_loss"])
-    mixed = figures.convergence([old[0], root.run("D-s0")]).axes[0]  # one of two without: losses for both
-    assert "loss" in mixed.get_ylabel()
+def test_many_curves_share_no_colour_and_no_name_lies_over_another(week, monkeypatch):
+    history, runs = week.run("Base-s0").history(), []
+    for number in range(18):
+        run = week.run(f"{number} with a name that is long")
+        monkeypatch.setitem(
+            run.__dict__, "history", lambda number=number: history.assign(valid_sdr=history["valid_sdr"] + number / 9)
+        )
+        runs.append(run)
+    (axes,) = figures.convergence(runs).axes
+    drawn = [(line.get_color(), line.get_linestyle()) for line in axes.lines if len(line.get_xdata()) > 1]
+    coloured = [colour for colour, style in drawn if style == "-"]
+    assert len(drawn) == 18 and len(coloured) == len(set(coloured)) == 7
+    assert {colour for colour, style in drawn if style != "-"} == {canvas.GREY}
+    assert_apart(axes)
+
+
+def assert_apart(axes) -> None:
+    axes.figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the line that leads to it
+    assert not any(a.overlaps(b) for place, a in enumerate(boxes) for b in boxes[:place])
+    assert all(axes.figure.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
 
 
 def test_score_bars_hold_medians_and_quartiles(week, helpers):
-    figure = figures.score_bars(scores_of(week, "Base-s0", "D-s0", "mixture", "oracle"))
-    axes = figure.axes[0]
-    heights = [bar.get_height() for box in axes.containers if isinstance(box, BarContainer) for bar in box]
-    without_c = np.delete(helpers.base_db + helpers.spread, 2)
-    assert heights == pytest.approx([np.median(helpers.base_db), np.median(without_c)])
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["Base\n12 songs", "D\n11 songs\n1 undefined"]
+    axes = figures.score_bars(scores_of(week, "Base-s0", "D-s0", "mixture", "oracle")).axes[0]
+    boxes = [bar for box in axes.containers for bar in box]
+    songs = [helpers.base_db + helpers.spread * 0, np.delete(helpers.base_db + helpers.spread, 2)]
+    assert [bar.get_x() for bar in boxes] == pytest.approx([np.quantile(values, 0.25) for values in songs])
+    assert [bar.get_x() + bar.get_width() for bar in boxes] == pytest.approx([np.quantile(v, 0.75) for v in songs])
+    medians = [line.get_xdata()[0] for line in axes.lines[:2]]
+    assert medians == pytest.approx([np.median(values) for values in songs])
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["Base (12)", "D (11)"]
     assert {text.get_text() for text in axes.texts} == {"mixture −5.0", "oracle 8.7"}
-    dots = [len(points.get_offsets()) for points in axes.collections if len(points.get_offsets()) > 1]
-    assert dots == [12, 11]
-    assert axes.get_ylabel() == "sdr_bsseval of vocals in dB (2stem)"
+    assert [len(points.get_offsets()) for points in axes.collections] == [12, 11]
+    assert axes.get_xlabel() == "sdr_bsseval of vocals in dB (2stem)"
 
 
 def test_score_bars_refuse_mixed_protocols(week, helpers):
@@ -158,27 +199,78 @@ def test_score_bars_refuse_mixed_protocols(week, helpers):
         figures.score_bars(mixed)
 
 
-def test_paired_differences_are_sorted_with_their_interval(week, helpers):
-    figure = figures.paired_differences(scores_of(week, "D-s0"), scores_of(week, "Base-s0"))
+@pytest.fixture(scope="module")
+def tests(week):
+    sides = {name: scores_of(week, f"{name}-s0") for name in ("C", "D", "G")}
+    return compare_all(sides, scores_of(week, "Base-s0"))[0]
+
+
+def test_the_forest_has_every_difference_with_its_interval_and_mark(tests):
+    figure = figures.forest(tests)
     axes = figure.axes[0]
-    gaps = [bar.get_width() for bar in axes.containers[0]]
-    assert gaps == pytest.approx(sorted(np.delete(helpers.spread, 2)))
-    colours = [matplotlib.colors.to_hex(bar.get_facecolor()).upper() for bar in axes.containers[0]]
-    assert colours == [figures.BETTER if gap > 0 else figures.WORSE for gap in gaps]
-    low, high = compare_scores(scores_of(week, "D-s0"), scores_of(week, "Base-s0")).interval
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        f"95 % interval {low:+.2f} to {high:+.2f} dB, artists resampled",
-        "Hodges–Lehmann +0.02 dB",
-    ]
-    assert "11 songs, 1 undefined" in figure.get_suptitle()
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["C", "D", "G"]
+    intervals = [tuple(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2][:3]
+    assert intervals == [test.interval for test in tests.values()]
+    points = [line for line in axes.lines if len(line.get_xdata()) == 1]
+    assert [point.get_xdata()[0] for point in points] == [test.median_difference for test in tests.values()]
+    assert [point.get_color() for point in points] == [figures.BETTER, canvas.GREY, figures.WORSE]
+    words = [text.get_text() for text in axes.texts]
+    assert words[2::3] == ["✓", "n.s.", "▼", "Sig."]
+    assert words[1] == show_p(tests["C"].p_holm) != show_p(tests["C"].p_value)
+    assert words[6].startswith("−2.00 [−2.15, −1.8")
+    top, bottom = axes.transData.transform([(0, 0), (0, 2)])[:, 1]
+    assert top > bottom  # the first row of the scoreboard is the first here
     assert labelled(figure)
+    with pytest.raises(SepkitError, match="at least one comparison"):
+        figures.forest({})
+
+
+def test_two_seeds_a_side_add_the_interval_of_the_method(helpers):
+    def seeds(name, gain):
+        return pd.concat(
+            [helpers.rows(f"{name}-s{seed}", helpers.base_db + gain + seed / 5, seed=seed) for seed in (0, 1)]
+        )
+
+    tests, _ = compare_all({"C": seeds("C", 1)}, seeds("Base", 0))
+    spans = [tuple(line.get_xdata()) for line in figures.forest(tests).axes[0].lines if len(line.get_xdata()) == 2]
+    assert spans[:2] == [tests["C"].method_interval, tests["C"].interval]
+
+
+def test_few_artists_have_no_interval_and_no_change_can_be_drawn(helpers):
+    base = helpers.rows("Base-s0", helpers.base_db[:5], songs=helpers.songs[:5])
+    tests, _ = compare_all({"C": base.assign(run="C-s0", experiment="C")}, base)
+    words = [text.get_text() for text in figures.forest(tests).axes[0].texts]
+    assert words[:3] == ["+0.00 ", "—", "no change"]
+    assert len(figures.gain_against_minutes(tests, {"C": 3.0}).axes[0].texts) == 1
+
+
+def test_a_strip_has_each_songs_difference(week, helpers):
+    sides = {name: scores_of(week, f"{name}-s0") for name in ("C", "D")}
+    axes = figures.strip(sides, scores_of(week, "Base-s0")).axes[0]
+    dots = [np.sort(points.get_offsets()[:, 0]) for points in axes.collections]
+    np.testing.assert_allclose(dots[0], np.sort(1 + helpers.spread / 2))
+    np.testing.assert_allclose(dots[1], np.sort(np.delete(helpers.spread, 2)))
+    colours = [matplotlib.colors.to_hex(colour).upper() for colour in axes.collections[1].get_facecolors()]
+    assert colours == [figures.BETTER if gap > 0 else figures.WORSE for gap in axes.collections[1].get_offsets()[:, 0]]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["C (12)", "D (11)"]
+    assert axes.get_xlabel() == "difference from Base-s0 in sdr_bsseval of vocals, dB (2stem)"
 
 
 def test_lower_is_better_is_blue_where_lower(week):
     base = scores_of(week, "Base-s0")
     quieter = base.assign(run="Q", experiment="Q", value=base["value"] - 1)
-    axes = figures.paired_differences(quieter, base, metric="silence_energy_db").axes[0]
-    assert {matplotlib.colors.to_hex(bar.get_facecolor()).upper() for bar in axes.containers[0]} == {figures.BETTER}
+    axes = figures.strip({"Q": quieter}, base, metric="silence_energy_db").axes[0]
+    assert {matplotlib.colors.to_hex(colour).upper() for colour in axes.collections[0].get_facecolors()} == {
+        figures.BETTER
+    }
+
+
+def test_gains_stand_at_their_minutes(tests):
+    axes = figures.gain_against_minutes(tests, {"Base": 30.0, "C": 41.0, "G": 52.0}, "GPU minutes").axes[0]
+    ends = {text.get_text(): text.xy for text in axes.texts}
+    assert ends == {"Base": (30, 0), "C": (41, tests["C"].median_difference), "G": (52, tests["G"].median_difference)}
+    assert axes.get_xlabel() == "training in GPU minutes"
+    assert_apart(axes)
 
 
 def test_budget_bars_add_up(week):
@@ -198,23 +290,36 @@ def test_budget_without_a_gpu_says_so(week):
     assert len(figures.budget_bars(budget.iloc[:0]).axes) == 2  # nothing spent yet
 
 
-def test_saved_whole_shown_small_and_no_global_figures(week, tmp_path):
+def test_saved_as_png_svg_and_pdf_with_text_as_text_and_no_global_figures(week, tmp_path):
     import matplotlib.pyplot as plt
 
     figure = figures.budget_bars(week.budget())
     path = figures.save(figure, tmp_path / "new" / "budget.png")
-    assert [file.name for file in path.parent.iterdir()] == ["budget.png"]
+    assert path == figures.save(figure, path.with_suffix(".svg")) == figures.save(figure, path.with_suffix(""))
+    assert sorted(file.name for file in path.parent.iterdir()) == ["budget.pdf", "budget.png", "budget.svg"]
     with Image.open(path) as image:
-        assert image.size == (8 * 130, pytest.approx(figure.get_figheight() * 130, abs=1))
-    assert Image.open(io.BytesIO(figure._repr_png_())).width == 8 * 80
+        assert image.size == (canvas.DOUBLE * canvas.DPI, pytest.approx(figure.get_figheight() * canvas.DPI, abs=1))
+    drawing = path.with_suffix(".svg").read_text(encoding="utf-8")
+    assert "GPU minutes spent (dashed: the limit)</text>" in drawing
+    assert re.findall(r'width="([\d.]+)pt"', drawing)[0] == f"{72 * canvas.DOUBLE:g}"
+    pdf = path.with_suffix(".pdf").read_bytes()
+    assert pdf.startswith(b"%PDF") and b"/FontFile2" in pdf and b"/Type3" not in pdf
+    assert Image.open(io.BytesIO(figure._repr_png_())).width == canvas.DOUBLE * canvas.SCREEN_DPI
     assert plt.get_fignums() == []
+
+
+def test_the_same_figure_gives_the_same_files(week, tmp_path):
+    for name in ("a", "b"):
+        figures.save(figures.convergence(week.run("Base-s0")), tmp_path / name)
+    for kind in ("png", "svg", "pdf"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes(), kind
 
 
 def test_a_failed_save_leaves_the_old_file(week, tmp_path, monkeypatch):
     path = tmp_path / "figure.png"
     path.write_bytes(b"old")
     figure = figures.budget_bars(week.budget())
-    monkeypatch.setattr(figures.Picture, "png", lambda self: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(figures.Picture, "encoded", lambda self, kind: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(MemoryError):
         figures.save(figure, path)
     assert path.read_bytes() == b"old"
@@ -225,6 +330,6 @@ def test_an_outlier_is_named_and_does_not_squeeze_the_rest(helpers):
     values = helpers.base_db.copy()
     values[0] = -24
     axes = figures.score_bars(helpers.rows("Base-s0", values)).axes[0]
-    assert "▼ −24" in [text.get_text() for text in axes.texts]
-    assert -16 < axes.get_ylim()[0] < 0
-    assert max(len(points.get_offsets()) for points in axes.collections) == 11
+    assert "◀ −24" in [text.get_text() for text in axes.texts]
+    assert -16 < axes.get_xlim()[0] < 0
+    assert len(axes.collections[0].get_offsets()) == 11

@@ -66,22 +66,21 @@ def test_styles_do_not_leak_into_a_notebook(text):
 
 def test_figures_lie_beside_it_whole(week, text):
     names = sorted(file.name for file in (week.path / "report" / "figures").iterdir())
-    assert names == [
-        "budget_bars.png", "convergence.png", "paired_differences_C.png", "paired_differences_D.png",
-        "paired_differences_G.png", "score_bars.png", "training_curves.png",
-    ]  # fmt: skip
+    figures = (
+        "budget_bars", "convergence", "forest", "gain_against_minutes", "score_bars", "strip", "training_curves",
+    )  # fmt: skip
+    assert names == [f"{name}.{kind}" for name in figures for kind in ("pdf", "png", "svg")]
 
 
-def test_each_figure_is_drawn_once_and_old_names_go(root, monkeypatch):
+def test_each_figure_is_drawn_once_a_kind_and_old_names_go(root, monkeypatch):
     old = root.path / "report" / "figures" / "differences_C.png"
     old.parent.mkdir(parents=True)
     old.write_bytes(b"of an older version")
-    drawn, png = [], canvas.Picture.png
-    monkeypatch.setattr(canvas.Picture, "png", lambda self, *dpi: (drawn.append(self), png(self, *dpi))[1])
+    drawn, encoded = [], canvas.Picture.encoded
+    monkeypatch.setattr(canvas.Picture, "encoded", lambda self, kind: (drawn.append(kind), encoded(self, kind))[1])
     text = report(root).read_text(encoding="utf-8")
-    files = list(old.parent.iterdir())
-    assert len(drawn) == len(files) == 7 and not old.exists()
-    assert all(base64.b64encode(file.read_bytes()).decode() in text for file in files)
+    assert sorted(drawn) == ["pdf"] * 7 + ["png"] * 7 + ["svg"] * 7 and not old.exists()
+    assert all(base64.b64encode(file.read_bytes()).decode() in text for file in old.parent.glob("*.png"))
 
 
 def test_lessons_follow_from_the_numbers(week):
