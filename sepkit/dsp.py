@@ -1,4 +1,4 @@
-"""STFT and resampling, the only ones of the package.
+"""STFT and resampling, the only ones of the package, and the loudest part of a clip.
 
 The STFT: Hann window, centred frames with reflection at the ends, one-sided; always in float32, since half precision
 has no FFT on a CPU and only powers of two on a GPU.  Resampling is offline: a whole song, or block by block to the
@@ -87,3 +87,18 @@ def resample_blocks(blocks: Iterable[np.ndarray], rate: int, new_rate: int) -> I
             held, lead = held[..., kept:], stop - kept
     if held is not None:
         yield resample(held, rate, new_rate)[..., lead // down * up :]
+
+
+def loudest_s(clip: np.ndarray, sample_rate: int, seconds: float = 10.0) -> float:
+    """Where the `seconds` with the most energy of a clip, (channel, time) or (time,), begin, in whole seconds.
+
+    >>> late = np.concatenate([np.zeros(3000), np.ones(2000)])
+    >>> loudest_s(late, 1000, 2.0)
+    3.0
+    """
+    power = (np.atleast_2d(np.asarray(clip, np.float64)) ** 2).sum(axis=0)
+    whole, span = len(power) // sample_rate, max(1, round(seconds))
+    if whole <= span:
+        return 0.0
+    each = power[: whole * sample_rate].reshape(whole, sample_rate).sum(axis=1)
+    return float(np.argmax(np.convolve(each, np.ones(span), mode="valid")))

@@ -13,24 +13,24 @@ from sepkit.data.folds import FOLDS
 from sepkit.data.locate import given_songs, songs_elsewhere
 from sepkit.data.packs import store
 from sepkit.devices import pick_device
-from sepkit.errors import SepkitError, UsageError
-from sepkit.evaluation.scoring import estimates, evaluate
+from sepkit.errors import UsageError
+from sepkit.evaluation.listening import choose_songs, excerpts
 from sepkit.evaluation.statistics import summary
 from sepkit.experiments import BASE, MENU, Line, get_experiment, picked, resolve
 from sepkit.profiles import Profile, get_profile
 from sepkit.reporting import compute, figures
 from sepkit.reporting.lessons import expectations, expected
 from sepkit.reporting.outcome import PREDICTIONS, Outcome, outcome, predictions
-from sepkit.reporting.player import loudest_s, player
+from sepkit.reporting.player import player
 from sepkit.reporting.tables import NONE, number
 from sepkit.storage import Root, Run, drive, hours_left, ledger, write_json
+from sepkit.storage.excerpts import easy_and_hard
 from sepkit.storage.ledger import week_hours
 from sepkit.training.plan import plan, week_lines
 from sepkit.training.train import no_time_for
 
 __all__ = ["Day", "Outcome", "begin", "expectations", "expected", "outcome", "plan_and_measured", "results", "what_now"]
 DAYS = 7
-SHOWN_S = 8.0
 
 
 @dataclass(frozen=True)
@@ -56,33 +56,23 @@ class Day:
 
     def easy_and_hard(self) -> tuple[str, str]:
         """Base's best and worst validation song, the same two for all runs."""
-        scores = evaluate(self.run(BASE), data=self.data, split="valid")
-        rows = scores.query("metric == 'sdr_bsseval' and source == 'vocals'")
-        ranked = rows.dropna(subset="value").sort_values("value")["track"]
-        if ranked.empty:
-            raise SepkitError("No validation song of Base has a defined sdr_bsseval; look at its valid_scores.csv.")
-        return str(ranked.iloc[-1]), str(ranked.iloc[0])
+        return easy_and_hard(self.root) or choose_songs(self.root, self.data)
 
     def show(self, runs: Run | Iterable[Run]) -> None:
         """Displays the easy and the hard song: a picture of each run, and one player with the estimates of all."""
         from IPython.display import display
 
-        runs, rate = [runs] if isinstance(runs, Run) else list(runs), self.profile.scored_at
+        runs = [runs] if isinstance(runs, Run) else list(runs)
+        found = {run.name: {each.song: each for each in excerpts(run, self.data)} for run in runs}
         for label, song in zip(("easy", "hard"), self.easy_and_hard() if runs else (), strict=False):
-            heard: dict[str, Any] = {}
-            for run in runs:
-                clips = estimates(run, song, self.data, split="valid")
-                start_s = loudest_s(clips["vocals"], rate, SHOWN_S)
-                part = slice(int(start_s * rate), int((start_s + SHOWN_S) * rate))
-                target, estimate = clips["vocals"][:, part], clips["vocals estimate"][:, part]
-                heard |= {
-                    "mixture": clips["mixture"][:, part],
-                    "vocals": target,
-                    f"{run.name} vocals estimate": estimate,
-                }
-                shown = {"mixture": heard["mixture"], "target": target, "estimate": estimate}
-                display(figures.spectrograms(shown, rate, start_s=start_s, title=f"{run.name}, {label}: {song}"))
-            display(player(heard, rate, title=f"{label}: {song}"))
+            heard, title = dict[str, Any](), f"{label}: {song}"
+            for name, excerpt in ((name, of[song]) for name, of in found.items() if song in of):
+                mixture, target, estimate = (excerpt.clips[key] for key in ("mixture", "vocals", "vocals estimate"))
+                heard |= {"mixture": mixture, "vocals": target, f"{name} vocals estimate": estimate}
+                shown, rate = {"mixture": mixture, "target": target, "estimate": estimate}, excerpt.sample_rate
+                display(figures.spectrograms(shown, rate, start_s=excerpt.start_s, title=f"{name}, {title}"))
+            if heard:
+                display(player(heard, rate, title=title))
 
     def predict(self, gains: Mapping[str, Any], why: str = "") -> str:
         """Keeps the gains over Base, in dB, that the student expects, and says which are kept; None adds none.

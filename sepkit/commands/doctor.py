@@ -15,11 +15,11 @@ from sepkit.data.check import SHORT_S, Problem, check_folder, unknown_names
 from sepkit.data.locate import songs_at_hand
 from sepkit.data.manifest import GONE, Checks, read_manifests
 from sepkit.data.packs import stored_manifests
-from sepkit.data.songs import SPLITS, find_songs, named
+from sepkit.data.songs import SPLITS, find_songs
 from sepkit.devices import device_name, pick_device, precision
 from sepkit.errors import SepkitError
 from sepkit.profiles import Profile, ProfileLike, get_profile
-from sepkit.storage import Root, RootLike, drive, spending, versions
+from sepkit.storage import Root, RootLike, drive, named, spending, versions
 from sepkit.storage.root import VERSIONED
 
 NEEDED = ("torch", "lightning", "openunmix", "h5py", "soundfile")

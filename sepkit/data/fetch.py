@@ -20,12 +20,12 @@ from sepkit.data.build import CacheWriter, cache_track
 from sepkit.data.cache import CacheSettings, cache_gigabytes
 from sepkit.data.check import Problem, check_headers, require
 from sepkit.data.packs import PACK_BYTES, restore, store, stored_manifests
-from sepkit.data.songs import SPLITS, named
+from sepkit.data.songs import SPLITS
 from sepkit.devices import pick_device
 from sepkit.errors import SepkitError
 from sepkit.parallel import locked, progress, spread
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
-from sepkit.storage import Root, drive, remove_leftovers, spending
+from sepkit.storage import Root, drive, named, remove_leftovers, spending
 
 SIDE_BY_SIDE = 3  # songs at a time: servers refuse many requests, and one of 5 minutes takes 1.8 GB of memory
 RATE_MB_S = 10.0  # for the minutes told beforehand

@@ -11,10 +11,10 @@ from sepkit.data.check import UnusableSongs, require_headers, tell_unknown
 from sepkit.data.locate import locate_songs, songs_at_hand
 from sepkit.data.manifest import Checks, Manifests, read_manifest, read_manifests
 from sepkit.data.packs import restore, stored_manifests
-from sepkit.data.songs import SPLITS, named
+from sepkit.data.songs import SPLITS
 from sepkit.errors import SepkitError
 from sepkit.profiles import STEMS, Profile
-from sepkit.storage import Root
+from sepkit.storage import Root, named
 
 
 def open_cache(

@@ -8,8 +8,7 @@ Validation songs are those of train/ that `validation.txt` beside it names, one 
 import importlib.util
 import os
 import shutil
-import unicodedata
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -21,7 +20,7 @@ import yaml
 
 from sepkit.errors import SepkitError
 from sepkit.profiles import STEMS
-from sepkit.storage import read_names
+from sepkit.storage import named, read_names
 from sepkit.storage.files import text_of
 
 MP4 = ".stem.mp4"
@@ -91,23 +90,6 @@ def musdb_validation_names() -> frozenset[str]:
         raise SepkitError("musdb is not installed: pip install 'musdb>=0.4.3'")
     config = Path(spec.submodule_search_locations[0]) / "configs" / "mus.yaml"
     return frozenset(yaml.safe_load(config.read_text(encoding="utf-8"))["validation_tracks"])
-
-
-def named(lines: Iterable[str], songs: Container[str]) -> tuple[set[str], list[str]]:
-    """(the songs that a list names, its lines that name none); a comment begins with # where no song's name holds it.
-
-    >>> named(["# bleed", "X - Song #3  # noise", "Y - Oen"], {"X - Song #3", "Y - One"})
-    ({'X - Song #3'}, ['Y - Oen'])
-    """
-    found, unknown = set(), []
-    for line in lines:
-        parts = unicodedata.normalize("NFC", line).split("#")
-        names = ["#".join(parts[:count]).strip() for count in range(len(parts), 0, -1)]
-        if song := next((name for name in names if name in songs), None):
-            found.add(song)
-        elif names[-1]:
-            unknown.append(line)
-    return found, unknown
 
 
 def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:

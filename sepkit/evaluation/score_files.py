@@ -8,7 +8,6 @@ kill cut short is no JSON and is skipped, so a song is there whole or not at all
 """
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
@@ -49,14 +48,6 @@ def read_origins(run: Run, split: str = "test") -> dict[str, Origin]:
     with contextlib.suppress(SepkitError):  # without it scores are taken as they are
         found = read_json(path, "what scores were made from") if path.exists() else {}
     return {song: of for song, of in found.items() if isinstance(of, dict)} if isinstance(found, dict) else {}
-
-
-def weights_of(run: Run) -> str | None:
-    """A fingerprint of the run's best weights, hexadecimal; None for a reference, or where there are none."""
-    if not run.best.exists():
-        return None
-    with run.best.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def read_frames(path: Path) -> pd.DataFrame:

@@ -25,17 +25,16 @@ from sepkit.data.cache import Cache, CacheSettings, scoring_cache_settings
 from sepkit.data.folds import scored_songs
 from sepkit.data.manifest import read_manifest
 from sepkit.data.opening import open_cache
-from sepkit.data.songs import named
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.estimators import Estimator, ModelEstimate, accompaniment_of, make_estimator
-from sepkit.evaluation.score_files import Origin, ScoreFiles, Song, weights_of
+from sepkit.evaluation.score_files import Origin, ScoreFiles, Song
 from sepkit.evaluation.track import Targets
 from sepkit.experiments import REFERENCES
 from sepkit.models import refuse_contaminated
 from sepkit.parallel import progress, spread
 from sepkit.profiles import PROTOCOLS, Profile, get_profile
-from sepkit.storage import Root, Run, drive, spending, write_json
+from sepkit.storage import Root, Run, drive, named, spending, write_json
 from sepkit.storage.checkpoints import kept
 from sepkit.storage.repair import mend
 
@@ -68,7 +67,7 @@ def evaluate_many(
     """
     if split not in ("test", "valid"):
         raise UsageError(f"Expected split test or valid, got {split!r}.")
-    device, open_once = pick_device(device), memory(_open)
+    device, open_once = pick_device(device), memory(open_scored)
     found = [_ready(run, root, profile) for run in runs]
     scorings = [Scoring(run, data, split, device, open_once) for run in found]
     for cache in {id(scoring.cache): scoring.cache for scoring in scorings}.values():
@@ -111,7 +110,7 @@ class Scoring:
             self.files.facts["accompaniment"] = accompaniment_of(self.estimator)
 
     def _origins(self) -> dict[str, Origin]:
-        facts = {"weights": weights_of(self.run), "sample_rate": self.cache.sample_rate}
+        facts = {"weights": self.run.weights(), "sample_rate": self.cache.sample_rate}
         return {song: {"source": self.cache.songs[song].get("source"), **facts} for song in self.songs}
 
     def add(self, song: str, found: Song | SepkitError) -> None:
@@ -194,34 +193,21 @@ def _push(runs: list[Run]) -> None:
         drive.tell("scores", drive.push(root, only=tuple(paths)))
 
 
-def _open(root: Root, profile: str, data: Path | str | None, settings: CacheSettings, splits: tuple[str, ...]) -> Cache:
+def open_scored(
+    root: Root, profile: str, data: Path | str | None, settings: CacheSettings, splits: tuple[str, ...]
+) -> Cache:
     """The cache of the songs of `splits`; those that can't be used stand in its `unusable`, with the reason."""
     return open_cache(get_profile(profile), data, root, settings, splits, "Evaluation", whole=False)
 
 
 def scoring_songs(
-    run: Run, data: Path | str | None, split: str = "test", open_cache: Callable[..., Cache] = _open
+    run: Run, data: Path | str | None, split: str = "test", open_cache: Callable[..., Cache] = open_scored
 ) -> tuple[Cache, list[str]]:
     """(cache at the rate of scores with the sources of the run's protocol, names of the songs of its fold, or of the split)."""
     config = run.config
     splits = ("train", "valid") if config.get("fold") is not None else (split,)
     cache = open_cache(run.root, config["profile"], data, scoring_cache_settings(config), splits)
     return cache, scored_songs(cache, config, split)
-
-
-def estimates(run: Run, song: str, data: Path | str | None = None, split: str = "test") -> dict[str, np.ndarray]:
-    """{"mixture", "<source>" (the target), "<source> estimate"}, each (channel, time) at the profile's `scored_at`."""
-    with spending(run.root, run=run.name, stage="estimates", device="cpu"):
-        cache, songs = scoring_songs(run, data, split)
-        if song not in songs:
-            raise SepkitError(f"{song!r} is not among the {len(songs)} {split} songs of {run.name}.")
-        mixture, targets = cache.song(song)
-        with one_thread("cpu"):
-            found = make_estimator(run)(mixture, targets)
-    clips = {"mixture": mixture}
-    for source, target in targets.items():
-        clips |= {source: target, f"{source} estimate": found[source]}
-    return clips
 
 
 def score_songs(

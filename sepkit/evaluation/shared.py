@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.score_files import read_origins, weights_of
+from sepkit.evaluation.score_files import read_origins
 from sepkit.storage import Run
 
 
@@ -86,7 +86,7 @@ def refuse_unlike_files(runs: Iterable[Run], songs: Iterable[str]) -> None:
 
 def refuse_old_weights(run: Run) -> None:
     """SepkitError where the weights of `run` have changed since it was scored."""
-    scored, now = {origin.get("weights") for origin in read_origins(run).values()} - {None}, weights_of(run)
+    scored, now = {origin.get("weights") for origin in read_origins(run).values()} - {None}, run.weights()
     if now and scored and scored != {now}:
         raise SepkitError(f"the weights of {run.name} changed since it was scored; evaluate it again")
 

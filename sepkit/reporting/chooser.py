@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from sepkit.dsp import loudest_s
 from sepkit.errors import SepkitError
 from sepkit.experiments import BASE
-from sepkit.reporting.player import MAX_SECONDS, loudest_s, player
+from sepkit.reporting.player import MAX_SECONDS, player
 from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import song_view
 from sepkit.storage import Root

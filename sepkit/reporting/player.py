@@ -115,21 +115,6 @@ def as_clip(clip: Any, name: str) -> np.ndarray:
     return channels.astype(np.float64)
 
 
-def loudest_s(clip: Any, sample_rate: int, seconds: float = MAX_SECONDS) -> float:
-    """Where the `seconds` with the most energy begin, in whole seconds.
-
-    >>> late = np.concatenate([np.zeros(3000), np.ones(2000)])
-    >>> loudest_s(late, 1000, 2.0)
-    3.0
-    """
-    power = (as_clip(clip, "clip") ** 2).sum(axis=0)
-    whole, span = len(power) // sample_rate, max(1, round(seconds))
-    if whole <= span:
-        return 0.0
-    each = power[: whole * sample_rate].reshape(whole, sample_rate).sum(axis=1)
-    return float(np.argmax(np.convolve(each, np.ones(span), mode="valid")))
-
-
 def _encoded(clip: np.ndarray, sample_rate: int) -> str:
     """A `(channel, time)` clip as a data: address."""
     buffer, kind = io.BytesIO(), "mpeg" if "MP3" in soundfile.available_formats() else "flac"

@@ -12,7 +12,7 @@ import re
 import time
 import unicodedata
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -134,6 +134,23 @@ def read_names(path: Path) -> tuple[str, ...]:
             f"Expected a list of songs in {path}, but it can't be read ({error.strerror}); write one name a line."
         ) from error
     return tuple(name for line in lines if (name := line.strip()))
+
+
+def named(lines: Iterable[str], songs: Container[str]) -> tuple[set[str], list[str]]:
+    """(the songs that a list names, its lines that name none); a comment begins with # where no song's name holds it.
+
+    >>> named(["# bleed", "X - Song #3  # noise", "Y - Oen"], {"X - Song #3", "Y - One"})
+    ({'X - Song #3'}, ['Y - Oen'])
+    """
+    found, unknown = set(), []
+    for line in lines:
+        parts = unicodedata.normalize("NFC", line).split("#")
+        names = ["#".join(parts[:count]).strip() for count in range(len(parts), 0, -1)]
+        if song := next((name for name in names if name in songs), None):
+            found.add(song)
+        elif names[-1]:
+            unknown.append(line)
+    return found, unknown
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

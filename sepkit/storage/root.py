@@ -5,6 +5,7 @@ runs/<run>/ (`Run`), budget.csv, exclude.txt, and what reporting writes: scorebo
 """
 
 import csv
+import hashlib
 import io
 import os
 import platform
@@ -28,8 +29,8 @@ from sepkit.storage.spreadsheets import make_plain, read_ledger
 
 # what Drive keeps of a root: all but the songs
 SYNCED = (
-    "runs/*/*", "budget.csv", "exclude.txt", "predictions.json", "plan.csv", "scoreboard.*", "results/*", "results/*/*/*", "report/*",
-    "report/figures/*", "torch/hub/checkpoints/*.pth", "cache/*/*",
+    "runs/*/*", "budget.csv", "exclude.txt", "easy_and_hard.json", "predictions.json", "plan.csv", "scoreboard.*",
+    "results/*", "results/*/*/*", "report/*", "report/figures/*", "torch/hub/checkpoints/*.pth", "cache/*/*",
 )  # fmt: skip
 BUDGET_COLUMNS = ["time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib", "id"]
 BUDGET_HEADER = ",".join(BUDGET_COLUMNS).encode()
@@ -171,6 +172,13 @@ class Run:
     @property
     def last(self) -> Path:
         return self.path / "last.ckpt"
+
+    def weights(self) -> str | None:
+        """A fingerprint of the best weights, hexadecimal; None for a reference, or where there are none."""
+        if not self.best.exists():
+            return None
+        with self.best.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
     @property
     def scores_path(self) -> Path:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
+import sepkit
 from sepkit import models
 from sepkit.data.cache import Cache
 from sepkit.errors import SepkitError, UsageError
@@ -361,7 +362,7 @@ def test_a_network_of_four_sources_is_scored_on_four(four, songs):
     assert len(table) == 3 * 4 * len(METRICS)
     frames = read_frames(frames_path(run))
     assert len(frames) == 3 * 4 * 2
-    clips = module.estimates(run, "T2 - Test", data=songs)
+    clips = sepkit.estimates(run, "T2 - Test", data=songs)
     assert set(clips) == {"mixture", *sources, *(f"{source} estimate" for source in sources)}
     for source in sources:
         truth = read_wav(songs, "T2 - Test", source).astype(np.float32)
@@ -403,13 +404,13 @@ def test_an_estimate_that_lacks_a_source_is_undefined_with_the_reason(run, score
 
 
 def test_estimates_are_as_long_as_their_song_and_add_up_to_it(run, songs):
-    clips = module.estimates(run, "T2 - Test", data=songs)
+    clips = sepkit.estimates(run, "T2 - Test", data=songs)
     assert {clip.shape for clip in clips.values()} == {(2, 88213)}
     assert np.array_equal(clips["mixture"], read_wav(songs, "T2 - Test", "mixture").astype(np.float32))
     total = clips["vocals estimate"] + clips["accompaniment estimate"]
     np.testing.assert_allclose(total, clips["mixture"], atol=1e-6)
     with pytest.raises(SepkitError, match="'V0 - Valid' is not among the 3 test songs of Base-s0"):
-        module.estimates(run, "V0 - Valid", data=songs)
+        sepkit.estimates(run, "V0 - Valid", data=songs)
 
 
 def test_the_references_lie_where_they_must(references, songs):

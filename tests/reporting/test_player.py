@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from sepkit.dsp import loudest_s
 from sepkit.errors import SepkitError
-from sepkit.reporting.player import as_clip, loudest_s, player
+from sepkit.reporting.player import as_clip, player
 
 RATE = 44100
 
