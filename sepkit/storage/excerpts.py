@@ -70,14 +70,13 @@ def kept(run: Run, song: str) -> Excerpt | None:
         with soundfile.SoundFile(path) as file:
             facts, whole = json.loads(file.comment), file.read(dtype="int16", always_2d=True).T
             rate, length = file.samplerate, file.frames
+        parts = np.split(whole * np.float64(facts["step"]), len(facts["stored"]), axis=1)
+        clips = dict(zip(facts["stored"], parts, strict=True))
+        for name in set(facts["clips"]) - set(clips):
+            clips[name] = clips["mixture"] - clips[REST[name]]
         now = {"weights": run.weights(), "source": chosen(run.root).get(song)}
-        if whole.shape[1] == length and all(
-            None in (now[key], made) or now[key] == made for key, made in facts["origin"].items()
-        ):
-            parts = np.split(whole * np.float64(facts["step"]), len(facts["stored"]), axis=1)
-            clips = dict(zip(facts["stored"], parts, strict=True))
-            for name in set(facts["clips"]) - set(clips):
-                clips[name] = clips["mixture"] - clips[REST[name]]
+        same = all(None in (now[key], made) or now[key] == made for key, made in facts["origin"].items())
+        if same and whole.shape[1] == length:  # a file that is cut short has fewer samples than it says
             ordered = {name: clips[name].astype(np.float32) for name in facts["clips"]}
             return Excerpt(song, facts["start_s"], rate, ordered, facts["origin"])
     return None

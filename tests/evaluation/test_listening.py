@@ -199,9 +199,9 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path, monkeypatch):
 
 
 def test_excerpts_travel_with_their_run(listened, tmp_path):
-    drive.push(listened, tmp_path / "drive" / "sepkit")
+    drive.push(listened, tmp_path / "drive")
     again = Root.open(tmp_path / "again", "demo")
-    drive.pull(again, tmp_path / "drive" / "sepkit")
+    drive.pull(again, tmp_path / "drive")
     assert easy_and_hard(again) == easy_and_hard(listened)
     assert kept(again.run("oracle"), SONG) is not None
 
