@@ -1,7 +1,8 @@
 """Work over many songs or runs: joblib on this machine's cores or on a dask cluster, and its progress.
 
 Inside `joblib.parallel_config(backend="dask")` the same calls go to the cluster, whose workers must see the same
-folders. Progress is a bar on a terminal and one plain line an item anywhere else, as in a notebook that runs headless.
+folders. Progress is a bar where a person looks on, one plain line an item in a log, and one line for all of them in a
+notebook, whose file is read later.
 """
 
 import contextlib
@@ -18,7 +19,6 @@ from types import ModuleType
 from typing import Any
 
 from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from sepkit.errors import SepkitError
 
@@ -73,18 +73,55 @@ def end_with(caller: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def progress(items: Iterable[Any], *, doing: str, total: int, name=str) -> Iterator[Any]:
-    """Passes `items` on; shows `doing`, how many are done, and `name(item)` for each."""
-    if sys.stderr.isatty():
-        with tqdm(desc=doing, total=total, leave=False) as bar:
-            for item in items:
-                yield item
-                bar.set_postfix_str(name(item), refresh=False)
-                bar.update()
-        return
-    for number, item in enumerate(items, 1):
-        yield item
-        print(f"{doing} {number}/{total} {name(item)}", flush=True)
+def kernel() -> Any:
+    """The Jupyter kernel that this process is, or None."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None)
+
+
+def logs() -> bool:
+    """Whether progress is a line an item: where there is neither a terminal nor a notebook."""
+    return not (kernel() or sys.stderr.isatty())
+
+
+@contextlib.contextmanager
+def bar(doing: str, total: int) -> Iterator[Any]:
+    """A tqdm bar on a terminal and in a notebook whose front end could ask a person; anywhere else a disabled one.
+
+    It leaves nothing: a notebook would store a widget that can't be shown again.
+    """
+    from tqdm.auto import tqdm
+
+    notebook = kernel()  # papermill, nbclient and nbval send each cell with `allow_stdin` false
+    person = getattr(notebook, "_allow_stdin", False) if notebook else sys.stderr.isatty()
+    person = person and current_process().name == "MainProcess"
+    options = {"display": False} if person and notebook else {}
+    with (
+        tqdm(desc=doing, total=total, leave=False, disable=not person, **options) as shown,
+        contextlib.ExitStack() as end,
+    ):
+        if options:
+            from IPython.display import display
+
+            place = display(shown.container, display_id=True)
+            end.callback(place.update, {"text/plain": ""}, raw=True)
+        yield shown
+        shown.total = shown.n  # an early end is no failure
+
+
+def progress(items: Iterable[Any], *, doing: str, total: int, name=str, each: bool = False) -> Iterator[Any]:
+    """Passes `items` on; shows `doing`, how many are done, and `name(item)` for each. each: a line each in notebooks."""
+    start = time.perf_counter()
+    with bar(doing, total) as shown:
+        for number, item in enumerate(items, 1):
+            yield item
+            said = name(item)
+            shown.set_postfix_str(said, refresh=False)
+            shown.update()
+            if logs() or (each and kernel()):
+                print(f"{doing} {number}/{total} {said}", flush=True)
+    if kernel() and not each:
+        print(f"{doing}: {total} done in {time.perf_counter() - start:.0f} s", flush=True)
 
 
 @contextlib.contextmanager

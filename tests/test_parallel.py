@@ -1,6 +1,7 @@
 """Workers end with their caller; librosa's first import on a machine is one process's work at a time."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import joblib
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from sepkit import parallel
 from sepkit.errors import SepkitError
@@ -91,6 +93,63 @@ def inside(number):
 
 def test_a_call_inside_a_call_ends_no_worker():
     assert list(parallel.spread([joblib.delayed(inside)(number) for number in (3, 4)], n_jobs=2)) == [3, 6]
+
+
+BAR = """
+from sepkit import parallel
+for _ in parallel.progress(range(3), doing="score", total=3, name=lambda n: f"song {n}"):
+    pass
+with parallel.bar("Base-s0", 8) as bar:
+    bar.update(5)
+"""
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    """Runs code in a kernel as a front end that can ask a person, or as papermill; the messages of its outputs."""
+    manager, client = start_new_kernel(kernel_name="python3")
+
+    def run(code, *, person):
+        messages = []
+        client.execute_interactive(code, allow_stdin=person, output_hook=messages.append, timeout=60)
+        return [
+            (each["msg_type"], each["content"])
+            for each in messages
+            if "data" in each["content"] or "text" in each["content"]
+        ]
+
+    yield run
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def test_a_person_at_a_notebook_sees_a_bar_that_is_not_stored(notebook):
+    outputs = notebook(BAR, person=True)
+    shown = [content for kind, content in outputs if kind == "display_data"]
+    assert len(shown) == 2 and all("application/vnd.jupyter.widget-view+json" in each["data"] for each in shown)
+    stored = {each["transient"]["display_id"]: each["data"] for _, each in outputs if "transient" in each}  # the last
+    assert [*stored.values()] == [{"text/plain": ""}] * 2
+    (line,) = (content["text"] for kind, content in outputs if kind == "stream")
+    assert re.fullmatch(r"score: 3 done in \d s\n", line)
+
+
+def test_a_headless_notebook_gets_one_line(notebook):
+    ((kind, content),) = notebook(BAR, person=False)
+    assert kind == "stream" and re.fullmatch(r"score: 3 done in \d s\n", content["text"])
+
+
+def test_a_log_gets_a_line_an_item(capsys):
+    exec(BAR)
+    assert capsys.readouterr() == ("score 1/3 song 0\nscore 2/3 song 1\nscore 3/3 song 2\n", "")
+
+
+def test_a_terminal_gets_a_bar_that_leaves_nothing(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    exec(BAR)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "score:   0%" in err and "Base-s0:   0%" in err
+    assert err.endswith("\r") and not err.rsplit("\r", 2)[1].strip()
 
 
 @pytest.fixture

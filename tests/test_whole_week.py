@@ -23,7 +23,7 @@ from sepkit.storage import Root
 FOLDER = Path(__file__).parents[1] / "notebooks"
 # of each day: pictures, words that only its scores can give, and comparisons that it prints
 SHOWS = {
-    "day1_baseline": (4, [r"Base-s0 epoch \d+/\d+ train \d", r"p = \d"], [("Base", "mixture")]),
+    "day1_baseline": (4, [r"Base-s0 [^:]+: \d+ epochs, best \d", r"p = \d"], [("Base", "mixture")]),
     "day2_finetune": (1, [r"[\d,]+ of [\d,]+ parameters are trained"], [("F", "UMX")]),
     "day3_phase_augment": (7, [r"gradient is zero"], [("C", "Base"), ("C2", "Base"), ("C+D", "Base")]),
     "day4_demucs_tiny": (7, [r"hears 1[23] of 500 ms"], [("A", "Base"), ("G", "Base"), ("H", "Base")]),

@@ -64,6 +64,13 @@ def week(
         start = time.perf_counter()
         executed.append(execute(path, root.path / "week", parameters, hours))
         print(f"{path.stem}: done in {time.perf_counter() - start:.0f} s, {executed[-1]}", flush=True)
+    if len(board := sepkit.scoreboard(root, profile)):
+        print(f"\n{board.attrs['plan']}\n")
+        places = {"scoreboard": "scoreboard.html", "report": "report/milestone2.html", "executed notebooks": "week"}
+        print(
+            *(f"{name}: {root.path / place}" for name, place in places.items() if (root.path / place).exists()),
+            sep="\n",
+        )
     return executed
 
 
@@ -121,8 +128,11 @@ def check_parameters(path: Path, parameters: Iterable[str]) -> None:
 def execute(path: Path, folder: Path, parameters: dict[str, Any], hours: float | None = None) -> Path:
     """Runs one notebook and returns the executed file; raises SepkitError with cell and reason."""
     import papermill
+    import zmq
+    from jupyter_client.manager import KernelManager
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     check_parameters(path, parameters)
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,11 +143,15 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], hours: float |
     imports = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     before = dict(os.environ)
     os.environ.update(**whole_paths(), PYTHONPATH=imports, TQDM_MININTERVAL="60", TQDM_MAXINTERVAL="60")
+    # newer kernels warn on the terminal where what they exchange with papermill is not encrypted
+    encrypts = hasattr(KernelManager, "transport_encryption") and zmq.has("curve")
+    config = Config(KernelManager={"transport_encryption": "auto"} if encrypts else {})
     os.environ |= {} if hours is None else {"SEPKIT_HOURS": f"{hours:g}"}
     try:
         papermill.execute_notebook(
-            path, running, parameters, kernel_name=KERNEL, language="python", cwd=path.parent, progress_bar=False
-        )
+            path, running, parameters, kernel_name=KERNEL, language="python", cwd=path.parent, progress_bar=False,
+            config=config,
+        )  # fmt: skip
     except (PapermillExecutionError, RuntimeError) as error:
         where = _place(running.replace(failed)) if running.exists() else "its start"
         if isinstance(error, PapermillExecutionError):

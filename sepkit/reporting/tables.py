@@ -109,13 +109,12 @@ def latex(blocks: Iterable[Block]) -> str:
     """The tables of all blocks, for a document that loads booktabs and amssymb."""
     parts = [r"% \usepackage{booktabs, amssymb}"]
     for heading, grid in ((block.heading, grid) for block in blocks for grid in block.grids):
-        rows = [[value if grid.brief else f"{value} {detail}".strip() for value, detail, _ in row] for row in grid.rows]
-        table = pd.DataFrame([[_escaped(cell) for cell in row] for row in rows])
-        for column, name in enumerate(grid.cells):
-            for place in grid.best.get(str(name), ()):
-                table.iloc[place, column] = rf"\textbf{{{table.iloc[place, column]}}}"
-        heads = [(name if grid.brief else f"{name} {detail}".strip()).translate(TEX) for name, detail in grid.heads]
-        lines = [" & ".join(row) + r" \\" for row in (heads, *table.to_numpy())]
+        rows = [[(*head, "") for head in grid.heads], *grid.rows]
+        lines = [
+            " & ".join(_tex(value if grid.brief else f"{value} {detail}", kind) for value, detail, kind in row)
+            for row in rows
+        ]
+        lines = [rf"{line} \\" for line in lines]
         columns = "".join("r" if number else "l" for number in grid.numeric)
         parts += [
             f"% {heading}. {grid.caption}",
@@ -125,8 +124,9 @@ def latex(blocks: Iterable[Block]) -> str:
     return "\n".join(parts)
 
 
-def _escaped(cell: str) -> str:
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", cell.translate(TEX))
+def _tex(cell: str, kind: str) -> str:
+    cell = re.sub(r"(?<!\w)-(?=\d)", "$-$", cell.strip().translate(TEX))
+    return rf"\textbf{{{cell}}}" if "best" in kind else cell
 
 
 def text(blocks: Iterable[Block]) -> str:

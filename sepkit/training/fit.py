@@ -28,6 +28,7 @@ from sepkit.devices import device_name, kept_memory, one_thread, precision
 from sepkit.errors import OutOfTime, SepkitError, UsageError
 from sepkit.models.mask import magnitude_statistics
 from sepkit.models.weights import load_weights
+from sepkit.parallel import bar, logs
 from sepkit.storage import Run, drive, write_csv, writing
 from sepkit.storage.checkpoints import kept, load_checkpoint, newest
 from sepkit.storage.ledger import out_of_time, spending
@@ -117,7 +118,7 @@ def fit(
         )
         run.write_status(state="running", **where, started=time.strftime("%Y-%m-%dT%H:%M:%S"))
         try:
-            with recorder.spent:
+            with recorder.spent, bar(run.name, training["epochs"] * training["steps_per_epoch"]) as recorder.bar:
                 trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as error:  # Lightning turns Ctrl-C into it
             raise KeyboardInterrupt from error
@@ -176,20 +177,22 @@ class BestAndLast(Checkpoint):
 
 
 class Recorder(Callback):
-    """After each epoch: a row in history.csv and a line on the screen; the minutes go to budget.csv meanwhile.
+    """After each epoch: a row in history.csv, and a bar or a line on the screen; the minutes go to budget.csv meanwhile.
 
     It runs before the checkpoint is written; a resumed run cuts the rows of history.csv that came after its checkpoint.
-    The budget keeps all rows.  `spent` is to be closed by the caller.
+    The budget keeps all rows.  `spent` is to be closed, and `bar` to be given, by the caller.
     """
 
     def __init__(self, run: Run, device: str) -> None:
         self.run, self.device, self.spent = run, device, ExitStack()
         self.rows: list[dict[str, Any]] = []
+        self.bar: Any = None
 
     def on_train_start(self, trainer, pl_module) -> None:
         file = self.run.path / "history.csv"
         past: Any = pd.read_csv(file).to_dict("records") if file.exists() else []
         self.rows = [row for row in past if row["epoch"] <= trainer.current_epoch]
+        self.bar.initial = self.bar.n = trainer.current_epoch * trainer.num_training_batches
         # a run killed between its early stop and the state "finished" must not go on training
         for stopper in trainer.early_stopping_callbacks:
             trainer.should_stop |= stopper.wait_count >= stopper.patience
@@ -201,6 +204,9 @@ class Recorder(Callback):
             torch.cuda.reset_peak_memory_stats()
         of = {"run": self.run.name, "stage": "train", "device": self.device, "epoch": trainer.current_epoch + 1}
         self.spent.enter_context(spending(self.run.root, **of))
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.bar.update()
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         self.spent.close()
@@ -216,11 +222,11 @@ class Recorder(Callback):
         }
         self.rows.append(row)
         write_csv(self.run.path / "history.csv", pd.DataFrame(self.rows))
-        print(
-            f"{self.run.name} epoch {row['epoch']}/{trainer.max_epochs} train {row['train_loss']:.4f} "
-            f"valid {row['valid_loss']:.4f} sdr {row['valid_sdr']:.2f} dB lr {row['learning_rate']:.2e} {seconds:.1f} s",
-            flush=True,
-        )
+        said = f"epoch {row['epoch']}/{trainer.max_epochs} train {row['train_loss']:.4f} valid {row['valid_loss']:.4f} "
+        said += f"sdr {row['valid_sdr']:.2f} dB"
+        self.bar.set_postfix_str(said)
+        if logs():
+            print(f"{self.run.name} {said} lr {row['learning_rate']:.2e} {seconds:.1f} s", flush=True)
 
 
 class InTime(Callback):

@@ -182,7 +182,7 @@ def train_many(
     runs = spread((work(experiment, seed=s, fold=f, **where) for experiment, s, f in todo), n_jobs=jobs)
     ended = "{0.name} {0.status[stopped]}, {0.status[minutes]:.1f} min".format
     with contextlib.nullcontext() if jobs == 1 else workers_book():
-        return list(progress(runs, doing="train", total=len(todo), name=ended))
+        return list(progress(runs, doing="train", total=len(todo), name=ended, each=jobs > 1))
 
 
 def _prepare(experiments: list[str | Experiment], **where: Any) -> None:

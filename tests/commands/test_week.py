@@ -1,8 +1,10 @@
 """The notebooks run headless: what is refused before work, and what a failure says and leaves."""
 
 import os
+import re
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -92,7 +94,7 @@ def test_a_wrong_call_is_refused_before_any_work(folder, root, tmp_path):
     assert not (root.path / "week").exists()
 
 
-def test_days_run_whatever_kernel_they_name_and_a_bar_stays_small(folder, root, capsys):
+def test_days_run_whatever_kernel_they_name_and_a_bar_stays_small(folder, root, capfd):
     """S46, S47: metadata stripped, or of another machine; a bar of 2000 steps is not 346 kB."""
     write(folder / "day1_first.ipynb", "print(profile, root, seed, pick)")
     bar = (
@@ -103,14 +105,28 @@ def test_days_run_whatever_kernel_they_name_and_a_bar_stays_small(folder, root, 
     colab = {"name": "colab-gpu-xyz", "display_name": "Colab", "language": "python"}
     write(folder / "day2_second.ipynb", bar, metadata={"kernelspec": colab})
     assert main(["week", "--root", str(root.path), "--seed", "3", "--pick", "C+D,F"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == list(DAYS)
+    out, err = capfd.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == list(DAYS)
+    assert err == ""  # no warning of a kernel
     done = [root.path / "week" / f"{day}.ipynb" for day in DAYS]
     assert sorted((root.path / "week").iterdir()) == done
     assert text(done[0]) == f"demo {root.path} 3 ['Base', 'C+D', 'F']\n"
-    assert "train 1/3 0\ntrain 2/3 1\ntrain 3/3 2\n" in text(done[1])
+    assert re.search(r"^train: 3 done in \d s$", text(done[1]), re.M)
     assert "2000/2000" in text(done[1])
     assert done[1].stat().st_size < 10_000
+    assert "widget" not in done[1].read_text()
+
+
+def test_the_week_ends_with_the_scoreboard_and_where_everything_lies(folder, root, monkeypatch, capsys):
+    monkeypatch.setattr(headless, "execute", lambda path, *_: path)
+    board = pd.DataFrame({"Exp": ["Base"]})
+    board.attrs["plan"] = "Exp  SDR\nBase 1.0"
+    monkeypatch.setattr("sepkit.scoreboard", lambda *_: board)
+    write_text(root.path / "scoreboard.html", "")
+    write_text(root.path / "week" / "day1_first.ipynb", "")
+    week(notebooks=folder, root=root, days=[1])
+    places = f"scoreboard: {root.path}/scoreboard.html\nexecuted notebooks: {root.path}/week\n"
+    assert capsys.readouterr().out.endswith(f"\n\n{board.attrs['plan']}\n\n{places}")
 
 
 def test_relative_places_of_the_environment_mean_the_same_folder_in_a_notebook(folder, monkeypatch, tmp_path):

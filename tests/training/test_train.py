@@ -4,6 +4,7 @@ import importlib
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -425,6 +426,22 @@ def test_a_cut_off_checkpoint_falls_back_to_the_one_before(start, straight, root
     assert "going on from previous.ckpt, after epoch 3" in out
     assert "epoch 4/4" in out
     assert "epoch 3/4" not in out
+
+
+def test_on_a_terminal_a_run_is_a_bar_of_its_steps_and_then_one_line(start, straight, root, capsys, monkeypatch):
+    """A resumed run's bar begins where its checkpoint is."""
+    run = root.run("Base-s0")
+    shutil.copytree(straight.path, run.path)
+    run.write_status(state="running")
+    shutil.move(run.path / "previous.ckpt", run.last)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    start(root)
+    out, err = capsys.readouterr()
+    steps = straight.config["training"]["steps_per_epoch"]
+    assert [line.split(":")[0] for line in out.splitlines()] == ["Base-s0 all epochs done"]
+    shown = re.findall(rf"Base-s0: .*?(\d+)/{4 * steps} .*?\r", err)
+    assert shown[-1] == str(4 * steps) and int(shown[1]) > 3 * steps
+    assert re.search(r"epoch 4/4 train \d.* sdr -?\d+\.\d\d dB", err)
 
 
 def test_early_stopping_waits_for_its_patience_and_says_so(start, root, tiny, monkeypatch):
