@@ -39,7 +39,7 @@ def test_level_ratio_of_100_survives_decoding(music):
     (loud, _), (quiet, _) = decoded(page)
     assert rms(loud) / rms(quiet) == pytest.approx(100, rel=0.01)
     assert rms(loud) == pytest.approx(rms(0.5 * music), rel=0.01)
-    assert np.abs(loud).max() / np.abs(quiet).max() == pytest.approx(100, rel=0.05)
+    assert np.abs(loud).max() / np.abs(quiet).max() == pytest.approx(100, rel=0.07)
 
 
 def test_ratio_survives_across_two_players_and_for_a_sine():
@@ -71,6 +71,25 @@ def test_error_is_estimate_minus_target_at_the_common_gain(music):
         player({"short": music[:, :1000], "vocals": music}, RATE, error=("short", "vocals"))
 
 
+def test_a_list_of_errors_gives_each_estimate_a_second_sound(music):
+    clips = {"vocals": music, "Base": 0.9 * music, "Best": music + 0}
+    page = player(clips, RATE, error=[("Base", "vocals"), ("Best", "vocals")]).data
+    labels = re.findall('<audio[^>]* aria-label="([^"]+)"', page)
+    assert labels == ["vocals", "Base", "error of Base", "Best", "error of Best"]
+    assert page.count("<tr>") == 3
+    assert page.count("<br>error silent<") == 1
+    (target, _), _, (error, _), *_ = decoded(page)
+    assert rms(target) / rms(error) == pytest.approx(10, rel=0.02)
+
+
+def test_clips_of_one_player_are_of_one_length_and_drawn_on_one_scale():
+    page = player({"long": 0.5 * np.ones(8000), "short": -0.1 * np.ones(2000)}, 8000).data
+    assert len({len(samples) for samples, _ in decoded(page)}) == 1
+    long, short = re.findall('data-peaks="([^"]+)"', page)
+    assert set(long) == {"z"}
+    assert (short[:59], short[62:]) == ("7" * 59, "0" * 178)
+
+
 def test_silence_is_silent():
     page = player({"silence": np.zeros((2, RATE))}, RATE).data
     assert ">silent<" in page
@@ -82,7 +101,7 @@ def test_other_rates_keep_length_and_level(rate):
     tone = 0.3 * np.sin(2 * np.pi * 500 * np.arange(2 * rate) / rate)
     (samples, read_rate), *_ = decoded(player({"tone": tone}, rate).data)
     assert len(samples) / read_rate == pytest.approx(2, abs=0.06)
-    assert rms(samples) == pytest.approx(rms(tone), rel=0.02)
+    assert rms(samples) == pytest.approx(rms(tone), rel=0.03)
 
 
 def test_at_most_ten_seconds_from_the_given_start():
@@ -96,18 +115,22 @@ def test_at_most_ten_seconds_from_the_given_start():
     assert rms(samples[half:]) / rms(samples[:half]) == pytest.approx(2, rel=0.02)
 
 
-def test_page_needs_no_script_and_no_network(music):
+def test_page_needs_no_network_and_rows_come_before_the_script(music):
     page = player({"a <b> & c": music}, RATE, title="Song <1>").data
-    assert page.count("<audio controls") == 1
-    assert "<script" not in page
+    rows, script = page.split("<script>")
+    assert rows.count("<audio controls") == 1
     assert "http" not in page
-    assert "a &lt;b&gt; &amp; c" in page
-    assert "Song &lt;1&gt;" in page
+    assert "a &lt;b&gt; &amp; c" in rows
+    assert "Song &lt;1&gt;" in rows
+    assert len(script) < 10_500
+    assert script.count("</script>") == 1
 
 
-def test_two_stereo_clips_of_ten_seconds_stay_under_1_mb(music):
-    clips = {str(k): np.tile(music, (1, 2)) for k in range(2)}
-    assert len(player(clips, RATE).data) < 1_000_000
+@pytest.mark.parametrize(("kbit_s", "bytes_s"), [(64, 8_000), (48, 6_000)])
+def test_bytes_of_a_page(music, kbit_s, bytes_s):
+    """Base64 of `kbit_s`, and the containers' overhead: so many clips that a report has."""
+    size = [len(player({str(k): music for k in range(n)}, RATE, kbit_s=kbit_s).data) for n in (1, 3)]
+    assert (size[1] - size[0]) / 2 == pytest.approx(5 * bytes_s * 4 / 3, rel=0.07)
 
 
 @pytest.mark.parametrize(
@@ -138,8 +161,8 @@ def test_tensors_with_gradient_are_accepted():
     assert as_clip(torch.zeros(2, 10, requires_grad=True), "x").shape == (2, 10)
 
 
-def test_flac_where_mp3_can_not_be_written(monkeypatch):
-    monkeypatch.setattr(soundfile, "available_formats", lambda: {"FLAC": "FLAC"})
+def test_flac_where_opus_can_not_be_written(monkeypatch):
+    monkeypatch.setattr(soundfile, "available_subtypes", lambda kind: {})
     tone = 0.5 * np.sin(np.arange(44100) / 5)
     page = player({"loud": tone, "quiet": tone / 100}, RATE).data
     (loud, _), (quiet, _) = decoded(page)
