@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sepkit.evaluation.statistics import summary
 from sepkit.experiments import BASE, MENU, Line, get_experiment, picked, resolve
 from sepkit.profiles import Profile, get_profile
 from sepkit.reporting import compute, figures
-from sepkit.reporting.lessons import expectations, expected
+from sepkit.reporting.lessons import expectations
 from sepkit.reporting.outcome import PREDICTIONS, Outcome, outcome, predictions
 from sepkit.reporting.player import player
 from sepkit.reporting.tables import NONE, number
@@ -29,7 +30,7 @@ from sepkit.storage.ledger import week_hours
 from sepkit.training.plan import plan, week_lines
 from sepkit.training.train import no_time_for
 
-__all__ = ["Day", "Outcome", "begin", "expectations", "expected", "outcome", "plan_and_measured", "results", "what_now"]
+__all__ = ["Day", "Outcome", "begin", "expectations", "outcome", "plan_and_measured", "results", "what_now"]
 DAYS = 7
 
 
@@ -70,7 +71,7 @@ class Day:
                 mixture, target, estimate = (excerpt.clips[key] for key in ("mixture", "vocals", "vocals estimate"))
                 heard |= {"mixture": mixture, "vocals": target, f"{name} vocals estimate": estimate}
                 shown, rate = {"mixture": mixture, "target": target, "estimate": estimate}, excerpt.sample_rate
-                display(figures.spectrograms(shown, rate, start_s=excerpt.start_s, title=f"{name}, {title}"))
+                display(figures.song_view(shown, rate, start_s=excerpt.start_s, title=f"{name}, {title}"))
             if heard:
                 display(player(heard, rate, title=title))
 
@@ -94,12 +95,13 @@ class Day:
     def __str__(self) -> str:
         facts = environment(self.root.path, self.profile)
         folder, fault = drive.standing(self.root)
-        copy = "no copy on Drive: results are lost when this machine is" if folder is None else f"copy in {folder}"
+        copy = "" if folder else "; no copy on Drive: results are lost when this machine is"
+        if fault:
+            copy = f"\nDrive: {fault}; until then results are on this machine only"
         return (
             f"Day {self.number} of {DAYS}, profile {self.profile.name}: {self.profile.songs}\n"
-            f"device {facts['device']}, {facts['precision']}; {facts['free_disk_gb']} GB free in {self.root.path}\n"
-            f"GPU hours left: {hours_left(self.root):.2f} of {week_hours():g}\n"
-            + (f"Drive: {fault}; until then results are on this machine only" if fault else copy)
+            f"{facts['device']}, {facts['precision']}; {facts['free_disk_gb']} GB free in {self.root.path}\n"
+            f"GPU hours left: {hours_left(self.root):.2f} of {week_hours():g}{copy}"
         )
 
 
@@ -127,7 +129,7 @@ def begin(
     back = drive.pull(root)
     if back is not None:  # published weights come back from Drive with the root
         os.environ.setdefault("TORCH_HOME", str(root.path / "torch"))
-    week = [line for line in _week(profile, root, pick) if line.within]
+    week = [line for line in _week(profile, root, pick) if line.within or pick]  # a pick goes on until time is up
     if pick is None and profile.as_planned:
         text = ", ".join(f"{line.experiment} in three folds" if line.folds else line.experiment for line in week)
         print(f"the default week of {week_hours():g} GPU hours: {text}; give `pick` for other experiments")
@@ -156,11 +158,13 @@ def _why_not_demo(day: Day) -> str:
 
 
 def _week(profile: Profile, root: Root, pick: Sequence[str] | None) -> list[Line]:
-    """The week's experiments and folds; the plan's default week as far as the hours that are left allow it."""
+    """The week's experiments and folds; of a planned week as far as the hours that are left allow it."""
     if pick is None and profile.as_planned:
         return week_lines(profile, root)
-    lines = [Line(name, folds=False, within=True) for name in dict.fromkeys([BASE, *picked(pick, profile)])]
-    return lines if profile.as_planned else [*lines, Line(BASE, folds=True, within=True)]
+    names = list(dict.fromkeys([BASE, *picked(pick, profile)]))
+    if profile.as_planned:
+        return week_lines(profile, root, pick=names)
+    return [*(Line(name, folds=False, within=True) for name in names), Line(BASE, folds=True, within=True)]
 
 
 def _to_run(rows: Iterable[str], week: Sequence[str], profile: Profile, root: Root, seed: int) -> Iterator[str]:
@@ -181,7 +185,10 @@ def results(runs: Iterable[Run]) -> pd.DataFrame:
         scores, status = run.scores(), {"stopped": "—", **run.status}
         medians = {name: summary(scores, name)["median"] for name in ("sdr_bsseval", "si_sdr", "sar_bsseval")}
         facts = {name: status.get(name) for name in ("epochs", "minutes", "stopped")}
+        facts["last rate"] = number(status.get("last_learning_rate"), ".1e")
         rows[run.name] = {**medians, "songs": summary(scores)["n"], **facts}
+        if run.config["experiment"] == "mixture":
+            rows[run.name]["sar_bsseval"] = None  # it has no artefacts: its SAR says nothing
     return pd.DataFrame(list(rows.values()), pd.Index(list(rows), name="run")).round(2)
 
 
@@ -194,7 +201,7 @@ def plan_and_measured(day: Day) -> pd.DataFrame:
     if missing:
         compute.keep_predicted(day.root, plan(profile=day.profile, pick=missing, root=day.root))
     names = None if day.number in (1, DAYS) else (BASE, *day.rows)
-    return compute.plan_and_measured(day.root, names).map(number)
+    return compute.plan_and_measured(day.root, names).map(partial(number, form=".1f"))
 
 
 def what_now(day: Day) -> str:

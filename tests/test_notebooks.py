@@ -43,6 +43,32 @@ def test_form(path):
     assert "what_now" in notebook.cells[-1].source
 
 
+PARTS = ("Predict first", "Idea", "Run", "Look", "Were you right?", "Try this", "Hand in")
+
+
+@pytest.mark.parametrize("day", DAYS[:3])
+def test_a_day_asks_for_a_prediction_first_and_comes_back_to_it(day):
+    cells = nbformat.read(FOLDER / f"{day}.ipynb", as_version=4).cells
+    headings = [line[3:] for cell in cells for line in cell.source.splitlines() if line.startswith("## ")]
+    places = [next(place for place, heading in enumerate(headings) if heading.startswith(part)) for part in PARTS]
+    assert places == sorted(places)
+    sources = [cell.source for cell in cells]
+    (guess,) = (place for place, source in enumerate(sources) if "day.predict(" in source)
+    assert guess < next(place for place, source in enumerate(sources) if "sepkit.train(" in source)
+    assert all(value is None or value == "" for value, _ in fields(sources[guess].partition("\n\n")[0]).values())
+    assert "$" in next(source for source in sources if source.startswith("## Idea"))
+
+
+@pytest.mark.parametrize("day", DAYS[:3])
+def test_what_can_be_tried_is_not_run_unasked(day):
+    sources = [cell.source for cell in code_cells(FOLDER / f"{day}.ipynb")]
+    tries = [source for source in sources if source.startswith("run_this = ")]
+    assert len(tries) == 2
+    for source in tries:
+        assert fields(source.partition("\n")[0]) == {"run_this": (False, {"type": "boolean"})}
+        assert [type(node).__name__ for node in ast.parse(source).body] == ["Assign", "If"]
+
+
 def test_stored_outputs_are_those_of_stable_cells_and_no_errors(path):
     cells = code_cells(path)
     assert any(STABLE in tags(cell) for cell in cells)

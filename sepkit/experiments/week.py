@@ -1,6 +1,6 @@
 """Which experiments a week of GPU hours holds: `plan`, `week`, the notebooks and `what_now` all ask here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sepkit.experiments.menu import BASE, WEEK
@@ -18,12 +18,15 @@ class Line:
     within: bool
 
 
-def choose_week(cost_h: Callable[[str, bool], float], hours: float, best: str = BASE) -> list[Line]:
-    """The default week within `hours`, Base first, in the order of the days.
+def choose_week(
+    cost_h: Callable[[str, bool], float], hours: float, best: str = BASE, pick: Sequence[str] | None = None
+) -> list[Line]:
+    """The picked or the default week within `hours`, Base first.
 
     cost_h: hours that an experiment, or its three folds, still takes; best: the experiment whose folds are trained.
-    Base, F, C+D and A where all of them fit; otherwise Base, F, C and D, as many as fit.  Then B where time is left,
-    otherwise three folds of the best configuration; then Best.
+    The default: Base, F, C+D and A where all of them fit; otherwise Base, F, C and D, as many as fit.  Then B where time
+    is left, otherwise three folds of the best configuration; then Best.  A pick keeps its order where all of it fits;
+    otherwise what the plan's short week has comes first.
     """
     week: list[Line] = []
 
@@ -34,6 +37,11 @@ def choose_week(cost_h: Callable[[str, bool], float], hours: float, best: str = 
         hours -= cost if week[-1].within else 0.0
         return week[-1].within
 
+    if pick is not None:
+        fits = sum(cost_h(name, False) for name in pick) <= hours
+        for name in pick if fits else sorted(pick, key=lambda name: (*SHORT, "C+D", name).index(name)):
+            add(name)
+        return week
     for name in CORE if sum(cost_h(name, False) for name in CORE) <= hours else SHORT:
         add(name)
     if not add("B"):

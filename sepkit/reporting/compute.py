@@ -22,7 +22,7 @@ def keep_predicted(root: Root, plan: pd.DataFrame) -> None:
     old = predicted(root)
     new = plan[plan["train_min"].gt(0) & ~plan["experiment"].isin(old["experiment"])]
     if len(new):
-        rows = new.rename(columns={"train_min": "minutes"})[list(old.columns)]
+        rows = new.assign(minutes=new["train_min"])[list(old.columns)]
         write_csv(root.path / PREDICTED, pd.concat([old, rows], ignore_index=True) if len(old) else rows)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.statistics import ALPHA, Comparison, compare_scores
-from sepkit.experiments import BASES, MENU, REFERENCES, Experiment, week_experiments
+from sepkit.experiments import BASES, MENU, REFERENCES, week_experiments
 from sepkit.profiles import Profile
 from sepkit.reporting.rows import LEADING, MAIN
 from sepkit.reporting.scoreboard import EMPTY, Board, collect
@@ -101,15 +101,6 @@ def missing(board: Board) -> list[str]:
             carried = "Synthetic songs show signs of life only: neither the size nor the sign of a difference carries over to music."
         said.append(f"These are {profile.name} scores ({profile.songs}; {profile.reduced}). {carried}")
     return said
-
-
-def expected(entry: Experiment) -> str:
-    """The plan's and the literature's expectation in a sentence or two."""
-    aside = entry.plan.removeprefix("not in the plan").removeprefix("; ")
-    plan = f"The plan expects: {aside}"
-    if entry.plan.startswith("not in the plan"):
-        plan = "The plan has no expectation for this experiment" + (f" ({aside})" if aside else "")
-    return f"{plan}. The literature: {entry.literature}."
 
 
 def expectations(names: Iterable[str], tests: Mapping[str, Comparison] | None = None) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.evaluation.statistics import Comparison, compare_all
+from sepkit.evaluation.statistics import Comparison, compare_all, show_p
 from sepkit.experiments import BASE, MENU
 from sepkit.reporting.tables import NONE, interval, number
 from sepkit.storage import Root, Run, read_json
@@ -42,12 +42,13 @@ class Outcome:
     def _repr_html_(self) -> str:
         details = "".join(f"<p>{html.escape(line)}</p>" for line in self.lines)
         for test in self.tests.values():
-            facts = pd.DataFrame(test.details.items(), columns=[test.run, ""])
-            details += facts.to_html(index=False, border=0)
-        return (
-            f"{self.table.to_html(border=0)}<details><summary>the sentences and the whole statistics</summary>"
-            f"{details}</details>"
-        )
+            details += _html(pd.DataFrame(test.details.items(), columns=[test.run, ""]), index=False)
+        title, table = html.escape(str(self.table.index.name)), self.table.rename_axis(None)
+        return f"<b>{title}</b>{_html(table)}<details><summary>sentences and the whole statistics</summary>{details}</details>"
+
+
+def _html(table: pd.DataFrame, index: bool = True) -> str:
+    return table.to_html(border=0, justify="left", index=index).replace("<td>", '<td style="text-align:left">')
 
 
 def outcome(runs: Run | Iterable[Run], base: Run, metric: str = "sdr_bsseval", source: str = "vocals") -> Outcome:
@@ -55,15 +56,17 @@ def outcome(runs: Run | Iterable[Run], base: Run, metric: str = "sdr_bsseval", s
     by_name = {run.name: run for run in ([runs] if isinstance(runs, Run) else runs)}
     sides = {name: run.scores() for name, run in by_name.items()}
     tests, refused = compare_all(sides, base.scores(), metric=metric, source=source)
-    guessed, rows = predictions(base.root), {}
+    guessed = predictions(base.root) if (metric, source) == ("sdr_bsseval", "vocals") else {}
+    against, rows = base.config["experiment"], {}
     for name, test in tests.items():
         experiment = by_name[name].config["experiment"]
-        entry, p = MENU.get(experiment), test.p_final
+        entry = MENU.get(experiment)
+        guess = guessed.get(experiment, {}) if BASE in (against, experiment) else {}  # it is of the gain over Base
         rows[name] = {
-            "you": number(guessed.get(experiment, {}).get("gain_db"), "+.1f"),
-            "gain, dB": f"{test.median_difference:+.2f}", "95 % interval": interval(*test.interval, "+.2f") or NONE,
-            "p": number(p, ".3f" if p is None or p >= 0.001 else ".0e"), "mark": test.mark,
+            "you": number(guess.get("gain_db"), "+.1f"), "gain, dB": f"{test.median_difference:+.2f}",
+            "95 % interval": (interval(*test.interval, "+.2f") or NONE).replace(" ", "\N{NO-BREAK SPACE}"),
+            "p": show_p(test.p_final), "mark": test.mark,
             "plan": entry.plan if entry else NONE, "literature": entry.literature if entry else NONE,
         }  # fmt: skip
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"against {base.name}, {metric} of {source}")
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"Against {base.name}, {metric} of {source}")
     return Outcome(table, tests, refused, base.name)

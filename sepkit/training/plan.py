@@ -77,9 +77,9 @@ def plan(
 
 
 def week_lines(
-    profile: ProfileLike = None, root: RootLike = None, hours: float | None = None, costs: Any = None
+    profile: ProfileLike = None, root: RootLike = None, hours: float | None = None, costs: Any = None, pick: Any = None
 ) -> list[Line]:
-    """The default week within the hours that are left; costs from histories and estimates, nothing is measured now."""
+    """The picked or the default week within the hours that are left; costs from histories and estimates, nothing is measured now."""
     profile = get_profile(profile)
     root = Root.at(root, profile)
     costs = costs or memory(partial(_cost, profile, root, None, measure=False))
@@ -91,7 +91,7 @@ def week_lines(
         return costs(name, (0,), tuple(range(FOLDS)) if folds else (None,))["left_h"]
 
     left = week_hours(hours) - _spent_h(root)
-    return choose_week(cost_h, left, best.config["experiment"] if best else BASE)
+    return choose_week(cost_h, left, best.config["experiment"] if best else BASE, pick)
 
 
 def _spent_h(root: Root) -> float:

@@ -1,5 +1,6 @@
 """What a day says before anything has run."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -7,9 +8,9 @@ import pytest
 import torch
 
 from sepkit import notebook
+from sepkit.errors import UsageError
 from sepkit.experiments import MENU
-from sepkit.reporting.lessons import expected
-from sepkit.storage import Root, drive, ledger, write_csv, write_json, write_text
+from sepkit.storage import Root, drive, ledger, read_json, write_csv, write_json, write_text
 
 
 def test_a_day_whose_rows_are_not_picked_expects_nothing():
@@ -33,10 +34,74 @@ def test_several_runs_of_a_day_are_corrected_together(week):
     assert lines[1].startswith("n.s. D-s0 against Base-s0: no difference shown")
 
 
-def test_what_the_plan_does_not_expect_is_said():
-    assert expected(MENU["G"]).startswith("The plan has no expectation for this experiment. The literature:")
-    assert "experiment (the fair test of C's hypothesis" in expected(MENU["C2"])
-    assert expected(MENU["C"]).startswith("The plan expects: higher SAR.")
+def test_the_statistics_are_one_click_away_and_whole_without_html(week):
+    outcome = notebook.outcome(week.run("C-s0"), week.run("Base-s0"))
+    page, text = outcome._repr_html_(), repr(outcome)
+    shown, hidden = page.split("<details>")
+    assert "+1.00" in shown and "Wilcoxon" not in shown
+    assert "Wilcoxon signed-rank, two-sided" in hidden and "rank-biserial correlation" in hidden
+    assert "+1.00" in text and "C-s0 is 1.00 dB better than Base-s0" in text
+    assert len(re.sub("<[^>]*>", " ", shown).split()) < 60
+
+
+def test_a_prediction_comes_back_beside_the_gain_and_is_not_changed_after_it(week):
+    day = notebook.Day(3, notebook.get_profile("demo"), week, None, 0, ("C", "G"))
+    base, scored = week.run("Base-s0"), week.run("C-s0")
+    scores = scored.scores_path.rename(week.path / "aside.csv")
+    assert day.predict({"C": 0.3, "H": None}, "phase matters") == "Your predictions: C +0.3 dB, H —"
+    scores.rename(scored.scores_path)
+    assert day.predict({"C": 1.0, "H": "2"}) == "Your predictions: C +0.3 dB, H +2.0 dB"
+    assert read_json(week.path / "predictions.json", "")["C"] == {"gain_db": 0.3, "why": "phase matters"}
+    assert notebook.outcome(scored, base).table.loc["C-s0", "you"] == "+0.3"
+    with pytest.raises(UsageError, match="a number of dB for H, or None, got 'much'"):
+        day.predict({"H": "much"})
+    assert day.predict({"H": ""}) == "Your predictions: H +2.0 dB"  # a run of all cells keeps what was written
+
+
+def test_minutes_stand_beside_the_plans_and_what_was_predicted_stays(full, monkeypatch):
+    day = notebook.begin(1, ["Base"], profile="full", root=full)
+    before = notebook.plan_and_measured(day)
+    assert list(before["plan, GPU min"]) == ["35.0", "45.0", "40.0", "80.0"]  # Base, F, C+D, A
+    assert (before.loc["Base", "plan, GB"], before.loc["Base", "measured, GB"]) == ("1.3", "—")
+    assert before.loc["Base", "predicted, CPU min"] == "20.2"
+    for minutes, vram in ((10.0, 900.0), (15.0, 1024.0)):
+        full.add_minutes(run="Base-s0", stage="train", minutes=minutes, device="T4", gpu_attached=True, vram_mib=vram)
+    full.add_minutes(run="Base-s0", stage="evaluate test", minutes=99.0, device="T4", gpu_attached=True)
+    finish(full, "Base")
+    after = notebook.plan_and_measured(day).loc["Base"]
+    assert after.to_dict() == {
+        "plan, GPU min": "35.0", "predicted, GPU min": "20.2", "measured, GPU min": "25.0", "plan, GB": "1.3",
+        "measured, GB": "1.0",
+    }  # fmt: skip
+    assert list(notebook.plan_and_measured(notebook.begin(3, ["C+D"], profile="full", root=full)).index) == [
+        "Base",
+        "C+D",
+    ]
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("songs", ["none", "given", "another root"])
+def test_nobody_trains_on_synthetic_songs_without_being_told(gpu, songs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(notebook, "pick_device", lambda _: "cuda" if gpu else "cpu")
+    data = tmp_path if songs == "given" else None
+    if songs == "another root":
+        write_text(tmp_path / "full/cache/wave-0/manifest.json", "{}")
+    notebook.begin(1, ["Base"], profile="demo", root=tmp_path / "demo", data=data)
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NOTE")]
+    assert len(notes) == (gpu or songs != "none")
+    for note in notes:
+        assert ("a GPU" in note, "songs in" in note) == (gpu, songs != "none")
+        assert ("on synthetic songs" in note) == (songs != "given") and "choose preview or full" in note
+    notebook.begin(1, ["Base"], profile="preview", root=tmp_path / "preview", data=data)
+    assert "NOTE" not in capsys.readouterr().out
+
+
+def test_a_form_gives_empty_strings_and_one_string_of_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEPKIT_ROOT", str(tmp_path))
+    day = notebook.begin(3, ["C", "D-pitch"], profile="", data="", root="", pick=" C ,F,")
+    assert (day.profile.name, day.root.path, day.data) == ("demo", tmp_path / "demo", None)
+    assert (day.rows, day.pick) == (("C",), ("C", "F"))
+    assert notebook.begin(3, ["C"], pick="").pick is None
 
 
 def test_published_weights_come_back_from_drive(monkeypatch, tmp_path):
@@ -77,8 +142,11 @@ def test_a_day_and_what_now_follow_the_hours_that_are_left(full, capsys):
     for name in ("Base", "F"):
         finish(full, name)
     assert "Best next run: C+D, C's loss" in notebook.what_now(day)
+    assert "Best next run: A, " in notebook.what_now(notebook.begin(3, profile="full", root=full, pick="A, C+D"))
     full.add_minutes(run="shared", stage="notebook", minutes=370, device="T4", gpu_attached=True)
     assert f"Best next run: C, {MENU['C'].change} (day 3), about 30.2 minutes" in notebook.what_now(day)
+    picked = notebook.begin(3, ["C", "C+D"], profile="full", root=full, pick="A, C+D")
+    assert picked.rows == ("C+D",) and "Best next run: C+D, " in notebook.what_now(picked)
     day = notebook.begin(3, ["C", "C2", "D-pitch", "D-time", "C+D"], profile="full", root=full)
     assert day.rows == ("C", "D-pitch", "D-time")
     full.add_minutes(run="shared", stage="notebook", minutes=100, device="T4", gpu_attached=True)
