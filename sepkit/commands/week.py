@@ -40,7 +40,7 @@ def week(
 ) -> list[Path]:
     """Runs the notebooks (all, or `days`) headless and returns the executed files.
 
-    pick: experiments that days 2 to 6 run; None as `sepkit.experiments.picked` says. hours: GPU hours of the week; a
+    pick: experiments that days 2 to 5 run; None as `sepkit.experiments.picked` says. hours: GPU hours of the week; a
     line names the experiments that `plan` predicts beyond them, which are left out.
     Raises SepkitError with day, cell and reason where a notebook fails. The same call goes on with what is missing.
     """
