@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PYTEST = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: setup week test test-long lint bench clean
+.PHONY: setup browser week test test-long lint bench clean
 
 setup: .venv/.done
 
@@ -16,10 +16,15 @@ setup: .venv/.done
 week: setup  ## the demo week: makes the songs, runs the seven notebooks, writes the report
 	$(PY) -m sepkit week --profile demo --root sepkit-root/demo
 
-test: setup lint  ## at most 8 minutes on 2 cores
+browser:  ## on a CI machine run as root: Debian's Chromium for tests/browser, which are skipped without one
+	@if test -n "$$CI" && test "$$(id -u)" = 0 && ! command -v chromium >/dev/null && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	fi || echo "no Chromium could be installed"
+
+test: setup browser lint  ## at most 8 minutes on 2 cores
 	$(PYTEST) -m "not long" -n 2 --dist worksteal
 
-test-long: setup  ## whole weeks, kills, the full profile rehearsed, simulations
+test-long: setup browser  ## whole weeks, kills, the full profile rehearsed, simulations
 	$(PYTEST) -m long -n 2 --dist loadfile
 
 lint: setup

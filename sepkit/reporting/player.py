@@ -89,7 +89,7 @@ def player(
     return HTML(
         f'<div class="sepkit-player" data-seconds="{length / sample_rate:.4f}" data-title="{escaped}" '
         f'style="font-family:sans-serif;font-size:14px">{f"<b>{escaped}</b>" if title else ""}'
-        f'<table style="border-collapse:collapse">{table}</table>'
+        f'<table style="border-collapse:collapse;table-layout:auto">{table}</table>'
         f"<small>{where}; common gain {gain_db:z.1f} dB for all clips; levels are before it.</small>"
         f"<script>{_script()}</script></div>"
     )

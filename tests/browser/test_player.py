@@ -99,11 +99,11 @@ def play(page) -> None:
     page.wait_for_function("blocks.some(([, samples]) => samples)")
 
 
-def serious(page) -> list[str]:
-    """What axe-core finds that keeps somebody from reading or using the page."""
+def serious(page, part: str = "html") -> list[str]:
+    """What axe-core finds that keeps somebody from reading or using the page, or a part of it."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
+    found = Axe().run(page, context=part).response["violations"]
     return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in ("serious", "critical")]
 
 
@@ -249,25 +249,55 @@ def test_one_of_several_players_sounds_at_a_time(heard, page, tmp_path):
     assert plain.locator("audio[controls]:visible").count() == 2
 
 
-@pytest.mark.long
-def test_in_an_executed_notebook(page, tmp_path):
-    """Executed without a browser, converted by nbconvert, opened from the disk: it plays."""
-    notebook = nbformat.v4.new_notebook()
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook with one player, as a kernel would have left it: the code and its output."""
     code = "import numpy as np, sepkit\nclip = np.sin(np.arange(88200) / 20) / 4\n"
     code += "sepkit.player({'mixture': clip, 'estimate': clip / 2}, title='A song')"
-    notebook.cells = [nbformat.v4.new_code_cell(code)]
-    nbformat.write(notebook, tmp_path / "day.ipynb")
+    clip = np.sin(np.arange(88200) / 20) / 4
+    data = {"text/html": player({"mixture": clip, "estimate": clip / 2}, title="A song").data}
+    cell = nbformat.v4.new_code_cell(code, outputs=[nbformat.v4.new_output("display_data", data)], execution_count=1)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
+    nbformat.write(book, tmp_path / "day.ipynb")
+    return tmp_path / "day.ipynb"
+
+
+@pytest.mark.long
+def test_in_an_executed_notebook(page, notebook):
+    """Executed without a browser, converted by nbconvert, opened from the disk: it plays."""
     offline = [f"--HTMLExporter.{name}_url=" for name in ("mathjax", "require_js", "jquery")]
-    arguments = ["nbconvert", "--execute", "--to", "html", *offline, str(tmp_path / "day.ipynb")]
-    subprocess.run(
-        [sys.executable, "-m", *arguments],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
+    arguments = ["nbconvert", "--execute", "--to", "html", *offline, str(notebook)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([sys.executable, "-m", *arguments], check=True, capture_output=True, env=environment)
     opened = page()
     opened.add_init_script(TAP)
-    opened.goto((tmp_path / "day.html").as_uri())
+    opened.goto(notebook.with_suffix(".html").as_uri())
     play(opened)
     sound, rate = record(opened, 0.3, "2")
     assert pitch(sound, rate) == pytest.approx(44100 / 20 / 2 / np.pi, abs=10)
+    assert serious(opened, ".sepkit-player") == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_in_jupyterlab(lab, notebook, theme):
+    """Run there, it plays, and its keys are not JupyterLab's, to which a 2 means a heading."""
+    page = lab(notebook, theme=theme)
+    shown = page.get_by_role("group", name="player: A song")
+    shown.get_by_role("button").click()
+    shown.get_by_role("button", name="Pause").wait_for()
+    page.keyboard.press("2")
+    assert shown.get_by_role("radio", name="2 estimate").is_checked()
+    assert page.evaluate("jupyterapp.shell.currentWidget.content.model.cells.get(0).type") == "code"
+    page.wait_for_function("parseFloat(document.querySelector('.sepkit-player output').textContent) > 0.2")
+    assert serious(page, ".sepkit-player") == []
+    label, wave = (shown.locator(part).first.bounding_box() for part in ("th label", ".wave"))
+    assert label["x"] + label["width"] <= wave["x"]
+
+
+@pytest.mark.long
+def test_untrusted_in_jupyterlab_the_rows_stay(lab, notebook):
+    page = lab(notebook, run=False)
+    assert page.locator(".sepkit-player audio[controls]:visible, table audio[controls]:visible").count() == 2
+    assert page.get_by_role("button", name="Play").count() == 0
