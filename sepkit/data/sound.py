@@ -30,8 +30,9 @@ class Sound(sf.SoundFile):
 
     def __init__(self, path: Path) -> None:
         self.path, self.n_samples, self.endless = path, None, None
-        if not path.is_file():
-            raise SepkitError(f"There is no file {path}; give WAV or FLAC files.")
+        if not path.is_file() or not path.stat().st_size:
+            fault = f"{path} is a folder" if path.is_dir() else f"There is no file {path}"
+            raise SepkitError(f"{f'{path} is empty' if path.is_file() else fault}; give WAV or FLAC files.")
         try:
             place = _unwritten_length(path)
             self.endless = None if place is None else _Endless(path, place)

@@ -9,7 +9,6 @@ kill cut short is no JSON and is skipped, so a song is there whole or not at all
 
 import contextlib
 import json
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pandas as pd
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS
 from sepkit.storage import SCORE_DECIMALS, Run, read_json, read_scores, write_csv, write_json
+from sepkit.storage.files import to_disk
 
 COLUMNS = [
     "run", "experiment", "seed", "fold", "track", "source", "metric", "value",
@@ -56,7 +56,10 @@ def read_frames(path: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=FRAME_COLUMNS)
     kinds: Any = {"track": str, **dict.fromkeys(BSS_EVAL_METRICS, float)}
     empty = {name: [""] for name in BSS_EVAL_METRICS}
-    table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
+    try:
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)[FRAME_COLUMNS]
+    except (ValueError, KeyError) as error:
+        raise SepkitError(f"Expected windows in {path}, but it can't be read; delete it and evaluate again.") from error
     return table.round(dict.fromkeys(BSS_EVAL_METRICS, SCORE_DECIMALS))  # as in `read_scores`
 
 
@@ -98,8 +101,8 @@ class ScoreFiles:
                 row["run"] for part in rows.values() for row in part
             }:
                 raise ValueError("it has no rows of this run")
-        except (ValueError, KeyError) as error:
-            print(f"{self.run.name}: {self.scores} can't be read ({error}); its songs are scored again", flush=True)
+        except (SepkitError, ValueError, KeyError) as error:
+            print(f"{self.run.name}: its songs are scored again: {error}", flush=True)
             return {}
         return {song: (scores, windows.get(song, [])) for song, scores in rows.items()}
 
@@ -107,12 +110,15 @@ class ScoreFiles:
         """Drops songs whose files, weights or sample rate have changed since; says so, and what is not known."""
         changed, unknown = dict[str, list[str]](), 0
         weights = {origin["weights"] for origin in self.now.values()}  # one value, also for songs of another folder
+        sources = {origin["source"] for origin in self.now.values()}
         for song in list(self.done):
             kept, now = self.origins.get(song, {}), self.now.get(song) or {"weights": next(iter(weights), None)}
             now = {key: value for key, value in now.items() if value is not None}
-            unlike = [key for key, value in now.items() if kept.get(key, value) != value]
+            unlike = [CHANGES[key] for key, value in now.items() if kept.get(key, value) != value]
+            if song not in self.now and kept.get("source", "") in sources:
+                unlike = ["its name"]
             if unlike:
-                changed.setdefault(CHANGES[unlike[0]], []).append(song)
+                changed.setdefault(unlike[0], []).append(song)
                 del self.done[song]
             else:
                 unknown += not now.keys() <= kept.keys()
@@ -136,7 +142,7 @@ class ScoreFiles:
             line = json.dumps((song, scores, frames, self.now[song]))
             file.write(f"\n{line}")  # after a line that was cut short, too
             file.flush()
-            os.fsync(file.fileno())
+            to_disk(file)
 
     def write(self, songs: list[str]) -> pd.DataFrame:
         """Writes the files, in the order of `songs` where these are all, else by name; returns scores.csv."""

@@ -28,14 +28,14 @@ from sepkit.data.opening import open_cache
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.estimators import Estimator, ModelEstimate, accompaniment_of, make_estimator
-from sepkit.evaluation.score_files import Origin, ScoreFiles, Song
+from sepkit.evaluation.score_files import Origin, ScoreFiles, Song, read_origins
 from sepkit.evaluation.track import Targets
 from sepkit.experiments import REFERENCES
 from sepkit.models import refuse_contaminated
 from sepkit.parallel import progress, spread
 from sepkit.profiles import PROTOCOLS, Profile, get_profile
 from sepkit.storage import Root, Run, drive, named, spending, write_json
-from sepkit.storage.checkpoints import kept
+from sepkit.storage.checkpoints import best_checkpoint, kept
 from sepkit.storage.repair import mend
 
 PROTOCOL_OF = {sources: protocol for protocol, sources in PROTOCOLS.items()}
@@ -103,13 +103,16 @@ class Scoring:
             raise SepkitError(f"{run.name} can't be scored: of {len(songs)} {split} songs it was trained on all.")
         lines, protocol = run.root.excluded(), PROTOCOL_OF[self.cache.settings.sources]
         unwanted = {*lines, *named(lines, {**self.cache.songs, **self.cache.excluded})[0], *trained_on}
-        self.files = ScoreFiles(run, split, protocol, self._origins(), unwanted)
+        self.files = ScoreFiles(run, split, protocol, self._origins(split), unwanted)
         self.todo = [song for song in self.songs if song not in self.files.done]
         if self.todo:
             self.estimator = make_estimator(run, device)
             self.files.facts["accompaniment"] = accompaniment_of(self.estimator)
 
-    def _origins(self) -> dict[str, Origin]:
+    def _origins(self, split: str) -> dict[str, Origin]:
+        known = {origin.get("weights") for origin in read_origins(self.run, split).values()} - {None}
+        if known - {self.run.weights()}:  # before scores are dropped, a damaged checkpoint is brought back or named
+            best_checkpoint(self.run)
         facts = {"weights": self.run.weights(), "sample_rate": self.cache.sample_rate}
         return {song: {"source": self.cache.songs[song].get("source"), **facts} for song in self.songs}
 

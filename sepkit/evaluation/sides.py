@@ -9,8 +9,7 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.experiments import REFERENCES
-
-COLUMNS = ("run", "experiment", "seed", "fold", "track", "source", "metric", "value", "protocol", "status")
+from sepkit.storage.root import SCORE_COLUMNS
 
 
 class Side:
@@ -56,7 +55,7 @@ class Side:
 
 
 def _chosen(scores: pd.DataFrame, metric: str, source: str, side: str) -> pd.DataFrame:
-    missing = [name for name in COLUMNS if name not in scores]
+    missing = [name for name in SCORE_COLUMNS if name not in scores]
     if missing:
         raise SepkitError(f"the {side}'s scores lack the columns {', '.join(missing)} of scores.csv.")
     rows = scores[(scores["metric"] == metric) & (scores["source"] == source)]

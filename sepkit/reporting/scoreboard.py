@@ -14,7 +14,6 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.shared import joined, on_shared_songs, refuse_old_weights
-from sepkit.evaluation.sides import COLUMNS
 from sepkit.experiments import BASE
 from sepkit.profiles import PROFILES, PROTOCOLS, Profile, get_profile
 from sepkit.reporting.sections import READING, Section, make_section
@@ -127,14 +126,8 @@ def _scores(run: Run, profile: Profile) -> pd.DataFrame:
         raise SepkitError("not trained yet" if run.state == "absent" else f"training {run.standing}")
     if not run.scored:
         raise SepkitError("trained, not scored yet")
-    try:
-        scores = run.scores()
-    except ValueError as error:
-        raise SepkitError(f"scores.csv can't be read ({error}); score it again") from error
+    scores = run.scores()
     refuse_old_weights(run)
-    missing = ", ".join(name for name in COLUMNS if name not in scores)
-    if missing or scores.empty:
-        raise SepkitError(f"scores.csv {f'lacks {missing}' if missing else 'is empty'}; score it again")
     if set(scores["protocol"]) - set(PROTOCOLS):
         raise SepkitError(f"scores.csv has protocols {set(scores['protocol'])}; score it again")
     if "accompaniment" in scores and scores["accompaniment"].nunique() > 1:

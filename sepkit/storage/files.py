@@ -5,6 +5,7 @@ ignore leftovers, and `remove_leftovers` deletes them.
 """
 
 import codecs
+import errno
 import json
 import os
 import platform
@@ -33,10 +34,19 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         yield part
         with part.open("rb+") as file:
-            os.fsync(file.fileno())
+            to_disk(file)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def to_disk(file: Any) -> None:
+    """fsync, where the file system knows it: some network folders refuse the call, and keep the file all the same."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
 
 
 def part_of(path: Path) -> Path:

@@ -34,6 +34,7 @@ SYNCED = (
 )  # fmt: skip
 BUDGET_COLUMNS = ["time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib", "id"]
 BUDGET_HEADER = ",".join(BUDGET_COLUMNS).encode()
+SCORE_COLUMNS = ("run", "experiment", "seed", "fold", "track", "source", "metric", "value", "protocol", "status")
 SCORE_DECIMALS = 6  # of a dB in scores.csv; beyond them a sum's order decides
 # packages whose versions `doctor` shows and a run's status.json keeps
 VERSIONED = (
@@ -43,10 +44,25 @@ VERSIONED = (
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """scores.csv, every value as it was written; undefined ones are NaN with a reason in `status`."""
+    """scores.csv, every value as it was written; undefined ones are NaN with a reason in `status`.
+
+    Raises SepkitError where it is not what `evaluate` wrote: empty, cut short, saved by a spreadsheet.
+    """
     empty = {name: [""] for name in ("value", "fold", "accompaniment")}  # a song may be called "NA"
     kinds: Any = {"track": str, "run": str, "accompaniment": object, "value": float}
-    table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
+    try:
+        content = path.read_bytes()
+        table = pd.read_csv(io.BytesIO(content), dtype=kinds, keep_default_na=False, na_values=empty)
+        missing = [name for name in SCORE_COLUMNS if name not in table]
+        if missing or table.empty:
+            raise ValueError(f"it lacks {', '.join(missing) or 'rows'}")
+        whole = [name for name in SCORE_COLUMNS if name not in empty]
+        if table[whole].isna().any(axis=None) or not content.endswith(b"\n"):
+            raise ValueError("it is cut short")
+    except ValueError as error:
+        raise SepkitError(
+            f"Expected scores in {path}, but it can't be read ({error}); evaluate the run again, which writes it anew."
+        ) from error
     return table.round({"value": SCORE_DECIMALS})  # pandas before 3 changes some last digits
 
 
@@ -224,7 +240,12 @@ class Run:
 
     def history(self) -> pd.DataFrame:
         """One row an epoch: losses, learning rate, seconds, peak GPU memory."""
-        return pd.read_csv(self._made("history.csv", "has no finished epoch", "train"))
+        path = self._made("history.csv", "has no finished epoch", "train")
+        with suppress(ValueError):
+            table = pd.read_csv(path)
+            if "epoch" in table:
+                return table
+        raise SepkitError(f"Expected a row an epoch in {path}, but it can't be read; train {self.name} to mend it.")
 
     def scores(self) -> pd.DataFrame:
         """scores.csv as a table; see `read_scores`."""

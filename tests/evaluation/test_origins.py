@@ -110,6 +110,15 @@ def test_a_repaired_song_is_scored_again_and_the_others_are_kept(score, songs, r
     assert score("mixture")[1] == []
 
 
+def test_a_renamed_song_counts_once(score, songs, capsys):
+    score("mixture")
+    (songs / "test" / TESTS[1]).rename(songs / "test" / "T9 - New name")
+    after, calls = score("mixture")
+    assert calls == ["T9 - New name"]
+    assert set(after["track"]) == {TESTS[0], TESTS[2], "T9 - New name"}
+    assert f"mixture: its name changed since {TESTS[1]} was scored" in capsys.readouterr().out
+
+
 def test_another_folder_with_the_same_names_is_scored_again(score, root, make_mini, tmp_path):
     before = score("mixture")[0]
     same = make_mini(tmp_path / "same", train=1, test=3, seconds=1.0)  # other noise under the same names
@@ -157,6 +166,18 @@ def test_scores_without_origins_are_taken_as_they_are_with_one_line(score, root,
     assert score(run)[1] == TESTS[2:]
 
 
+def test_a_damaged_checkpoint_comes_back_before_scores_are_dropped(score, root, capsys):
+    run = finish(root)
+    before, good = score(run)[0], run.best.read_bytes()
+    run.best.write_bytes(good[: len(good) // 2])
+    with pytest.raises(SepkitError, match="Expected a whole checkpoint"):
+        score(run)
+    run.last.write_bytes(good)
+    after, calls = score(run)
+    assert calls == [] and after.equals(before) and run.best.read_bytes() == good
+    assert "changed since" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"T0 - Test": 3}'])
 def test_damaged_origins_lose_no_score(score, root, content):
     run = finish(root)
@@ -173,7 +194,7 @@ def test_a_scores_file_that_can_not_be_read_is_made_again(score, root, content, 
     run.scores_path.write_text(content)
     after, calls = score(run)
     assert calls == TESTS and after.equals(before)
-    assert f"{run.scores_path} can't be read" in capsys.readouterr().out
+    assert f"Expected scores in {run.scores_path}, but it can't be read" in capsys.readouterr().out
 
 
 def test_a_song_that_the_run_was_trained_on_is_left_out(score, root, make_song, songs, capsys):

@@ -273,7 +273,7 @@ def test_what_can_not_be_in_the_table_is_listed_with_its_reason(root, helpers):
     unfinished = scoreboard(root).attrs["unfinished"]
     assert unfinished["F-s0"] == "scored on 11 of 12 songs (2stem); evaluate it again"
     assert unfinished["B-s0"] == "trained, not scored yet"
-    assert unfinished["H-s0"] == "scores.csv lacks protocol; score it again"
+    assert "H-s0/scores.csv, but it can't be read (it lacks protocol); evaluate the run again" in unfinished["H-s0"]
     assert "same experiment, seed and fold" in unfinished.get("Base-s0", unfinished.get("Base-copy"))
     assert unfinished["Z-s0"] == "made with profile full, this is the scoreboard of demo"
     assert "can't be read" in unfinished["torn"]

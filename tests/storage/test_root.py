@@ -72,6 +72,20 @@ def test_a_kill_leaves_the_old_file_and_the_next_writer_sweeps(tmp_path):
     assert not leftover.exists()
 
 
+@pytest.mark.parametrize(("number", "kept"), [(22, True), (38, True), (95, True), (5, False), (28, False)])
+def test_a_folder_that_knows_no_fsync_keeps_files(tmp_path, monkeypatch, number, kept):
+    def refuse(_):
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    if kept:
+        write_text(tmp_path / "a.txt", "text")
+    else:
+        with pytest.raises(OSError, match="refused"):
+            write_text(tmp_path / "a.txt", "text")
+    assert [file.name for file in tmp_path.iterdir()] == kept * ["a.txt"]
+
+
 def test_json_is_strict(tmp_path):
     write_json(tmp_path / "a.json", {"ü": [1, None]})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"ü": [1, None]}
@@ -82,6 +96,47 @@ def test_json_is_strict(tmp_path):
     for name in ("b.json", "absent.json"):
         with pytest.raises(SepkitError, match=f"Expected a test in .*{name}, but it can't be read"):
             read_json(tmp_path / name, "a test")
+
+
+SCORES = (
+    "run,experiment,seed,fold,track,source,metric,value,protocol,frames,status\n"
+    "Base-s0,Base,0,,NA,vocals,sdr_bsseval,4.5,2stem,3,ok\n"
+    "Base-s0,Base,0,,B,vocals,sdr_bsseval,,2stem,0,undefined: silent\n"
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SCORES.replace(",", ";").encode(),
+        SCORES.replace(",", ";").replace(".", ",").encode(),
+        SCORES.encode("utf-16"),
+        SCORES.encode()[:-12],
+        SCORES.encode()[:120],
+        SCORES.splitlines()[0].encode(),
+        SCORES.replace("4.5", "four").encode(),
+        b"PK\x03\x04",
+        b"",
+    ],
+)
+def test_scores_that_evaluate_did_not_write_are_named_in_a_sentence(tmp_path, content):
+    run = Root.open(tmp_path, "demo").run("Base-s0")
+    run.path.mkdir(parents=True)
+    run.scores_path.write_text(SCORES)
+    assert list(run.scores()["track"]) == ["NA", "B"] and run.scores()["value"].isna().sum() == 1
+    run.scores_path.write_bytes(b"\xef\xbb\xbf" + SCORES.encode())
+    assert len(run.scores()) == 2
+    run.scores_path.write_bytes(content)
+    with pytest.raises(SepkitError, match=r"Expected scores in .*scores\.csv, but it can't be read .*evaluate the run"):
+        run.scores()
+
+
+@pytest.mark.parametrize("content", ["", "epoch;train_loss;valid_loss;seconds\n1;0,5;0,4;3\n"])
+def test_a_history_that_training_did_not_write_is_named_in_a_sentence(tmp_path, content):
+    run = Root.open(tmp_path, "demo").run("Base-s0")
+    write_text(run.path / "history.csv", content)
+    with pytest.raises(SepkitError, match=r"Expected a row an epoch in .*history\.csv"):
+        run.history()
 
 
 def test_the_root_is_the_one_given_then_the_environments_then_home(tmp_path, monkeypatch):
@@ -208,7 +263,8 @@ def test_status_and_tables_come_back_as_written(tmp_path):
     write_csv(run.path / "history.csv", pd.DataFrame({"epoch": [1, 2], "valid_loss": [0.1 + 0.2, 1e-17]}))
     # pandas before 3 reads a float one unit in the last place beside
     assert list(run.history()["valid_loss"]) == pytest.approx([0.1 + 0.2, 1e-17], rel=1e-15, abs=0)
-    write_csv(run.scores_path, pd.DataFrame({"track": ["007", "NA"], "run": ["1", "1"], "value": [None, 2.0]}))
+    rows = {**dict.fromkeys(SCORES.splitlines()[0].split(","), "x"), "track": ["007", "NA"], "value": [None, 2.0]}
+    write_csv(run.scores_path, pd.DataFrame(rows))
     assert run.scores()["track"][0] == "007"
     assert run.scores()["value"].isna().tolist() == [True, False]
 
