@@ -69,11 +69,12 @@ class Day:
             heard, title = dict[str, Any](), f"{label}: {song}"
             for name, excerpt in ((name, of[song]) for name, of in found.items() if song in of):
                 mixture, target, estimate = (excerpt.clips[key] for key in ("mixture", "vocals", "vocals estimate"))
-                heard |= {"mixture": mixture, "vocals": target, f"{name} vocals estimate": estimate}
+                heard |= {"mixture": mixture, "vocals": target, name: estimate}
                 shown, rate = {"mixture": mixture, "target": target, "estimate": estimate}, excerpt.sample_rate
                 display(figures.song_view(shown, rate, start_s=excerpt.start_s, title=f"{name}, {title}"))
             if heard:
-                display(player(heard, rate, title=title))
+                errors, small = [(name, "vocals") for name in [*heard][2:]], 48 if len(heard) > 4 else 64
+                display(player(heard, rate, title=title, error=errors, kbit_s=small))  # a notebook has to stay small
 
     def predict(self, gains: Mapping[str, Any], why: str = "") -> str:
         """Keeps the gains over Base, in dB, that the student expects, and says which are kept; None adds none.
