@@ -8,9 +8,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
-from scipy.optimize import isotonic_regression
 
 from sepkit.storage import writing
 
@@ -21,7 +22,7 @@ TEXT, SMALL = 8, 7  # points, at these widths
 DPI = 200
 SCREEN_DPI = 110  # in notebooks, which must stay small
 # Text stays text in SVG and PDF; the same figure gives the same bytes.
-FILES: dict[str, Any] = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "sepkit"}
+FILES: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "sepkit"}
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 Draw = Callable[..., "Picture"]
@@ -52,7 +53,7 @@ class Picture(Figure):
     """
 
     def __init__(self, width: float, height: float) -> None:
-        super().__init__(figsize=(width, height), layout="constrained")
+        super().__init__(figsize=(width, height), layout="constrained", dpi=SCREEN_DPI, facecolor="white")
 
     def add_subplot(self, *arguments: Any, **settings: Any) -> Axes:
         axes: Axes = super().add_subplot(*arguments, **settings)
@@ -64,15 +65,17 @@ class Picture(Figure):
             words.set_fontsize(TEXT)
         return axes
 
-    def encoded(self, kind: str = "png", dpi: int = DPI) -> bytes:
-        """The bytes of a PNG, SVG or PDF file."""
+    def encoded(self, kind: str) -> bytes:
+        """The bytes of a file: "png" at 200 dpi, "svg" or "pdf"."""
         buffer = io.BytesIO()
         with matplotlib.rc_context(FILES):
-            self.savefig(buffer, format=kind, dpi=dpi, facecolor="white", metadata=UNDATED.get(kind))
+            self.savefig(buffer, format=kind, dpi=DPI, metadata=UNDATED.get(kind))
         return buffer.getvalue()
 
     def _repr_png_(self) -> bytes:
-        image, buffer = Image.open(io.BytesIO(self.encoded(dpi=SCREEN_DPI))).convert("RGB"), io.BytesIO()
+        canvas, buffer = FigureCanvasAgg(self), io.BytesIO()
+        canvas.draw()  # savefig draws twice
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         # 256 colours: a spectrogram in a third of the bytes
         image.quantize(256, Image.Quantize.MAXCOVERAGE).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
@@ -86,43 +89,49 @@ def save(figure: Picture, path: Path | str) -> Path:
     path = Path(path)
     stem = path.with_suffix("") if path.suffix in (".png", ".svg", ".pdf") else path
     files = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "pdf", "png")}
+    layout = figure.get_layout_engine()
     try:
         for kind, file in files.items():
             with writing(file) as part:
                 part.write_bytes(figure.encoded(kind))
             figure.set_layout_engine("none")  # once for all three: half of the time
     finally:
-        figure.set_layout_engine("constrained")
+        figure.set_layout_engine(layout)
     return files["png"]
 
 
 def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
-    """Names points (x, y, colour) in the right margin, in the order of their height, none over another.
+    """Names points (x, y, colour) beside them: no name over another, and over as little of the lines as can be.
 
-    A dotted line leads from a point to its name. Call it last: it needs the axes' limits.
+    A dotted line leads to a name that had to move. Call it last: it needs all lines, and the axes' limits stay as they
+    are, but for room on the right.
     """
-    if not ends:
-        return
-    figure, fixed = axes.figure, axes.get_ylim()
-    figure.draw_without_rendering()  # the height of the axes is known then
-    line = 1.25 * SMALL / 72 * figure.dpi / axes.bbox.height
-    names = sorted(ends, key=lambda name: ends[name][1])
-    at = [axes.transAxes.inverted().transform(axes.transData.transform(ends[name][:2]))[1] for name in names]
-    for name, height in zip(names, apart(at, line), strict=True):
-        x, y, colour = ends[name]
-        axes.annotate(
-            name, (x, y), (1.02, height), textcoords="axes fraction", color=colour, fontsize=SMALL, va="center",
-            arrowprops={"arrowstyle": "-", "ls": ":", "lw": 0.6, "color": colour, "shrinkA": 1, "shrinkB": 2},
-        )  # fmt: skip
-    axes.set_ylim(fixed)
-
-
-def apart(places: Any, gap: float, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-    """Ascending `places`, moved as little as possible (squares) to lie `gap` apart, between `low` and `high` if they fit.
-
-    >>> apart([0.5, 0.5, 0.9], 0.1).round(2).tolist()
-    [0.45, 0.55, 0.9]
-    """
-    steps = gap * np.arange(len(places))
-    free = isotonic_regression(np.asarray(places, float) - steps).x
-    return np.maximum(np.minimum(free, high - steps[-1]), low) + steps
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+    pixel = axes.figure.dpi / 72
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # pixels are known then
+    style: Any = {"textcoords": "offset points", "fontsize": SMALL, "va": "center"}
+    leader = {"arrowstyle": "-", "ls": ":", "lw": 0.6, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
+    names = {
+        name: axes.annotate(name, (x, y), (5, 0), color=colour, arrowprops={**leader, "color": colour}, **style)
+        for name, (x, y, colour) in sorted(ends.items(), key=lambda item: item[1][1])
+    }
+    sizes = {name: Text.get_window_extent(text).size for name, text in names.items()}
+    (left, right), width = axes.get_xlim(), axes.bbox.width
+    needed = [
+        (ends[name][0] - left) / (right - left) * width / (width - size[0] - 8 * pixel) for name, size in sizes.items()
+    ]
+    axes.set_xlim(left, left + (right - left) * max([1.0, *needed]))
+    drawn = [line.get_transform().transform(line.get_path().interpolated(40).vertices) for line in axes.lines]
+    low = high = np.concatenate([*drawn, np.zeros((0, 2))])  # corners of what names should not lie over
+    steps, weights = np.array(sorted(range(-len(names) - 2, len(names) + 3), key=abs)), np.full(len(low), 2.0)
+    for name, text in names.items():
+        size = sizes[name]
+        first = axes.transData.transform(ends[name][:2]) + (5 * pixel, -size[1] / 2)  # noqa: RUF005
+        left_low = first + np.outer(steps, (0, 1.15 * size[1]))
+        right_high = left_low + size
+        over = ((left_low[:, None] < high) & (low < right_high[:, None])).all(axis=2)
+        outside = (left_low < axes.bbox.min).any(axis=1) | (right_high > axes.bbox.max + 1).any(axis=1)
+        best = int(np.argmin(over @ weights + 4.0 * np.abs(steps) + 1000.0 * outside))
+        text.set_position((5, steps[best] * 1.15 * size[1] / pixel))
+        low, high = np.vstack([low, left_low[best]]), np.vstack([high, right_high[best]])
+        weights = np.append(weights, 5000.0)

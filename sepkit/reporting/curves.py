@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from sepkit.errors import SepkitError
@@ -48,18 +49,23 @@ def convergence(runs: Iterable[Run] | Run) -> Picture:
         axes.plot(minutes, sdr, color=colour, ls=styles.get(name, "-"), lw=1.2, zorder=above)
         axes.plot(minutes.iloc[best], sdr.iloc[best], "o", color=colour, ms=4, zorder=above)
         ends[name] = (float(minutes.iloc[-1]), float(sdr.iloc[-1]), colour)
-    axes.set(xlabel="training time in minutes", ylabel=f"{SDR}; ● best epoch", xlim=(0, None))
+    axes.set(xlabel="training time in minutes", ylabel=f"{SDR}; ● best epoch")
+    axes.set_xlim(0, None)
     label_ends(axes, ends)
     return figure
 
 
-@reported("runs", "Losses of runs with one loss share an axis; ● the epoch that is kept, which has the highest SDR.")
+@reported(
+    "runs",
+    "Above: losses; runs with one loss share an axis. Below: SDR of vocals on validation clips; ● the epoch that is kept.",
+)
 def training_curves(runs: Iterable[Run] | Run) -> Picture:
     """Losses over epochs, a panel a run, and under them the SDR that chooses the epoch to keep."""
     histories = _histories(runs)
     wide, high = min(len(histories), PANELS), -(-len(histories) // PANELS)
-    figure = Picture(DOUBLE, 0.3 + 2.5 * high)
-    grid, shared, scale = figure.add_gridspec(2 * high, wide, height_ratios=(3, 2) * high), {}, None
+    figure = Picture(DOUBLE, 0.3 + high * max(1.5, min(2.5, 9 / high)))  # a page, if it can be
+    grid, scale = figure.add_gridspec(2 * high, wide, height_ratios=(3, 2) * high), None
+    shared = dict[str, Axes]()
     for place, (name, (run, history)) in enumerate(histories.items()):
         row, column = divmod(place, wide)
         loss = str(run.config.get("loss"))
@@ -73,10 +79,11 @@ def training_curves(runs: Iterable[Run] | Run) -> Picture:
         losses.set_title(name, fontsize=TEXT)
         losses.tick_params(labelbottom=False)
         sdr.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        sdr.set_xlabel("epoch")
         if not column:
             losses.set_ylabel("loss (no unit)")
-            sdr.set_ylabel(f"{SDR}")
-        if not place:
-            losses.legend(fontsize=SMALL, frameon=False)
+            sdr.set_ylabel("SDR, dB")
+    figure.supxlabel("epoch", fontsize=TEXT)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=SMALL, frameon=False
+    )
     return figure

@@ -73,8 +73,11 @@ def _first(tests: Mapping[str, Comparison]) -> Comparison:
 
 
 def _beside(axes: Axes, place: int, columns: Iterable[str]) -> None:
-    for x, words in zip((1.02, 1.27, 1.4), columns, strict=True):
-        axes.annotate(words, (x, place), xycoords=("axes fraction", "data"), fontsize=SMALL, va="center")
+    for x, words in zip((8, 98, 146), columns, strict=True):
+        axes.annotate(
+            words, (1, place), (x, 0), ("axes fraction", "data"), "offset points", fontsize=SMALL, va="center",
+            annotation_clip=False,
+        )  # fmt: skip
 
 
 def _colour(test: Comparison) -> str:
@@ -92,7 +95,10 @@ def _rows(names: Iterable[str]) -> tuple[Picture, Axes]:
     return figure, axes
 
 
-@reported("songs", "A dot is a song, averaged over seeds; blue is better. Box: quartiles and median over songs.")
+@reported(
+    "songs",
+    "A dot is a song, averaged over seeds; blue is better. Box: quartiles and median; ◀ ▶ songs beyond the axis.",
+)
 def strip(
     sides: Mapping[str, pd.DataFrame], base_scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = "vocals"
 ) -> Picture:
@@ -126,7 +132,7 @@ def _strips(rows: Mapping[str, pd.Series], colours: Callable[[np.ndarray], Any],
     inner = [*np.quantile(dots, [0.05, 0.99]), *np.ravel([*quartiles.values()]), *must]
     low, high = (limit if abs(limit - edge) > 3 else edge for limit, edge in
                  ((min(inner), dots.min()), (max(inner), dots.max())))  # fmt: skip
-    rng, margin = np.random.default_rng(0), 0.03 * (high - low) or 1.0
+    rng = np.random.default_rng(0)
     for place, (name, row) in enumerate(values.items()):
         inside = row[(row >= low) & (row <= high)]
         across = place + rng.uniform(-0.28, 0.28, len(inside))
@@ -135,16 +141,21 @@ def _strips(rows: Mapping[str, pd.Series], colours: Callable[[np.ndarray], Any],
             first, middle, third = quartiles[name]
             axes.barh(place, third - first, 0.62, first, fill=False, edgecolor="black", lw=0.8, zorder=3)
             axes.plot([middle] * 2, [place - 0.31, place + 0.31], color="black", lw=2, zorder=3)
-        for edge, side, there in ((low, "left", row[row < low]), (high, "right", row[row > high])):
+        for edge, side, there in ((0, "left", row[row < low]), (1, "right", row[row > high])):
             if len(there):
                 named = ", ".join(f"{value:.0f}" for value in np.sort(there)[:3]) + ", …" * (len(there) > 3)
                 words = (f"◀ {named}" if side == "left" else f"{named} ▶").replace("-", "−")
-                axes.annotate(words, (edge, place), fontsize=6, ha=side, va="center", zorder=4)
-    axes.set_xlim(low - margin, high + margin)
+                axes.annotate(
+                    words, (edge, place), xycoords=("axes fraction", "data"), fontsize=6, ha=side, va="center"
+                )
+    before, after = (
+        ((high - low) or 1.0) * (0.17 if words else 0.03) for words in (dots.min() < low, dots.max() > high)
+    )
+    axes.set_xlim(low - before, high + after)
     return figure, axes
 
 
-@reported("scores", "A dot is a song, averaged over seeds. Box: quartiles and median over songs.")
+@reported("scores", "A dot is a song, averaged over seeds. Box: quartiles and median; ◀ ▶ songs beyond the axis.")
 def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = "vocals") -> Picture:
     """Scores of each song, one row an experiment, with the median and the quartiles; `mixture` and `oracle` are lines.
 
@@ -203,14 +214,16 @@ def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Pic
     column, unit = ("gpu_min", "GPU minutes") if gpu else ("minutes", "CPU minutes (no GPU was used)")
     table = budget.pivot_table(index="run", columns="stage", values=column, aggfunc="sum", fill_value=0)
     table = table.loc[table.sum(axis=1).sort_values().index, table.sum().sort_values(ascending=False).index]
-    count = max(len(table), 1)
-    figure = Picture(DOUBLE, 1.6 + ROW * count)
-    total, each = figure.subplots(2, 1, height_ratios=(1, count * 0.55 + 0.4))
-    total.barh(0, gpu, color=GREY, height=0.5)
-    total.axvline(limit_min, color="black", ls="--", lw=1.5)
-    total.set_yticks([0], ["all runs"])
-    total.set(xlim=(0, 1.05 * max(gpu, limit_min)), xlabel="GPU minutes")
-    total.set_title(f"{gpu:.1f} of {limit_min:g} GPU minutes spent (dashed: the limit)", fontsize=TEXT, loc="left")
+    figure = Picture(DOUBLE, 0.85 + ROW * max(len(table), 2) + 0.75 * bool(gpu))
+    *top, each = figure.subplots(
+        1 + bool(gpu), 1, squeeze=False, height_ratios=[1, 0.8 * len(table) or 1][-1 - bool(gpu) :]
+    )[:, 0]
+    for total in top:
+        total.barh(0, gpu, color=GREY, height=0.5)
+        total.axvline(limit_min, color="black", ls="--", lw=1.5)
+        total.set_yticks([0], ["all runs"])
+        total.set(xlim=(0, 1.05 * max(gpu, limit_min)), xlabel="GPU minutes (dashed: the limit)")
+    (top or [each])[0].set_title(f"{gpu:.1f} of {limit_min:g} GPU minutes spent", fontsize=TEXT, loc="left")
     left = np.zeros(len(table))
     kinds = [*COLOURS, *(str(level) for level in np.linspace(0.5, 0.9, max(len(table.columns) - len(COLOURS), 0)))]
     for colour, stage in zip(kinds, table.columns, strict=False):
@@ -219,5 +232,5 @@ def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Pic
     each.set_yticks(range(len(table)), table.index)
     each.set(xlabel=unit, ylabel="run")
     if len(table):
-        each.legend(title="stage", fontsize=SMALL, title_fontsize=SMALL, loc="lower right", frameon=False)
+        each.legend(title="stage", fontsize=SMALL, title_fontsize=SMALL, loc="lower right", edgecolor="white")
     return figure

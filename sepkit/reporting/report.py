@@ -101,11 +101,8 @@ def _results(section: Section, folder: Path, minutes: dict[str, float]) -> list[
 def _minutes(root: Root, section: Section) -> dict[str, float]:
     """Minutes of one training, by experiment: the mean over its runs."""
     runs = section.scores.groupby("experiment")["run"].unique()
-    found = {
-        name: [root.run(run).status.get("minutes") for run in runs[name]]
-        for name in (section.base, *section.comparisons)
-    }
-    return {name: sum(minutes) / len(minutes) for name, minutes in found.items() if all(minutes)}
+    spent = {name: [float(root.run(run).status.get("minutes") or 0) for run in names] for name, names in runs.items()}
+    return {str(name): sum(minutes) / len(minutes) for name, minutes in spent.items() if all(minutes)}
 
 
 def _training(root: Root, board: Board, folder: Path) -> Block:
