@@ -130,7 +130,7 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None
         left_low = first + np.outer(steps, (0, 1.15 * size[1]))
         right_high = left_low + size
         over = ((left_low[:, None] < high) & (low < right_high[:, None])).all(axis=2)
-        outside = (left_low < axes.bbox.min).any(axis=1) | (right_high > axes.bbox.max + 1).any(axis=1)
+        outside = (left_low < axes.bbox.min).any(axis=1) | (right_high > np.add(axes.bbox.max, 1)).any(axis=1)
         best = int(np.argmin(over @ weights + 4.0 * np.abs(steps) + 1000.0 * outside))
         text.set_position((5, steps[best] * 1.15 * size[1] / pixel))
         low, high = np.vstack([low, left_low[best]]), np.vstack([high, right_high[best]])
