@@ -57,11 +57,9 @@ def player(
         kbit_s: of a stereo clip; a mono clip takes half. Levels are right from 48 on.
 
     Raises:
-        SepkitError: no clip, a wrong shape, samples that are not finite, nothing at `start_s`, an `error` between
-            clips that are not there or differ in length.
+        SepkitError: no clip, a wrong shape, not finite, nothing at `start_s`, an `error` of absent or unequal clips.
 
-    >>> tone = np.sin(np.arange(22050) / 10) / 2
-    >>> page = player({"loud": tone, "quiet": tone / 100}, 22050).data
+    >>> page = player({"loud": (tone := np.sin(np.arange(22050) / 10) / 2), "quiet": tone / 100}, 22050).data
     >>> page.count("<audio controls"), "common gain 0.0 dB" in page
     (2, True)
     """
