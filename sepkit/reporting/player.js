@@ -1,13 +1,15 @@
 // Turns the rows of <audio> around this script into one player on one clock; without JavaScript they stay as they are.
 (() => {
   const box = document.currentScript.parentElement, title = box.dataset.title, seconds = +box.dataset.seconds;
-  // One AudioContext a page, made by the first click; one player sounds at a time; a replaced player leaves its place.
-  const page = (window.sepkit ??= { places: {}, count: 0 });
-  const place = { at: 0, from: 0, to: seconds, loop: true, error: false, row: 0, ...page.places[title] };
+  // One AudioContext a page, made by the first click; one player sounds at a time; the newest of a title takes over.
+  const page = (window.sepkit ??= { newest: {}, count: 0 });
+  const group = `sepkit-${page.count++}`, key = title || group, before = page.newest[key];
+  const place = { at: 0, from: 0, to: seconds, loop: true, error: false, row: 0,
+    ...(before?.seconds === seconds && before.place) };
   const rows = [...box.querySelectorAll('tr')].map((tr) => ({ tr, clips: [...tr.querySelectorAll('audio')] }));
   const clips = rows.flatMap((row) => row.clips);
   const limited = (t, low = 0, high = seconds) => Math.min(Math.max(t, low), high);
-  let buffers, gains, sources = [], origin = 0, loading = false;
+  let buffers, gains, sources = [], origin = 0, loading = false, frame;
 
   // --- sound: every clip plays from the same sample on; gains choose the one to hear
   const bytes = (url) => Uint8Array.from(atob(url.split(',')[1]), (c) => c.charCodeAt(0)).buffer;
@@ -39,11 +41,12 @@
       source.start(when, at);
       return source;
     });
-    sources[0].onended = () => { halt(); place.at = 0; paint(); };
+    sources[0].onended = () => { halt(); seek(0); };
     origin = when - at;
   }
 
   const player = {
+    place, seconds,
     pause() {
       place.at = position();
       halt();
@@ -65,7 +68,7 @@
           return gain;
         });
         if (page.playing === player) start(place.at);
-        paint();
+        follow();
       } catch {
         output.textContent = 'this browser cannot decode the clips';
       }
@@ -106,9 +109,9 @@
   const errors = rows.some((row) => row.clips.length > 1);
   field.error.parentElement.hidden = !errors;
   const keys = document.createElement('small');
+  keys.className = 'keys';
   keys.textContent = `Keys: space plays, 1 to 9 or ↑ ↓ choose a clip, ← → move 1 s${errors ? ', e errors' : ''}. ` +
     'Drag over a waveform to loop a part.';
-  const group = `sepkit-${page.count++}`;
 
   // Peaks are digits of base 36, 35 for the loudest peak of all clips.
   function outline(clip) {
@@ -163,7 +166,6 @@
   }
 
   function paint() {
-    if (title) page.places[title] = place;
     const t = position(), playing = sources.length > 0;
     show(place);
     button.textContent = playing ? '❚❚ Pause' : '► Play';
@@ -182,10 +184,20 @@
     });
   }
 
+  // Taken off the page, a player stops; the newest of its title goes on from there.
   function follow() {
-    if (sources.length && !box.isConnected) player.pause();
-    if (sources.length) paint();
-    requestAnimationFrame(follow);
+    cancelAnimationFrame(frame);
+    if (!sources.length) return;
+    if (box.isConnected) {
+      paint();
+      frame = requestAnimationFrame(follow);
+      return;
+    }
+    player.pause();
+    const next = page.newest[key];
+    if (next === player) return;
+    next.place.at = place.at;
+    next.play();
   }
 
   button.onclick = toggle;
@@ -222,7 +234,7 @@
     style.id = 'sepkit-player-style';
     // Ink is the page's own, so that dark and light follow it.
     style.textContent = `
-.sepkit-player { max-width: 60rem; }
+.sepkit-player { max-width: 60rem; margin: .8rem 0; }
 .sepkit-player .bar { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: center; margin: .4rem 0; }
 .sepkit-player :is(button, input[type=number]) { font: inherit; color: inherit; background: none; border: 1px solid;
   border-radius: 4px; padding: .15rem .5rem; min-width: 4.2rem; box-sizing: border-box; }
@@ -242,9 +254,10 @@
 .sepkit-player.loop .wave::before { content: ""; position: absolute; inset: 0 calc(100% - var(--to)) 0 var(--from);
   border: solid #d9480f; border-width: 0 1px; background: color-mix(in srgb, #d9480f 20%, transparent); }
 .sepkit-player small { display: block; margin-top: .2rem; }
+@media print { .sepkit-player :is(.bar, .keys, [type=radio]) { display: none; } }
 .sepkit-player :focus-visible { outline: 2px solid; outline-offset: 2px; }`;
     document.head.append(style);
   }
+  page.newest[key] = player;
   listen();
-  follow();
 })();

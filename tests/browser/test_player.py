@@ -249,6 +249,25 @@ def test_one_of_several_players_sounds_at_a_time(heard, page, tmp_path):
     assert plain.locator("audio[controls]:visible").count() == 2
 
 
+def test_a_new_player_of_the_same_title_goes_on(heard):
+    """As in a chooser that replaces a playing player by that of another run."""
+    page = heard({"vocals": tone(500), "Base": tone(1000)})
+    play(page)
+    page.get_by_label("from").fill("1")
+    page.get_by_role("radio", name="2 Base").click()
+    page.wait_for_timeout(300)
+    later = player({"vocals": tone(500), "Best": tone(2000)}, RATE, title="A song").data
+    put = "document.querySelector('.sepkit-player').replaceWith(document.createRange().createContextualFragment(html))"
+    page.evaluate(f"html => {put}", later)
+    page.get_by_role("button", name="Pause").wait_for()
+    assert page.get_by_role("radio", name="2 Best").is_checked()
+    assert float(page.get_by_label("from").input_value()) == 1
+    assert 1.2 < float(page.get_by_role("slider").input_value()) < 2.5
+    sound, rate = record(page, 0.4)
+    assert round(pitch(sound[-rate // 5 :], rate), -2) == 2000
+    assert page.evaluate("contexts.length") == 1
+
+
 @pytest.fixture
 def notebook(tmp_path):
     """A notebook with one player, as a kernel would have left it: the code and its output."""
