@@ -7,7 +7,7 @@ calls the statistics; no network is loaded, nothing is trained or scored.
 |---|---|
 | `scoreboard` | one table of all finished runs: `sections` of `rows`; `tables` gives HTML, Markdown and text |
 | `lessons` | sentences computed from it |
-| `figures` | matplotlib figures, each returned and never shown; `spectra` and `canvas` belong to it |
+| `figures` | matplotlib figures, each returned and never shown; `curves`, `spectra` and `canvas` belong to it |
 | `player` | audio in a notebook or a page, one gain for all clips |
 | `chooser` | song, run and source by menu, and a static copy of the players |
 | `report` | `report/milestone2.html`, one file |

@@ -17,8 +17,8 @@ from sepkit.storage import writing
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 BETTER, WORSE, GREY = "#0072B2", "#D55E00", "#777777"
-SINGLE, DOUBLE = 3.4, 7.0  # inches: one column of a paper, and both
-TEXT, SMALL = 8, 7  # points, at these widths
+DOUBLE = 7.0  # inches: the two columns of a paper, or a page's width
+TEXT, SMALL = 8, 7  # points, at that width
 DPI = 200
 SCREEN_DPI = 110  # in notebooks, which must stay small
 # Text stays text in SVG and PDF; the same figure gives the same bytes.
@@ -26,9 +26,8 @@ FILES: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "sepki
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 Draw = Callable[..., "Picture"]
-REPORTED: dict[str, dict[Draw, str]] = {
-    part: {} for part in ("scores", "differences", "songs", "minutes", "runs", "budget")
-}
+PARTS = ("scores", "differences", "songs", "minutes", "runs", "budget")
+REPORTED: dict[str, dict[Draw, str]] = {part: {} for part in PARTS}
 
 
 def reported(part: str, caption: str) -> Callable[[Draw], Draw]:
@@ -117,21 +116,18 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None
     }
     sizes = {name: Text.get_window_extent(text).size for name, text in names.items()}
     (left, right), width = axes.get_xlim(), axes.bbox.width
-    needed = [
-        (ends[name][0] - left) / (right - left) * width / (width - size[0] - 8 * pixel) for name, size in sizes.items()
-    ]
-    axes.set_xlim(left, left + (right - left) * max([1.0, *needed]))
+    room = {name: width / (width - size[0] - 8 * pixel) for name, size in sizes.items()}
+    axes.set_xlim(left, max([right, *(left + (ends[name][0] - left) * room[name] for name in names)]))
     drawn = [line.get_transform().transform(line.get_path().interpolated(40).vertices) for line in axes.lines]
-    low = high = np.concatenate([*drawn, np.zeros((0, 2))])  # corners of what names should not lie over
+    low = high = np.concatenate([*drawn, np.zeros((0, 2))])  # corners of boxes: a point of a line is one without size
     steps, weights = np.array(sorted(range(-len(names) - 2, len(names) + 3), key=abs)), np.full(len(low), 2.0)
     for name, text in names.items():
-        size = sizes[name]
-        first = axes.transData.transform(ends[name][:2]) + (5 * pixel, -size[1] / 2)  # noqa: RUF005
-        left_low = first + np.outer(steps, (0, 1.15 * size[1]))
-        right_high = left_low + size
-        over = ((left_low[:, None] < high) & (low < right_high[:, None])).all(axis=2)
-        outside = (left_low < axes.bbox.min).any(axis=1) | (right_high > np.add(axes.bbox.max, 1)).any(axis=1)
+        rise = 1.15 * sizes[name][1]
+        first = axes.transData.transform(ends[name][:2]) + np.array([5 * pixel, -sizes[name][1] / 2])
+        lows = first + np.outer(steps, (0, rise))
+        highs = lows + sizes[name]
+        over = ((lows[:, None] < high) & (low < highs[:, None])).all(axis=2)
+        outside = (lows < axes.bbox.min).any(axis=1) | (highs > np.add(axes.bbox.max, 1)).any(axis=1)
         best = int(np.argmin(over @ weights + 4.0 * np.abs(steps) + 1000.0 * outside))
-        text.set_position((5, steps[best] * 1.15 * size[1] / pixel))
-        low, high = np.vstack([low, left_low[best]]), np.vstack([high, right_high[best]])
-        weights = np.append(weights, 5000.0)
+        text.set_position((5, steps[best] * rise / pixel))
+        low, high, weights = np.vstack([low, lows[best]]), np.vstack([high, highs[best]]), np.append(weights, 5000.0)

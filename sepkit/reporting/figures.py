@@ -28,7 +28,7 @@ from sepkit.reporting.canvas import (
     label_ends,
     reported,
     save,
-)  # fmt: skip
+)
 from sepkit.reporting.curves import best_epoch, convergence, training_curves
 from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import gradients, song_view
@@ -48,7 +48,6 @@ ROW = 0.21  # inches
 )
 def forest(tests: Mapping[str, Comparison]) -> Picture:
     """All differences from the base with their 95 % intervals, one row a comparison, with p after Holm and mark."""
-    base = _first(tests)
     figure, axes = _rows(tests)
     for place, test in enumerate(tests.values()):
         colour, (low, high) = _colour(test), test.interval
@@ -61,15 +60,15 @@ def forest(tests: Mapping[str, Comparison]) -> Picture:
         columns = f"{test.median_difference:+.2f} {span}", show_p(test.p_final), test.mark
         _beside(axes, place, [words.replace("-", "−") for words in columns])
     _beside(axes, -1, ("difference, dB", "p (Holm)", "Sig."))
-    axes.set_xlabel(f"difference from {base.base} in {base.metric} of {base.source}, dB ({base.protocol})")
     axes.axvline(0, color="black", lw=0.8)
+    axes.set_xlabel(_difference(tests))
     return figure
 
 
-def _first(tests: Mapping[str, Comparison]) -> Comparison:
-    if not tests:
-        raise SepkitError("expected at least one comparison to draw, got none.")
-    return next(iter(tests.values()))
+def _difference(tests: Mapping[str, Comparison]) -> str:
+    for test in tests.values():
+        return f"difference from {test.base} in {test.metric} of {test.source}, dB ({test.protocol})"
+    return "no experiment is compared yet"
 
 
 def _beside(axes: Axes, place: int, columns: Iterable[str]) -> None:
@@ -95,10 +94,7 @@ def _rows(names: Iterable[str]) -> tuple[Picture, Axes]:
     return figure, axes
 
 
-@reported(
-    "songs",
-    "A dot is a song, averaged over seeds; blue is better. Box: quartiles and median; ◀ ▶ songs beyond the axis.",
-)
+@reported("songs", "A dot is a song; blue is better. Box: quartiles and median; ◀ ▶ songs beyond the axis.")
 def strip(
     sides: Mapping[str, pd.DataFrame], base_scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = "vocals"
 ) -> Picture:
@@ -145,17 +141,13 @@ def _strips(rows: Mapping[str, pd.Series], colours: Callable[[np.ndarray], Any],
             if len(there):
                 named = ", ".join(f"{value:.0f}" for value in np.sort(there)[:3]) + ", …" * (len(there) > 3)
                 words = (f"◀ {named}" if side == "left" else f"{named} ▶").replace("-", "−")
-                axes.annotate(
-                    words, (edge, place), xycoords=("axes fraction", "data"), fontsize=6, ha=side, va="center"
-                )
-    before, after = (
-        ((high - low) or 1.0) * (0.17 if words else 0.03) for words in (dots.min() < low, dots.max() > high)
-    )
-    axes.set_xlim(low - before, high + after)
+                axes.annotate(words, (edge, place), None, ("axes fraction", "data"), fontsize=6, ha=side, va="center")
+    room = [((high - low) or 1.0) * (0.17 if cut else 0.03) for cut in (dots.min() < low, dots.max() > high)]
+    axes.set_xlim(low - room[0], high + room[1])
     return figure, axes
 
 
-@reported("scores", "A dot is a song, averaged over seeds. Box: quartiles and median; ◀ ▶ songs beyond the axis.")
+@reported("scores", "A dot is a song. Box: quartiles and median; ◀ ▶ songs beyond the axis.")
 def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = "vocals") -> Picture:
     """Scores of each song, one row an experiment, with the median and the quartiles; `mixture` and `oracle` are lines.
 
@@ -179,9 +171,7 @@ def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = 
     return figure
 
 
-@reported(
-    "minutes", "The difference that a training's minutes bought; bars: 95 % intervals over songs, artists resampled."
-)
+@reported("minutes", "The difference that a training's minutes bought; bars: 95 % intervals over songs.")
 def gain_against_minutes(
     tests: Mapping[str, Comparison], minutes: Mapping[str, float], unit: str = "minutes"
 ) -> Picture:
@@ -189,7 +179,6 @@ def gain_against_minutes(
 
     minutes: by name in `tests`, and of the base, which stands at 0 dB; tests without minutes are left out.
     """
-    test = _first(tests)
     figure = Picture(DOUBLE, 3.6)
     axes, ends = figure.subplots(), dict[str, tuple[float, float, str]]()
     for name, test in tests.items():
@@ -201,7 +190,7 @@ def gain_against_minutes(
     for x, y, colour in ends.values():
         axes.plot(x, y, "o", color=colour, ms=4.5)
     axes.axhline(0, color="black", lw=0.8)
-    axes.set(xlabel=f"training in {unit}", ylabel=f"difference from {test.base}\nin {test.metric} of {test.source}, dB")
+    axes.set(xlabel=f"training in {unit}", ylabel=_difference(tests).replace(" in ", "\nin "))
     axes.set_xlim(0, 1.04 * max([end[0] for end in ends.values()], default=1.0))
     label_ends(axes, ends)
     return figure
@@ -215,9 +204,8 @@ def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Pic
     table = budget.pivot_table(index="run", columns="stage", values=column, aggfunc="sum", fill_value=0)
     table = table.loc[table.sum(axis=1).sort_values().index, table.sum().sort_values(ascending=False).index]
     figure = Picture(DOUBLE, 0.85 + ROW * max(len(table), 2) + 0.75 * bool(gpu))
-    *top, each = figure.subplots(
-        1 + bool(gpu), 1, squeeze=False, height_ratios=[1, 0.8 * len(table) or 1][-1 - bool(gpu) :]
-    )[:, 0]
+    heights = ([1.0] if gpu else []) + [0.8 * len(table) or 1.0]
+    *top, each = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for total in top:
         total.barh(0, gpu, color=GREY, height=0.5)
         total.axvline(limit_min, color="black", ls="--", lw=1.5)

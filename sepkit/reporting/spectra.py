@@ -103,18 +103,10 @@ def _draw_levels(axes: Any, level: np.ndarray, sample_rate: int, start_s: float)
     mels = (np.arange(BANDS + 1) + 0.5) / (BANDS + 1) * librosa.hz_to_mel(top)
     times = start_s + (np.arange(level.shape[1] + 1) - 0.5) * hop_s
     axes.set_yscale("function", functions=(librosa.hz_to_mel, librosa.mel_to_hz))
-    image = axes.pcolormesh(
-        times,
-        librosa.mel_to_hz(mels),
-        np.maximum(level, FLOOR_DB),
-        cmap="magma",
-        vmin=FLOOR_DB,
-        vmax=0,
-        rasterized=True,
-    )
-    axes.set_yticks(
-        ticks := [hz for hz in TICKS if hz <= top], [f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in ticks]
-    )
+    scale: Any = {"cmap": "magma", "vmin": FLOOR_DB, "vmax": 0, "rasterized": True}
+    image = axes.pcolormesh(times, librosa.mel_to_hz(mels), np.maximum(level, FLOOR_DB), **scale)
+    ticks = [hz for hz in TICKS if hz <= top]
+    axes.set_yticks(ticks, [f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in ticks])
     axes.minorticks_off()
     axes.set(ylim=(0, top), facecolor="black")
     axes.grid(visible=False)
