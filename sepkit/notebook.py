@@ -184,12 +184,12 @@ def results(runs: Iterable[Run]) -> pd.DataFrame:
     rows = {}
     for run in runs:
         scores, status = run.scores(), {"stopped": "—", **run.status}
-        medians = {name: summary(scores, name)["median"] for name in ("sdr_bsseval", "si_sdr", "sar_bsseval")}
+        medians = {name: round(summary(scores, name)["median"], 2) for name in ("sdr_bsseval", "si_sdr", "sar_bsseval")}
         facts = {name: status.get(name) for name in ("epochs", "minutes", "stopped")}
         facts["last rate"] = number(status.get("last_learning_rate"), ".1e")
         rows[run.name] = {**medians, "songs": summary(scores)["n"], **facts}
         if run.config["experiment"] == "mixture":
-            rows[run.name]["sar_bsseval"] = None  # it has no artefacts: its SAR says nothing
+            rows[run.name]["sar_bsseval"] = NONE  # it has no artefacts: its SAR says nothing
     return pd.DataFrame(list(rows.values()), pd.Index(list(rows), name="run")).round(2)
 
 

@@ -86,7 +86,7 @@ def _colour(test: Comparison) -> str:
 def _rows(names: Iterable[str]) -> tuple[Picture, Axes]:
     """A figure with one row a name, the first at the top."""
     labels = [name if len(name) <= 40 else f"{name[:39]}…" for name in names]
-    figure = Picture(DOUBLE, 0.75 + ROW * len(labels))
+    figure = Picture(DOUBLE, 0.75 + ROW * max(3, len(labels)))  # the name of the axis needs three
     axes = figure.subplots()
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -126,8 +126,8 @@ def _strips(rows: Mapping[str, pd.Series], colours: Callable[[np.ndarray], Any],
     quartiles = {name: np.quantile(row, [0.25, 0.5, 0.75]) for name, row in values.items() if len(row)}
     dots = np.concatenate([*values.values(), [0.0]])
     inner = [*np.quantile(dots, [0.05, 0.99]), *np.ravel([*quartiles.values()]), *must]
-    low, high = (limit if abs(limit - edge) > 3 else edge for limit, edge in
-                 ((min(inner), dots.min()), (max(inner), dots.max())))  # fmt: skip
+    low, high = (limit if abs(limit - edge) > 3 else outer(limit, edge) for outer, limit, edge in
+                 ((min, min(inner), dots.min()), (max, max(inner), dots.max())))  # fmt: skip
     rng = np.random.default_rng(0)
     for place, (name, row) in enumerate(values.items()):
         inside = row[(row >= low) & (row <= high)]

@@ -48,7 +48,9 @@ class Outcome:
 
 
 def _html(table: pd.DataFrame, index: bool = True) -> str:
-    return table.to_html(border=0, justify="left", index=index).replace("<td>", '<td style="text-align:left">')
+    left = "text-align:left"  # over a notebook's own style
+    cells = table.to_html(border=0, index=index).replace("<td>", f'<td style="{left}">')
+    return cells.replace("<th>", f'<th style="{left};white-space:nowrap">')
 
 
 def outcome(runs: Run | Iterable[Run], base: Run, metric: str = "sdr_bsseval", source: str = "vocals") -> Outcome:
