@@ -27,6 +27,7 @@ PARTS = {"SIR voc (sir_bsseval)": ("sir_bsseval", "vocals"), "ISR voc (isr_bssev
 ONSETS = {"SDR drums at onsets (sdr_onsets)": ("sdr_onsets", "drums")}
 ASIDE = {**ONSETS, "left in silence (silence_energy_db)": ("silence_energy_db", "vocals")}
 DESCRIBED = ("Exp", "Backbone", "Domain", "Extras")
+FEWEST = 5  # songs whose median may be called the best
 MINUTES = ("GPU min", "CPU min")
 PLAN = (*DESCRIBED, *LEADING, *MINUTES, "VRAM GB", "Sig.")  # the plan's columns, which come first
 ONE_SEED = "one seed: no claim"
@@ -126,7 +127,7 @@ def best_rows(table: pd.DataFrame) -> dict[str, set[int]]:
     unlike = table["accompaniment"][trained].nunique() > 1  # modelled and residual are two definitions
     best = {}
     for column in scored(table):
-        values = table[column].astype(float).round(2).where(trained)
+        values = table[column].astype(float).round(2).where(trained & (table[f"{column} songs"] >= FEWEST))
         low = any(f"({metric})" in column for metric in LOWER_IS_BETTER)
         top = values.min() if low else values.max()
         part = column in PARTS or LEADING.get(column) == SAR
@@ -142,7 +143,7 @@ def shown(table: pd.DataFrame, caption: str) -> list[Grid]:
     def score(row: Mapping[Any, Any], name: str) -> str:
         detail = interval(row[f"{name} q25"], row[f"{name} q75"])
         if row[f"{name} undefined"]:
-            detail += f"\n{row[f'{name} songs']} songs, {row[f'{name} undefined']} undefined"
+            detail += f"\n{row[f'{name} songs']} of {row[f'{name} songs'] + row[f'{name} undefined']} songs"
         return f"{number(row[name])}\n{detail}"
 
     def cells(row: Mapping[Any, Any]) -> dict[str, str]:

@@ -144,7 +144,7 @@ def text(blocks: Iterable[Block]) -> str:
 def _slices(grid: Grid) -> list[str]:
     """The grid as one table, its cells wrapped until it fits; or as several, where it has many columns."""
     every = list(range(len(grid.heads)))
-    for width in range(60 if grid.brief or len(every) < 4 else 0, 7, -2):
+    for width in range(60 if grid.brief or len(every) < 4 else 0, 7, -1):
         if len((table := _table(grid, every, width))[0]) <= WIDTH:
             return ["\n".join(table)]
     slices = [[0]]
