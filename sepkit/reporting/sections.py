@@ -66,7 +66,7 @@ class Section:
             f"Medians over {self.background['songs']} songs, dB. Sig. is against {self.base}, p < {ALPHA:g} after Holm: "
             "✓ better, ▼ worse, n.s. not significant."
         )
-        facts = Grid(pd.DataFrame(self.background.items(), columns=["this table", ""]))
+        facts = Grid(pd.DataFrame(self.background.items(), columns=["of this table", "value"]))
         behind = {"Songs left out of a test": self.lost, OVERLAP_CAPTION: self.overlap}
         grids = [facts, *(plain_grid(table, caption) for caption, table in behind.items() if len(table))]
         beside = [plain_grid(self.beside, "Beside the vocals")] if len(self.beside) else []
