@@ -1,13 +1,14 @@
 """What the numbers say, in sentences computed from files under the root; each appears where its numbers are there."""
 
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.statistics import ALPHA, Comparison, compare_scores
+from sepkit.evaluation.statistics import ALPHA, ARTIST_OVERLAP, Comparison, compare_scores, show_p
 from sepkit.experiments import BASES, MENU, REFERENCES, week_experiments
 from sepkit.profiles import Profile
 from sepkit.reporting.rows import LEADING, MAIN
@@ -16,33 +17,59 @@ from sepkit.reporting.sections import Section
 from sepkit.reporting.tables import NONE, interval
 from sepkit.storage import WEEK_HOURS, Root
 
+SMALLEST_DB = 0.3  # the smallest gain that the plan expects of an experiment
+HELPED, HURT = "Helped", "Hurt"
+NO_GAIN = f"Did not help (the interval leaves out a gain of {SMALLEST_DB:g} dB)"
+OPEN = "Cannot be told (no significant difference, and the interval leaves a gain open)"
+
 
 def lessons(root: Any, profile: Profile | str | None = None, board: Board | None = None) -> list[str]:
-    """Sentences on what helped, what did not, what it cost, and what is missing; board: where it is collected already."""
+    """Sentences on what helped, what did not, what can't be told, what it cost, and the limits of all this.
+
+    board: where it is collected already.
+    """
     root = Root.open(root, profile)
     board = board or collect(root, profile)
     section = board.main
     shown = {str(run) for each in board.sections for run in each.scores["run"]}
-    said = [*verdicts(section), *standing(section, board.starts)] if section else [EMPTY]
-    return [*said, *money(root.budget(), shown), *missing(board)]
+    return [*(learnt(section, board) or [EMPTY]), *money(root.budget(), shown), *limitations(board), *board.missing]
+
+
+def learnt(section: Section | None, board: Board) -> list[str]:
+    return [*verdicts(section), *standing(section, board.starts)] if section else []
 
 
 def verdicts(section: Section) -> list[str]:
-    """Every experiment against its base, the certain ones first; then the methods."""
-    tests, base = list(section.comparisons.values()), section.base
-    if not tests:
-        return [f"No experiment could be tested against {base}."]
-    tests.sort(key=lambda test: (not test.better, not test.significant))
-    said = [test.sentence for test in tests]
-    if not tests[0].better:
-        said.insert(0, f"No experiment beats {base} at p < {ALPHA:g} after Holm's correction.")
-    said += [test.method_sentence for test in tests if test.method_interval]
-    if all(max(test.seeds) == 1 for test in tests):
-        said.append(
-            "Every experiment has one seed, so the tests compare checkpoints, not methods: published scores differ by "
-            "an SD of 0.03 to 0.34 dB between seeds alone."
-        )
+    """The experiments in groups: helped, hurt, did not help, cannot be told; none of a group, none of its sentence."""
+    groups: dict[str, list[str]] = {}
+    for name, test in sorted(section.comparisons.items(), key=lambda item: -item[1].median_difference):
+        groups.setdefault(_group(test), []).append(_in_short(name, test))
+    if not groups:
+        return [f"No experiment could be tested against {section.base}."]
+    said = [] if HELPED in groups else [f"No experiment beats {section.base} at p < {ALPHA:g} after Holm's correction."]
+    for group in filter(groups.__contains__, (HELPED, HURT, NO_GAIN, OPEN)):
+        said.append(f"{group}: {'; '.join(groups[group])}.")
     return said
+
+
+def _group(test: Comparison) -> str:
+    if test.significant:
+        return HELPED if test.better else HURT
+    return NO_GAIN if test.enough and -math.inf < test.interval[0] and test.interval[1] < SMALLEST_DB else OPEN
+
+
+def _in_short(name: str, test: Comparison) -> str:
+    """An experiment's gain in a few words: name, gain with its interval, and the p that decides."""
+    if test.p_value is None:
+        return f"{name} (nothing to test)"
+    why = "" if test.enough else f", {test.n - test.n_zero} songs are too few, {test.fewest} are needed"
+    return (
+        f"{name} {test.median_difference:+.2f} dB {interval(*test.interval, '+.2f')} (p {_equals(test.p_final)}{why})"
+    )
+
+
+def _equals(p: float | None) -> str:
+    return shown if (shown := show_p(p)).startswith("<") else f"= {shown}"
 
 
 def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
@@ -89,18 +116,40 @@ def money(budget: pd.DataFrame, shown: Collection[str] = ()) -> list[str]:
     return said
 
 
-def missing(board: Board) -> list[str]:
-    """Experiments of the week without a score, runs that are not in the tables, what the profile leaves out."""
-    ran = {str(name) for section in board.sections for name in section.table["Exp"]}
-    absent = ", ".join(name for name in (*week_experiments(), *REFERENCES) if name not in ran)
-    said = [*board.missing, *([f"No score of: {absent}."] if absent else [])]
-    profile = board.profile
+def limitations(board: Board) -> list[str]:
+    """What the numbers can't show: profile, seeds, songs, definitions, and experiments without a score."""
+    said, profile, section = [], board.profile, board.main
     if not profile.as_planned:
         carried = "The plan's and the literature's figures are for whole songs and longer training, and may come out otherwise."
         if profile.songs_from == "made":
             carried = "Synthetic songs show signs of life only: neither the size nor the sign of a difference carries over to music."
         said.append(f"These are {profile.name} scores ({profile.songs}; {profile.reduced}). {carried}")
-    return said
+    if section and (tests := list(section.comparisons.values())):
+        if single := [name for name, test in section.comparisons.items() if max(test.seeds) == 1]:
+            said.append(
+                f"{_all_of(single, tests)} one seed, so the tests compare checkpoints, not methods: published scores differ "
+                "by an SD of 0.03 to 0.34 dB between seeds alone."
+            )
+        if few := [test for test in tests if not test.enough]:
+            said.append(f"{few[0].n} songs are too few for p < {ALPHA:g}, which needs {few[0].fewest} that differ.")
+    if section and set(section.scores["track"]) & {*ARTIST_OVERLAP}:
+        said.append("Artists of three test songs also sing in training songs; the scoreboard has scores without them.")
+    if section:
+        said.append(
+            "BSS Eval leaves out the windows in which a source is silent: voices that a network invents there show in "
+            "silence_energy_db alone. Scores are not listening tests."
+        )
+    ran = {str(name) for each in board.sections for name in each.table["Exp"]}
+    absent = ", ".join(name for name in (*week_experiments(), *REFERENCES) if name not in ran)
+    return [*said, *([f"No score of: {absent}."] if absent else [])]
+
+
+def _all_of(names: Sequence[str], tests: Sequence[Comparison]) -> str:
+    return (
+        "Every experiment has"
+        if len(names) == len(tests)
+        else f"{', '.join(names)} {'have' if len(names) > 1 else 'has'}"
+    )
 
 
 def expectations(names: Iterable[str], tests: Mapping[str, Comparison] | None = None) -> pd.DataFrame:

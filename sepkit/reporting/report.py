@@ -1,7 +1,7 @@
-"""The milestone report: one HTML file with tables, figures and sentences, computed from the root.
+"""The milestone report as a hand-in: one HTML file of the students' words, tables, figures and players.
 
-`report/milestone2.html` holds everything in itself and opens offline; the same figures lie as PNG
-under `report/figures/`. A part that has nothing to show says so.
+`report/milestone2.html` holds everything in itself, opens offline and prints on A4 pages; the same figures lie
+under `report/figures/`, and what students write themselves in `report/words.md`. A part that has nothing to show says so.
 """
 
 import base64
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import METRICS
-from sepkit.experiments import REFERENCES
+from sepkit.evaluation.statistics import Comparison, show_p
+from sepkit.experiments import BASE, BASES, MENU, REFERENCES
 from sepkit.profiles import Profile
 from sepkit.reporting import lessons
 from sepkit.reporting.canvas import REPORTED, save
@@ -22,10 +24,21 @@ from sepkit.reporting.figures import best_epoch
 from sepkit.reporting.rows import MAIN
 from sepkit.reporting.scoreboard import EMPTY, Board, collect, scoreboard
 from sepkit.reporting.sections import Section
-from sepkit.reporting.tables import Block, Grid, Image, page, plain_grid
-from sepkit.storage import WEEK_HOURS, Root, Run, git_revision, write_text
+from sepkit.reporting.settings import appendix, compute_block, data_block, settings_block
+from sepkit.reporting.tables import NONE, Block, Image, interval, page, plain_grid
+from sepkit.reporting.words import COURSE, NAMES, PREDICTIONS, QUESTION, THOUGHTS, html_of, words
+from sepkit.storage import Root, Run, git_revision, write_text
 
 TITLE = "Milestone 2: what improves the separation of vocals?"
+ASKED = (
+    "What improves the separation of vocals from music within 8 GPU-hours of training, and is the difference real? Each "
+    "experiment changes one thing against {}, and stands on a hypothesis that was written before its training."
+)
+TO_WRITE = "to be written in report/words.md."
+TESTS = (
+    "The gain over {} in sdr_bsseval of vocals: Hodges–Lehmann estimate in dB with a 95 % interval that resamples artists, "
+    "Wilcoxon's p, and p after Holm's correction for all experiments of the table; beside what plan and literature expect."
+)
 MEASURES = (
     "Medians over songs, in dB. Every column is another quantity: they do not compare with one another. sdr_onsets is "
     "sdr_global over the 50 ms at each onset of the true vocals. silence_energy_db is the level in dBFS of the estimate "
@@ -34,32 +47,61 @@ MEASURES = (
 )
 
 
-def report(root: Any, profile: Profile | str | None = None) -> Path:
-    """Writes `report/milestone2.html` (and the scoreboard, and the figures) and returns its path."""
+def report(root: Any, profile: Profile | str | None = None, predicted: pd.DataFrame | None = None) -> Path:
+    """Writes `report/milestone2.html` (and the scoreboard, and the figures) and returns its path.
+
+    predicted: the table of `sepkit.plan`, whose minutes then stand beside the measured ones.
+    """
     root = Root.open(root, profile)
-    board, budget = collect(root, profile), root.budget()
+    board, own = collect(root, profile), words(root)
     scoreboard(root, profile, board)
     folder = root.path / "report" / "figures"
-    for old in folder.glob("*.*"):  # those of another name would stay
+    for old in folder.glob("*.*"):  # those of another name, or of a run that is gone, would stay
         old.unlink()
+    section = board.main
     blocks = [
-        Block("What was learnt", items=lessons.lessons(root, profile, board)),
+        *_question(section, own),
+        *([data_block(root, board, section), settings_block(root, section)] if section else []),
         *board.blocks,
-        *(_results(board.main, folder, _minutes(root, board.main)) if board.main else [Block("Results", [EMPTY])]),
+        *([_statistics(section, folder), *_measures(section, folder)] if section else []),
         _training(root, board, folder),
-        _budget(budget, folder),
+        compute_block(root, section, lambda: _draw("budget", folder, "minutes by run", root.budget()), predicted),
+        Block("Limitations", items=lessons.limitations(board)),
+        Block("Lessons", items=lessons.learnt(section, board) or [EMPTY]),
+        _own(THOUGHTS, own),
+        Block("References", html=html_of((Path(__file__).parent / "references.md").read_text(encoding="utf-8"))),
+        *appendix(root, board),
     ]
-    names = list(board.main.table["Exp"]) if board.main else []
-    listed = ", ".join(name for name in names if name not in REFERENCES) or "none yet"
+    names = [name for name in section.table["Exp"] if name not in REFERENCES] if section else []
     revision = git_revision()
     made = f"Made on {time.strftime('%Y-%m-%d')}" + (f" from revision {revision}" if revision else "")
+    lead = [
+        *(own[name] or f"{name}: {TO_WRITE}" for name in (NAMES, COURSE)),
+        f"{made}. Experiments trained and scored: {', '.join(names) or 'none yet'}.",
+    ]
     path = root.path / "report" / "milestone2.html"
-    lead = [f"{made}. Experiments trained and scored: {listed}.", board.about]
     write_text(path, page(TITLE, blocks=blocks, lead=lead))
     return path
 
 
-def _draw(part: str, folder: Path, alt: str, *data: Any) -> list[Image]:
+def _own(heading: str, own: dict[str, Markup]) -> Block:
+    return Block(heading, [] if own[heading] else [TO_WRITE], html=own[heading], level=2 if heading == THOUGHTS else 3)
+
+
+def _question(section: Section | None, own: dict[str, Markup]) -> list[Block]:
+    base = section.base if section else BASE
+    names = [name for name in section.table["Exp"] if name in MENU] if section else []
+    table = pd.DataFrame(
+        [
+            {"Exp": name, "change": MENU[name].change, "hypothesis": MENU[name].hypothesis, "plan": MENU[name].plan}
+            for name in names
+        ]
+    )
+    grids = [plain_grid(table)] if names else []
+    return [Block("Question and hypotheses", [ASKED.format(base)], grids), _own(QUESTION, own), _own(PREDICTIONS, own)]
+
+
+def _draw(part: str, folder: Path, alt: str, *data: Any, name: str = "") -> list[Image]:
     """The figures of this part of the report, drawn from `data` and written under `folder`."""
     images = []
     for draw, caption in REPORTED[part].items():
@@ -69,32 +111,49 @@ def _draw(part: str, folder: Path, alt: str, *data: Any) -> list[Image]:
     return images
 
 
-def _results(section: Section, folder: Path, minutes: dict[str, float]) -> list[Block]:
-    """Scores song by song, differences from the base, expectations, and every measure."""
-    scores, base, names, tests = section.scores, section.base, list(section.table["Exp"]), section.comparisons
-    by_name: dict[Any, pd.DataFrame] = dict(list(scores.groupby("experiment")))
+def _statistics(section: Section, folder: Path) -> Block:
+    """Differences from the base beside what was expected."""
+    scores, base, tests = section.scores, section.base, section.comparisons
+    if not tests:
+        return Block("Statistics", [f"No experiment could be compared with {base}."])
+    by_name = dict(list(scores.groupby("experiment")))
+    pictures = []
+    for name, test in tests.items():
+        alt = f"{name} and {base}, {test.n_better} of {test.n} songs are better."
+        pictures += _draw("pair", folder, alt, by_name[name], by_name[base], name=f"_{name}")
+    tested = [name for name in section.table["Exp"] if name in MENU or name in tests]
+    table = pd.DataFrame([_tested(name, tests.get(name)) for name in tested])
+    said = [{"Exp": name, "in full": f"{test.sentence} {test.method_sentence}"} for name, test in tests.items()]
+    details = pd.DataFrame({name: test.details for name, test in tests.items()}).T.rename_axis("Exp").reset_index()
+    details = details.drop(columns=[name for name in details if str(name).startswith("left out: ")])
+    how = {"How this was tested": [plain_grid(pd.DataFrame(said)), plain_grid(details)]}
+    return Block("Statistics", [TESTS.format(base)], [plain_grid(table)], pictures, details=how)
+
+
+def _tested(name: str, test: Comparison | None) -> dict[str, str]:
+    entry, of_base = MENU.get(name), name in BASES.values()
+    return {
+        "Exp": name,
+        "gain (dB)": f"{test.median_difference:+.2f} {interval(*test.interval, '+.2f')}" if test else NONE,
+        "better": f"{test.n_better} of {test.n}" if test else NONE,
+        "p": show_p(test.p_value if test else None),
+        "p (Holm)": show_p(test.p_final if test else None),
+        "verdict": test.verdict if test else "the base of the tests" if of_base else "not tested",
+        "plan": entry.plan if entry else NONE,
+        "literature": entry.literature if entry else NONE,
+    }
+
+
+def _measures(section: Section, folder: Path) -> list[Block]:
+    """Scores song by song, and every measure."""
     medians = ", ".join(f"{row['Exp']} {row[MAIN]:.2f} dB" for row in section.table.to_dict("records"))
-    pictures, details, about = list[Image](), list[Grid](), f"No experiment could be compared with {base}."
-    if tests:
-        about = f"Every experiment against {base}, song by song, with the tests' details below."
-        details.append(
-            plain_grid(
-                pd.DataFrame({name: test.details for name, test in tests.items()}).T.rename_axis("Exp").reset_index()
-            )
-        )
-        gains = ", ".join(f"{name} {test.median_difference:+.2f} dB" for name, test in tests.items())
-        pictures += _draw("differences", folder, f"differences from {base}: {gains}.", tests)
-        pictures += _draw("songs", folder, about, {name: by_name[name] for name in tests}, by_name[base])
-        pictures += _draw("minutes", folder, about, tests, minutes)
-    expected = lessons.expectations(names, section.comparisons).reset_index()
-    gain = f"The gain over {base} in sdr_bsseval of vocals, beside what the plan and the literature expect."
-    measures = section.facts["median"].xs("vocals", level="source").unstack("metric")
-    measures = measures.reindex(index=names, columns=list(METRICS)).dropna(axis=1, how="all")
+    pictures = _draw("scores", folder, f"medians of {MAIN}: {medians}.", section.scores)
+    table = section.facts["median"].xs("vocals", level="source").unstack("metric")
+    table = table.reindex(index=list(section.table["Exp"]), columns=list(METRICS)).dropna(axis=1, how="all")
+    grid = plain_grid(table.rename_axis("Exp").reset_index())
     return [
-        Block("Scores song by song", pictures=_draw("scores", folder, f"medians of {MAIN}: {medians}.", scores)),
-        Block(f"Differences from {base}", [about], details, pictures),
-        Block("Expected and measured", [gain], [plain_grid(expected)]),
-        Block("Every measure of vocals", [MEASURES], [plain_grid(measures.rename_axis("Exp").reset_index())]),
+        Block("Scores song by song", pictures=pictures, level=3),
+        Block("Every measure of vocals", [MEASURES], [grid], level=3),
     ]
 
 
@@ -135,14 +194,3 @@ def _best(run: Run) -> str:
     row = run.history().iloc[best_epoch(run.history())]
     value = f"{row['valid_sdr']:.2f} dB" if "valid_sdr" in row else f"loss {row['valid_loss']:.4f}"
     return f"{run.name} {row['epoch']:.0f}, {value}"
-
-
-def _budget(budget: pd.DataFrame, folder: Path) -> Block:
-    heading, spent = f"The budget: {WEEK_HOURS:g} GPU-hours", lessons.money(budget)[0]
-    if budget.empty:
-        return Block(heading, [spent])
-    table = budget.pivot_table(index="run", columns="stage", values="minutes", aggfunc="sum", fill_value=0.0)
-    table["all"], by_run = table.sum(axis=1), budget.groupby("run")
-    table["GPU minutes"], table["peak VRAM, MiB"] = by_run["gpu_min"].sum(), by_run["vram_mib"].max().astype(int)
-    grid = plain_grid(table.reset_index(), "Minutes by run and stage")
-    return Block(heading, [spent], [grid], _draw("budget", folder, spent, budget))

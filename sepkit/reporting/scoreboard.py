@@ -52,11 +52,6 @@ class Board:
         words = Grid(pd.DataFrame({**about, **READING}.items(), columns=["word", "meaning"]))
         return [*blocks, Block("How to read this", details={"Profile, columns, tests": [words]})]
 
-    @property
-    def about(self) -> str:
-        profile = self.profile
-        return f"Profile {profile.name}: {profile.songs}. Reduced against the plan: {profile.reduced}."
-
 
 def scoreboard(root: Any, profile: Profile | str | None = None, board: Board | None = None) -> pd.DataFrame:
     """The table of all finished and fully scored runs; written as scoreboard.csv, .md, .html and .tex.

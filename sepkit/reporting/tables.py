@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from tabulate import tabulate
 
 from sepkit.experiments import REFERENCES
@@ -67,7 +68,6 @@ class Image:
     source: str  # a data: address
     alt: str
     caption: str
-    details: Mapping[str, str] = field(default_factory=dict)  # shown when opened
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,9 @@ class Block:
     grids: list[Grid] = field(default_factory=list)
     pictures: list[Image] = field(default_factory=list)
     items: list[str] = field(default_factory=list)
-    details: Mapping[str, list[Grid]] = field(default_factory=dict)  # by summary, shown when opened
+    details: Mapping[str, list[Grid]] = field(default_factory=dict)  # by summary, shown when opened, and in print
+    level: int = 2  # of the heading; 3 is part of the block before
+    html: Markup = field(default_factory=Markup)  # for a page alone
 
 
 def page(title: str, *, blocks: list[Block], lead: Iterable[str] = ()) -> str:
@@ -93,7 +95,7 @@ def page(title: str, *, blocks: list[Block], lead: Iterable[str] = ()) -> str:
 def markdown(title: str, blocks: list[Block]) -> str:
     parts = [f"# {title}"]
     for block in blocks:
-        parts += [f"## {block.heading}", *block.paragraphs]
+        parts += [f"{'#' * block.level} {block.heading}", *block.paragraphs]
         for grid in (*block.grids, *(grid for grids in block.details.values() for grid in grids)):
             cells = grid.cells.map(lambda cell: " ".join(cell.replace("|", "\\|").split()))
             for name, places in grid.best.items():

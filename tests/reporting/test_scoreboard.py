@@ -247,7 +247,7 @@ def test_four_sources_alone_have_a_board_and_a_report_and_old_scores_an_empty_ce
     assert list(table[f"{ONSETS} songs"]) == [12, 0]
     assert "sdr_onsets of drums" not in set(collect(root).main.beside["score"])
     text = report(root).read_text(encoding="utf-8")
-    assert "Differences from Base-4" in text
+    assert "The gain over Base-4" in text
     assert "dB worse than Base-4-s0 in sdr_bsseval of vocals" in text
     assert "the base of the tests" in text
 

@@ -1,0 +1,174 @@
+"""What was done: songs, settings, minutes and memory, and how to do it again; tables from config.json, status.json
+and budget.csv of the runs in a section of the scoreboard."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from sepkit.experiments import MENU, REFERENCES
+from sepkit.profiles import PROTOCOLS
+from sepkit.reporting.lessons import money
+from sepkit.reporting.scoreboard import Board
+from sepkit.reporting.sections import Section
+from sepkit.reporting.tables import NONE, Block, Image, plain_grid
+from sepkit.storage import WEEK_HOURS, Root, Run, git_revision
+
+PLAN_VRAM = "1.3 GB"  # the plan's, of any experiment
+SHARED = ("run", "experiment", "profile", "seed", "fold", "data")  # not settings of an experiment
+
+
+def runs_of(root: Root, section: Section) -> dict[str, list[Run]]:
+    """The trained runs behind the rows of a section, by experiment."""
+    names = section.scores[["experiment", "run"]].drop_duplicates()
+    by_name = {name: [root.run(run) for run in sorted(rows["run"])] for name, rows in names.groupby("experiment")}
+    return {str(name): by_name[name] for name in section.table["Exp"] if name not in REFERENCES}
+
+
+def songs(root: Root, section: Section) -> dict[str, list[str]]:
+    """The songs by split, as the base's run (else the first) has them."""
+    runs = runs_of(root, section)
+    of_base = runs.get(section.base) or next(iter(runs.values()), [])
+    data = of_base[0].config.get("data") or {} if of_base else {}
+    return {
+        "training": list(data.get("train", ())), "validation": list(data.get("valid", ())),
+        "test": sorted(map(str, section.scores["track"].unique())),
+    }  # fmt: skip
+
+
+def data_block(root: Root, board: Board, section: Section) -> Block:
+    what_for = {
+        "training": "the networks learn from them",
+        "validation": "choose the epoch that is kept, and every setting",
+        "test": "scored once, with everything chosen",
+    }
+    table = [
+        {"split": name, "songs": len(named) or NONE, "use": what_for[name]}
+        for name, named in songs(root, section).items()
+    ]
+    profile, together = board.profile, ", ".join(PROTOCOLS[section.protocol])
+    about = (
+        f"Profile {profile.name}: {profile.songs}. Reduced against the plan: {profile.reduced}. Scored together: {together} "
+        f"(protocol {section.protocol})."
+    )
+    text = "Songs by artists who are in no training song would be a harder test: the validation songs share artists with them."
+    return Block("Data and protocol", [about, text], [plain_grid(pd.DataFrame(table))])
+
+
+def settings_block(root: Root, section: Section) -> Block:
+    """Every setting of the base, and what each other experiment does differently, read from the runs' configurations."""
+    found = {name: _flat(runs[0].config) for name, runs in runs_of(root, section).items()}
+    base = section.base if section.base in found else next(iter(found), "")
+    own = found.get(base, {})
+    rows = [
+        {
+            "Exp": name,
+            "change": MENU[name].change if name in MENU else NONE,
+            "settings": _unlike(flat, {} if name == base else own),
+        }
+        for name, flat in found.items()
+    ]
+    about = f"All settings of {base}; of the others those that differ from them."
+    return Block("Settings", [about] if rows else [], [plain_grid(pd.DataFrame(rows))] if rows else [])
+
+
+def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    flat = dict[str, Any]()
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value and name not in SHARED:
+            flat |= _flat(value, f"{before}{name} ")
+        elif before or name not in SHARED:
+            flat[before + name] = value
+    return {name.replace("training ", "").replace("_", " "): value for name, value in flat.items()}
+
+
+def _unlike(flat: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    names = [name for name in dict.fromkeys([*base, *flat]) if flat.get(name) != base.get(name)]
+    return "; ".join(f"{name.removesuffix(' name')} {_said(flat.get(name))}" for name in names) or "none"
+
+
+def _said(value: Any) -> str:
+    return "none" if value in (None, {}, []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def compute_block(
+    root: Root, section: Section | None, draw: Callable[[], list[Image]], predicted: pd.DataFrame | None
+) -> Block:
+    """Minutes and memory beside the plan's; predicted: the table of `sepkit.plan`, if it was made."""
+    budget = root.budget()
+    heading, spent = f"Compute: the budget of {WEEK_HOURS:g} GPU-hours", money(budget)[0]
+    if budget.empty:
+        return Block(heading, [spent])
+    own = budget.groupby("run")[["minutes", "gpu_min"]].sum()
+    grids, gpu = [], bool(own["gpu_min"].sum())
+    rows = [_cost(name, runs, own, predicted) for name, runs in (runs_of(root, section) if section else {}).items()]
+    if rows:
+        table = pd.DataFrame(rows, dtype=object)
+        grids.append(plain_grid(table.loc[:, table.notna().any()]))
+    stages = budget.pivot_table(index="run", columns="stage", values="minutes", aggfunc="sum", fill_value=0.0)
+    stages["all"] = stages.sum(axis=1)
+    stages["GPU minutes"], stages["peak VRAM, MiB"] = (
+        own["gpu_min"],
+        budget.groupby("run")["vram_mib"].max().astype(int),
+    )
+    details = {"Minutes by run and stage": [plain_grid(stages.reset_index())]}
+    about = (
+        f"The plan: {WEEK_HOURS:g} GPU-hours in all, the minutes below and {PLAN_VRAM} of VRAM on a T4. Measured on "
+        f"{'a GPU' if gpu else 'a CPU, so minutes do not compare with the plan’s, and no VRAM is used'}."
+    )
+    return Block(heading, [spent, about], grids, draw(), details=details)
+
+
+def _cost(name: str, runs: list[Run], ledger: pd.DataFrame, predicted: pd.DataFrame | None) -> dict[str, Any]:
+    def mean(key: str) -> float | None:
+        values = [float(run.status[key]) for run in runs if run.status.get(key)]
+        return sum(values) / len(values) if values else None
+
+    known = {} if predicted is None else predicted.set_index("experiment")["minutes"].to_dict()
+    booked = ledger["minutes"].reindex([run.name for run in runs]).sum()
+    gpu, vram = mean("gpu_min"), mean("vram_mib")
+    return {
+        "Exp": name, "runs": len(runs), "plan (GPU min)": getattr(MENU.get(name), "plan_min", None),
+        "predicted (min)": known.get(name), "training (GPU min a run)": gpu, "training (CPU min a run)": None if gpu else mean("minutes"),
+        "ledger (min, all stages)": float(booked), "VRAM (GB)": vram and vram * 2**20 / 1e9,
+    }  # fmt: skip
+
+
+def appendix(root: Root, board: Board) -> list[Block]:
+    """How to do it again: commands, versions, songs by name, and what was left out."""
+    section, profile = board.main, board.profile.name
+    if not section:
+        return []
+    runs = runs_of(root, section)
+    seeds = dict[str, list[str]]()
+    for name, own in runs.items():
+        seeds.setdefault(",".join(str(run.config.get("seed")) for run in own), []).append(name)
+    commands = [
+        f"python -m sepkit grid --profile {profile} --experiments {','.join(names)} --seeds {which}"
+        for which, names in seeds.items()
+    ]
+    commands += [
+        f"python -m sepkit evaluate {name} --profile {profile}" for name in section.table["Exp"] if name in REFERENCES
+    ]
+    versions = dict[str, set[str]]()
+    for status in [run.status for own in runs.values() for run in own]:
+        facts = {**status.get("versions", {}), "device": status.get("device"), "revision": status.get("git_revision")}
+        for name, value in facts.items():
+            versions.setdefault(name, set()).add(str(value or "unknown"))
+    made_with = "; ".join(f"{name} {', '.join(sorted(found))}" for name, found in versions.items())
+    names = pd.DataFrame(
+        [{"split": split, "songs": "; ".join(named) or NONE} for split, named in songs(root, section).items()]
+    )
+    notes = [note for each in board.sections for note in each.notes]
+    lost = [
+        f"{row['Exp']}: {row['song']} left out, {row['why']}."
+        for each in board.sections
+        for row in each.lost.to_dict("records")
+    ]
+    out = [f"exclude.txt: {song}." for song in root.excluded()]
+    return [
+        Block("Appendix: commands", [f"sepkit, revision {git_revision() or 'unknown'}."], items=[*commands, f"python -m sepkit report --profile {profile}"]),
+        Block("Versions of the runs", [f"{made_with}."] if made_with else [], level=3),
+        Block("Songs", grids=[plain_grid(names)], level=3),
+        Block("Exclusions", items=[*out, *board.missing, *lost, *notes] or ["Nothing was left out."], level=3),
+    ]  # fmt: skip
