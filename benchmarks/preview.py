@@ -2,10 +2,11 @@
 
     python benchmarks/preview.py --data SONGS --root ROOT --experiments Base,H --seeds 0,1 [--folds none,0,1,2] [--jobs 2] [--device cuda]
     python benchmarks/preview.py --table
+    python benchmarks/preview.py --report FOLDER
 
 The first command works on the preview's real songs; stopped anywhere, the same command resumes. With --keep it
 stores the scores in docs/preview/ and writes README's table. The second command writes that table from
-docs/preview/ alone.
+docs/preview/ alone; the third the scoreboard and the milestone report, into FOLDER.
 
 docs/preview/scores.csv: a line a run, song and source, a column a metric, dB, empty where undefined.
 docs/preview/runs.csv: a line a run: epochs, best epoch, criterion, minutes, parameters, device, precision.
@@ -21,9 +22,10 @@ from sepkit.data.folds import FOLDS
 from sepkit.evaluation.metrics import METRICS
 from sepkit.evaluation.scoring import reference
 from sepkit.evaluation.statistics import Comparison, compare_all, compare_scores, show_p, summary
-from sepkit.experiments import BASE, MENU, REFERENCES, week_experiments
+from sepkit.experiments import BASE, MENU, REFERENCES, resolve, week_experiments
+from sepkit.profiles import PREVIEW
 from sepkit.reporting.rows import ordered
-from sepkit.storage import Root, Run, write_csv, write_text
+from sepkit.storage import Root, Run, write_csv, write_json, write_text
 
 PLACE = Path(__file__).parent.parent
 SCORES, RUNS = PLACE / "docs/preview/scores.csv", PLACE / "docs/preview/runs.csv"
@@ -186,6 +188,26 @@ def write_table() -> None:
     write_text(readme, before + BEGIN + readme_table() + END + rest.split(END)[1])
 
 
+def report_of_kept(folder: Path) -> Path:
+    """The milestone report of the kept scores, in a root that is made of them; without sound and pictures of sound."""
+    root, scores, facts = Root.open(folder, PREVIEW), long(kept(SCORES)), kept(RUNS).set_index("run")
+    for name, rows in scores.groupby("run"):
+        run, first, known = root.run(str(name)), rows.iloc[0], facts.loc[name].dropna().to_dict()
+        fold = None if pd.isna(first["fold"]) else int(first["fold"])
+        settings = {} if first["experiment"] in REFERENCES else resolve(MENU[first["experiment"]], PREVIEW)
+        write_json(run.path / "config.json", {**settings, "run": name, "experiment": first["experiment"], "profile": PREVIEW.name,
+                                              "seed": None if pd.isna(first["seed"]) else int(first["seed"]), "fold": fold})  # fmt: skip
+        gpu = known.get("device", "cpu") != "cpu"
+        write_json(
+            run.path / "status.json", {"state": "finished", **known, "gpu_min": known["minutes"] if gpu else 0.0}
+        )
+        write_csv(run.scores_path, rows)
+        if known["minutes"]:
+            minutes, device = known["minutes"], known["device"]
+            root.add_minutes(run=str(name), stage="train", minutes=minutes, device=device, gpu_attached=gpu)
+    return sepkit.report(root)
+
+
 def numbers(text: str) -> list[int | None]:
     return [None if part == "none" else int(part) for part in text.split(",")]
 
@@ -201,12 +223,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--report", type=Path)
     arguments = parser.parse_args()
     if arguments.data:
         measure(arguments)
     if arguments.table or arguments.keep:
         write_table()
         print(readme_table())
+    if arguments.report:
+        print(report_of_kept(arguments.report))
 
 
 if __name__ == "__main__":

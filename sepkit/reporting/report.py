@@ -35,6 +35,7 @@ ASKED = (
     "experiment changes one thing against {}, and stands on a hypothesis that was written before its training."
 )
 TO_WRITE = "to be written in report/words.md."
+SAID = ("protocol", "p", "p after Holm", "songs better")  # of a test's details, in the table above them
 TESTS = (
     "The gain over {} in sdr_bsseval of vocals: Hodges–Lehmann estimate in dB with a 95 % interval that resamples artists, "
     "Wilcoxon's p, and p after Holm's correction for all experiments of the table; beside what plan and literature expect."
@@ -123,9 +124,9 @@ def _statistics(section: Section, folder: Path) -> Block:
         pictures += _draw("pair", folder, alt, by_name[name], by_name[base], name=f"_{name}")
     tested = [name for name in section.table["Exp"] if name in MENU or name in tests]
     table = pd.DataFrame([_tested(name, tests.get(name)) for name in tested])
-    said = [{"Exp": name, "in full": f"{test.sentence} {test.method_sentence}"} for name, test in tests.items()]
+    said = [{"Exp": name, "in full": f"{test.sentence} {test.method_sentence if test.method_interval else ''}"} for name, test in tests.items()]
     details = pd.DataFrame({name: test.details for name, test in tests.items()}).T.rename_axis("Exp").reset_index()
-    details = details.drop(columns=[name for name in details if str(name).startswith("left out: ")])
+    details = details.drop(columns=[name for name in details if name in SAID or str(name).startswith("left out: ")])
     how = {"How this was tested": [plain_grid(pd.DataFrame(said)), plain_grid(details)]}
     return Block("Statistics", [TESTS.format(base)], [plain_grid(table)], pictures, details=how)
 
@@ -134,7 +135,7 @@ def _tested(name: str, test: Comparison | None) -> dict[str, str]:
     entry, of_base = MENU.get(name), name in BASES.values()
     return {
         "Exp": name,
-        "gain (dB)": f"{test.median_difference:+.2f} {interval(*test.interval, '+.2f')}" if test else NONE,
+        "gain (dB)": f"{test.median_difference:+.2f}\n{interval(*test.interval, '+.2f')}" if test else NONE,
         "better": f"{test.n_better} of {test.n}" if test else NONE,
         "p": show_p(test.p_value if test else None),
         "p (Holm)": show_p(test.p_final if test else None),
