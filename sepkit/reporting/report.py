@@ -7,6 +7,7 @@ under `report/figures/`, and what students write themselves in `report/words.md`
 import base64
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from sepkit.profiles import Profile
 from sepkit.reporting import lessons
 from sepkit.reporting.canvas import REPORTED, save
 from sepkit.reporting.figures import best_epoch
+from sepkit.reporting.outcome import predictions
 from sepkit.reporting.rows import MAIN
 from sepkit.reporting.scoreboard import EMPTY, Board, collect, scoreboard
 from sepkit.reporting.sections import Section
 from sepkit.reporting.settings import appendix, compute_block, data_block, settings_block
+from sepkit.reporting.songs import listening_blocks
 from sepkit.reporting.tables import NONE, Block, Image, interval, page, plain_grid
 from sepkit.reporting.words import COURSE, NAMES, PREDICTIONS, QUESTION, THOUGHTS, html_of, words
 from sepkit.storage import Root, Run, git_revision, write_text
@@ -48,11 +51,8 @@ MEASURES = (
 )
 
 
-def report(root: Any, profile: Profile | str | None = None, predicted: pd.DataFrame | None = None) -> Path:
-    """Writes `report/milestone2.html` (and the scoreboard, and the figures) and returns its path.
-
-    predicted: the table of `sepkit.plan`, whose minutes then stand beside the measured ones.
-    """
+def report(root: Any, profile: Profile | str | None = None) -> Path:
+    """Writes `report/milestone2.html` (and the scoreboard, and the figures) and returns its path."""
     root = Root.open(root, profile)
     board, own = collect(root, profile), words(root)
     scoreboard(root, profile, board)
@@ -61,12 +61,13 @@ def report(root: Any, profile: Profile | str | None = None, predicted: pd.DataFr
         old.unlink()
     section = board.main
     blocks = [
-        *_question(section, own),
+        *_question(root, section, own),
         *([data_block(root, board, section), settings_block(root, section)] if section else []),
         *board.blocks,
-        *([_statistics(section, folder), *_measures(section, folder)] if section else []),
+        *([_statistics(root, section, folder), *_measures(section, folder)] if section else []),
+        *listening_blocks(root, board),
         _training(root, board, folder),
-        compute_block(root, section, lambda: _draw("budget", folder, "minutes by run", root.budget()), predicted),
+        compute_block(root, section, lambda: _draw("budget", folder, "minutes by run", root.budget())),
         Block("Limitations", items=lessons.limitations(board)),
         Block("Lessons", items=lessons.learnt(section, board) or [EMPTY]),
         _own(THOUGHTS, own),
@@ -89,20 +90,24 @@ def _own(heading: str, own: dict[str, Markup]) -> Block:
     return Block(heading, [] if own[heading] else [TO_WRITE], html=own[heading], level=2 if heading == THOUGHTS else 3)
 
 
-def _question(section: Section | None, own: dict[str, Markup]) -> list[Block]:
+def _question(root: Root, section: Section | None, own: dict[str, Markup]) -> list[Block]:
     base = section.base if section else BASE
     names = [name for name in section.table["Exp"] if name in MENU] if section else []
-    table = pd.DataFrame(
-        [
-            {"Exp": name, "change": MENU[name].change, "hypothesis": MENU[name].hypothesis, "plan": MENU[name].plan}
-            for name in names
-        ]
+    table = [
+        {"Exp": name, **{key: getattr(MENU[name], key) for key in ("change", "hypothesis", "plan")}} for name in names
+    ]
+    hypotheses = Block(
+        "Question and hypotheses", [ASKED.format(base)], [plain_grid(pd.DataFrame(table))] if table else []
     )
-    grids = [plain_grid(table)] if names else []
-    return [Block("Question and hypotheses", [ASKED.format(base)], grids), _own(QUESTION, own), _own(PREDICTIONS, own)]
+    guesses = [
+        {"Exp": name, "my prediction (dB)": said["gain_db"], "why": said["why"]}
+        for name, said in predictions(root).items()
+    ]
+    mine = replace(_own(PREDICTIONS, own), grids=[plain_grid(pd.DataFrame(guesses))] if guesses else [])
+    return [hypotheses, _own(QUESTION, own), replace(mine, paragraphs=[]) if guesses else mine]
 
 
-def _draw(part: str, folder: Path, alt: str, *data: Any, name: str = "") -> list[Image]:
+def _draw(part: str, folder: Path, alt: str, *data: Any) -> list[Image]:
     """The figures of this part of the report, drawn from `data` and written under `folder`."""
     images = []
     for draw, caption in REPORTED[part].items():
@@ -112,22 +117,31 @@ def _draw(part: str, folder: Path, alt: str, *data: Any, name: str = "") -> list
     return images
 
 
-def _statistics(section: Section, folder: Path) -> Block:
+def _statistics(root: Root, section: Section, folder: Path) -> Block:
     """Differences from the base beside what was expected."""
     scores, base, tests = section.scores, section.base, section.comparisons
     if not tests:
         return Block("Statistics", [f"No experiment could be compared with {base}."])
-    by_name = dict(list(scores.groupby("experiment")))
-    pictures = []
-    for name, test in tests.items():
-        alt = f"{name} and {base}, {test.n_better} of {test.n} songs are better."
-        pictures += _draw("pair", folder, alt, by_name[name], by_name[base], name=f"_{name}")
+    sides: dict[Any, pd.DataFrame] = {name: rows for name, rows in scores.groupby("experiment") if name in tests}
+    gains = ", ".join(f"{name} {test.median_difference:+.2f} dB" for name, test in tests.items())
+    about, of_base = f"differences from {base}: {gains}.", scores[scores["experiment"] == base]
+    pictures = [
+        *_draw("differences", folder, about, tests),
+        *_draw("songs", folder, about, {name: sides[name] for name in tests}, of_base),
+        *_draw("minutes", folder, about, tests, _minutes(root, section)),
+    ]
     tested = [name for name in section.table["Exp"] if name in MENU or name in tests]
     table = pd.DataFrame([_tested(name, tests.get(name)) for name in tested])
-    said = [{"Exp": name, "in full": f"{test.sentence} {test.method_sentence if test.method_interval else ''}"} for name, test in tests.items()]
-    details = pd.DataFrame({name: test.details for name, test in tests.items()}).T.rename_axis("Exp").reset_index()
+    said = [
+        {"Exp": name, "in full": f"{test.sentence} {test.method_sentence if test.method_interval else ''}"}
+        for name, test in tests.items()
+    ]
+    details = pd.DataFrame({name: test.details for name, test in tests.items()}).T
     details = details.drop(columns=[name for name in details if name in SAID or str(name).startswith("left out: ")])
-    how = {"How this was tested": [plain_grid(pd.DataFrame(said)), plain_grid(details)]}
+    same = details.columns[(details.nunique() == 1) & details.notna().all()]
+    caption = f"Alike in all tests: {'; '.join(f'{name}: {details[name].iloc[0]}' for name in same)}."
+    details = details.drop(columns=same).rename_axis("Exp").reset_index()
+    how = {"How this was tested": [plain_grid(pd.DataFrame(said)), plain_grid(details, caption)]}
     return Block("Statistics", [TESTS.format(base)], [plain_grid(table)], pictures, details=how)
 
 

@@ -8,13 +8,13 @@ import pandas as pd
 
 from sepkit.experiments import MENU, REFERENCES
 from sepkit.profiles import PROTOCOLS
+from sepkit.reporting.compute import plan_and_measured
 from sepkit.reporting.lessons import money
 from sepkit.reporting.scoreboard import Board
 from sepkit.reporting.sections import Section
 from sepkit.reporting.tables import NONE, Block, Image, plain_grid
 from sepkit.storage import WEEK_HOURS, Root, Run, git_revision
 
-PLAN_VRAM = "1.3 GB"  # the plan's, of any experiment
 SHARED = ("run", "experiment", "profile", "seed", "fold", "data")  # not settings of an experiment
 
 
@@ -91,47 +91,22 @@ def _said(value: Any) -> str:
     return "none" if value in (None, {}, []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def compute_block(
-    root: Root, section: Section | None, draw: Callable[[], list[Image]], predicted: pd.DataFrame | None
-) -> Block:
-    """Minutes and memory beside the plan's; predicted: the table of `sepkit.plan`, if it was made."""
+def compute_block(root: Root, section: Section | None, draw: Callable[[], list[Image]]) -> Block:
+    """Minutes and memory: the plan's, the predicted and the measured ones; then all minutes by run and stage."""
     budget = root.budget()
     heading, spent = f"Compute: the budget of {WEEK_HOURS:g} GPU-hours", money(budget)[0]
     if budget.empty:
         return Block(heading, [spent])
-    own = budget.groupby("run")[["minutes", "gpu_min"]].sum()
-    grids, gpu = [], bool(own["gpu_min"].sum())
-    rows = [_cost(name, runs, own, predicted) for name, runs in (runs_of(root, section) if section else {}).items()]
-    if rows:
-        table = pd.DataFrame(rows, dtype=object)
-        grids.append(plain_grid(table.loc[:, table.notna().any()]))
-    stages = budget.pivot_table(index="run", columns="stage", values="minutes", aggfunc="sum", fill_value=0.0)
-    stages["all"] = stages.sum(axis=1)
-    stages["GPU minutes"], stages["peak VRAM, MiB"] = (
-        own["gpu_min"],
-        budget.groupby("run")["vram_mib"].max().astype(int),
-    )
-    details = {"Minutes by run and stage": [plain_grid(stages.reset_index())]}
     about = (
-        f"The plan: {WEEK_HOURS:g} GPU-hours in all, the minutes below and {PLAN_VRAM} of VRAM on a T4. Measured on "
-        f"{'a GPU' if gpu else 'a CPU, so minutes do not compare with the plan’s, and no VRAM is used'}."
+        "The plan's minutes and memory are of a T4 and the profile full; measured are those of training, with seed 0."
     )
-    return Block(heading, [spent, about], grids, draw(), details=details)
-
-
-def _cost(name: str, runs: list[Run], ledger: pd.DataFrame, predicted: pd.DataFrame | None) -> dict[str, Any]:
-    def mean(key: str) -> float | None:
-        values = [float(run.status[key]) for run in runs if run.status.get(key)]
-        return sum(values) / len(values) if values else None
-
-    known = {} if predicted is None else predicted.set_index("experiment")["minutes"].to_dict()
-    booked = ledger["minutes"].reindex([run.name for run in runs]).sum()
-    gpu, vram = mean("gpu_min"), mean("vram_mib")
-    return {
-        "Exp": name, "runs": len(runs), "plan (GPU min)": getattr(MENU.get(name), "plan_min", None),
-        "predicted (min)": known.get(name), "training (GPU min a run)": gpu, "training (CPU min a run)": None if gpu else mean("minutes"),
-        "ledger (min, all stages)": float(booked), "VRAM (GB)": vram and vram * 2**20 / 1e9,
-    }  # fmt: skip
+    table = plan_and_measured(root, runs_of(root, section) if section else None).reset_index()
+    by_run = budget.groupby("run")
+    stages = budget.pivot_table(index="run", columns="stage", values="minutes", aggfunc="sum", fill_value=0.0)
+    stages["all"], stages["GPU minutes"] = stages.sum(axis=1), by_run["gpu_min"].sum()
+    stages["peak VRAM, MiB"] = by_run["vram_mib"].max().astype(int)
+    details = {"Minutes by run and stage": [plain_grid(stages.reset_index())]}
+    return Block(heading, [spent, about], [plain_grid(table)], draw(), details=details)
 
 
 def appendix(root: Root, board: Board) -> list[Block]:

@@ -145,19 +145,25 @@ def test_numbers_are_those_of_the_files(week, text):
                 continue
             median = scores.loc[scores["metric"] == metric, "value"].median()
             assert float(value) == pytest.approx(median, abs=0.00500001)
-    compute = found["Compute: the budget of 8 GPU-hours"][0].set_index("Exp")
-    assert float(compute.loc["C", "training GPU min a run"]) == week.run("C-s0").status["gpu_min"] == 41
-    assert float(compute.loc["C", "ledger min, all stages"]) == 45
-    assert float(compute.loc["Base", "plan GPU min"]) == 35
-    assert float(compute.loc["Base", "VRAM GB"]) == round(2900 * 2**20 / 1e9, 2)
 
 
-def test_predicted_minutes_stand_beside_the_measured(root):
-    predicted = pd.DataFrame({"experiment": ["Base", "C"], "minutes": [31.4, 62.8]})
-    compute = tables(report(root, predicted=predicted).read_text(encoding="utf-8"))[
-        "Compute: the budget of 8 GPU-hours"
-    ]
-    assert list(compute[0].set_index("Exp")["predicted min"]) == ["31.40", "62.80", "—", "—"]
+def test_plan_prediction_and_ledger_stand_side_by_side(root):
+    write_csv(
+        root.path / "plan.csv",
+        pd.DataFrame({"experiment": ["Base", "C"], "minutes": [31.4, 62.8], "basis": "estimate"}),
+    )
+    table = tables(report(root).read_text(encoding="utf-8"))["Compute: the budget of 8 GPU-hours"][0].set_index(
+        "experiment"
+    )
+    assert list(table["plan, GPU min"]) == ["35.00", "—", "—"]
+    assert list(table["predicted, GPU min"]) == ["31.40", "62.80", "—"]
+    assert list(table["measured, GPU min"]) == ["30.00", "41.00", "52.00"]
+
+
+def test_predictions_stand_before_the_results(root):
+    write_json(root.path / "predictions.json", {"C": {"gain_db": 0.5, "why": "phase <matters>"}})
+    rows = tables(report(root).read_text(encoding="utf-8"))["My predictions"][0]
+    assert rows.to_numpy().tolist() == [["C", "0.50", "phase <matters>"]]
 
 
 def test_the_students_words_are_theirs(root):

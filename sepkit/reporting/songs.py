@@ -1,0 +1,76 @@
+"""What each run makes of the easy and of the hard song, for eye and ear: blocks of the report, from kept excerpts."""
+
+import base64
+import io
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image as Pixels
+
+from sepkit.reporting.canvas import Picture
+from sepkit.reporting.player import player
+from sepkit.reporting.scoreboard import Board
+from sepkit.reporting.settings import runs_of
+from sepkit.reporting.spectra import song_view
+from sepkit.reporting.tables import Block, Image
+from sepkit.storage import Root
+from sepkit.storage.excerpts import SECONDS, Excerpt, easy_and_hard, kept
+
+SOUND_BYTES = 2.4e6  # of all players together, so that the report stays under 5 MB
+KBIT_S, PICTURE_DPI = 48, 130
+HOW = "the notebook of its day keeps them, or in Python sepkit.evaluation.listening.excerpts(run)"
+
+
+def listening_blocks(root: Root, board: Board) -> list[Block]:
+    """A block a song: one player with all estimates and their errors, then a picture of every trained experiment."""
+    runs = {name: own[0] for each in board.sections if not each.folds for name, own in runs_of(root, each).items()}
+    songs = easy_and_hard(root)
+    head = Block("The easy and the hard song", [
+        "Base's best and worst validation song, the same two for all: the 8 s with the loudest vocals. One level scale for "
+        "all columns of a picture, one gain for all clips of a player; an error is estimate − target."])  # fmt: skip
+    if not songs or not runs:
+        return [Block(head.heading, [f"No excerpts are kept yet: {HOW}."])]
+    found = {song: {name: kept(run, song) for name, run in runs.items()} for song in dict.fromkeys(songs)}
+    count = sum(2 + 2 * sum(map(bool, by_name.values())) for by_name in found.values())
+    seconds = min(SECONDS, SOUND_BYTES / (count * KBIT_S * 1000 / 8 * 4 / 3))
+    blocks = [head]
+    for kind, (song, by_name) in zip(("Easy", "Hard"), found.items(), strict=False):
+        there = {name: excerpt for name, excerpt in by_name.items() if excerpt}
+        lacking = ", ".join(name for name in by_name if name not in there)
+        said = [f"No excerpt is kept of {lacking}: {HOW}."] if lacking else []
+        heading = f"{kind}: {song}"
+        pictures = [_picture(name, excerpt) for name, excerpt in there.items()]
+        blocks.append(Block(heading, said, pictures=pictures, html=_player(there, seconds, song), level=3))
+    return blocks
+
+
+def _picture(name: str, excerpt: Excerpt) -> Image:
+    clips = {
+        "mixture": excerpt.clips["mixture"],
+        "target": excerpt.clips["vocals"],
+        "estimate": excerpt.clips["vocals estimate"],
+    }
+    view = song_view(clips, excerpt.sample_rate, start_s=excerpt.start_s, title=name)
+    error = excerpt.clips["vocals estimate"] - excerpt.clips["vocals"]
+    level = 10 * np.log10((error**2).sum() / (excerpt.clips["vocals"] ** 2).sum())
+    alt = f"{name}, {excerpt.song}: mixture, target, estimate and their difference, waveforms and mel spectrograms; the difference is {level:+.1f} dB against the target."
+    return Image(_webp(view), alt, "")
+
+
+def _webp(view: Picture) -> str:
+    """As a data: address, in a third of a PNG's bytes."""
+    buffer = io.BytesIO()
+    Pixels.open(io.BytesIO(view.encoded(dpi=PICTURE_DPI))).convert("RGB").save(buffer, "WEBP", quality=60, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _player(there: dict[str, Excerpt], seconds: float, song: str) -> Markup:
+    """One player of mixture, target and all estimates, at one gain; not printed."""
+    if not there:
+        return Markup()
+    first = next(iter(there.values()))
+    clips = {"mixture": first.clips["mixture"], "target": first.clips["vocals"]}
+    clips |= {name: excerpt.clips["vocals estimate"] for name, excerpt in there.items()}
+    errors = [(name, "target") for name in there]
+    page = player(clips, first.sample_rate, seconds=seconds, title=song, error=errors, kbit_s=KBIT_S)
+    return Markup('<div class="screen">{}</div>').format(Markup(page.data))
