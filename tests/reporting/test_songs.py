@@ -67,7 +67,7 @@ def test_many_experiments_shorten_the_clips_so_that_the_page_stays_small(heard, 
     monkeypatch.setattr(songs, "SOUND_BYTES", 80e3)
     easy, hard = songs.listening_blocks(heard, collect(heard))[1:]
     addresses = re.findall(r'src="([^"]*)"', easy.html + hard.html)
-    assert len(addresses) == 10 and sum(map(len, addresses)) < 1.2 * 80e3
+    assert len(addresses) == 10 and sum(map(len, addresses)) < 1.3 * 80e3  # short clips have more overhead
     assert "1.0 s;" in easy.html
 
 
