@@ -1,7 +1,7 @@
 """What the numbers say, in sentences computed from files under the root; each appears where its numbers are there."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,12 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.statistics import ALPHA, ARTIST_OVERLAP, Comparison, compare_scores, show_p
-from sepkit.experiments import BASES, MENU, REFERENCES, week_experiments
+from sepkit.experiments import MENU, REFERENCES, week_experiments
 from sepkit.profiles import Profile
 from sepkit.reporting.rows import LEADING, MAIN
 from sepkit.reporting.scoreboard import EMPTY, Board, collect
 from sepkit.reporting.sections import Section
-from sepkit.reporting.tables import NONE, interval
+from sepkit.reporting.tables import interval
 from sepkit.storage import WEEK_HOURS, Root
 
 SMALLEST_DB = 0.3  # the smallest gain that the plan expects of an experiment
@@ -127,8 +127,8 @@ def limitations(board: Board) -> list[str]:
     if section and (tests := list(section.comparisons.values())):
         if single := [name for name, test in section.comparisons.items() if max(test.seeds) == 1]:
             said.append(
-                f"{_all_of(single, tests)} one seed, so the tests compare checkpoints, not methods: published scores differ "
-                "by an SD of 0.03 to 0.34 dB between seeds alone."
+                f"One seed only: {', '.join(single) if len(single) < len(tests) else 'every experiment'}. Such a test compares "
+                "checkpoints, not methods: published scores differ by an SD of 0.03 to 0.34 dB between seeds alone."
             )
         if few := [test for test in tests if not test.enough]:
             said.append(f"{few[0].n} songs are too few for p < {ALPHA:g}, which needs {few[0].fewest} that differ.")
@@ -144,28 +144,8 @@ def limitations(board: Board) -> list[str]:
     return [*said, *([f"No score of: {absent}."] if absent else [])]
 
 
-def _all_of(names: Sequence[str], tests: Sequence[Comparison]) -> str:
-    return (
-        "Every experiment has"
-        if len(names) == len(tests)
-        else f"{', '.join(names)} {'have' if len(names) > 1 else 'has'}"
-    )
-
-
-def expectations(names: Iterable[str], tests: Mapping[str, Comparison] | None = None) -> pd.DataFrame:
-    """What each experiment of the menu changes, what plan and literature expect, and what was measured.
-
-    tests: comparisons by experiment; None leaves the columns "measured" and "verdict" out.
-    """
+def expectations(names: Iterable[str]) -> pd.DataFrame:
+    """What each experiment of the menu changes and why, and the gain that plan and literature expect."""
     known, columns = [name for name in names if name in MENU], ["change", "hypothesis", "plan", "literature"]
     expected = [[getattr(MENU[name], column) for column in columns] for name in known]
-    table = pd.DataFrame(expected, pd.Index(known, name="experiment", dtype=object), columns)
-    if tests is not None and known:
-        table["measured"], table["verdict"] = zip(*(_measured(name, tests.get(name)) for name in known), strict=True)
-    return table
-
-
-def _measured(name: str, test: Comparison | None) -> tuple[str, str]:
-    if test is None:
-        return NONE, "the base of the tests" if name in BASES.values() else "not tested"
-    return f"{test.median_difference:+.2f} dB {interval(*test.interval, '+.2f')}", test.verdict
+    return pd.DataFrame(expected, pd.Index(known, name="experiment", dtype=object), columns)

@@ -93,12 +93,8 @@ def _own(heading: str, own: dict[str, Markup]) -> Block:
 def _question(root: Root, section: Section | None, own: dict[str, Markup]) -> list[Block]:
     base = section.base if section else BASE
     names = [name for name in section.table["Exp"] if name in MENU] if section else []
-    table = [
-        {"Exp": name, **{key: getattr(MENU[name], key) for key in ("change", "hypothesis", "plan")}} for name in names
-    ]
-    hypotheses = Block(
-        "Question and hypotheses", [ASKED.format(base)], [plain_grid(pd.DataFrame(table))] if table else []
-    )
+    table = lessons.expectations(names).drop(columns="literature").rename_axis("Exp").reset_index()
+    hypotheses = Block("Question and hypotheses", [ASKED.format(base)], [plain_grid(table)] if names else [])
     guesses = [
         {"Exp": name, "my prediction (dB)": said["gain_db"], "why": said["why"]}
         for name, said in predictions(root).items()
