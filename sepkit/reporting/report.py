@@ -26,7 +26,7 @@ from sepkit.reporting.outcome import predictions
 from sepkit.reporting.rows import MAIN
 from sepkit.reporting.scoreboard import EMPTY, Board, collect, scoreboard
 from sepkit.reporting.sections import Section
-from sepkit.reporting.settings import appendix, compute_block, data_block, settings_block
+from sepkit.reporting.settings import appendix, compute_block, data_block, runs_of, settings_block
 from sepkit.reporting.songs import listening_blocks
 from sepkit.reporting.tables import NONE, Block, Image, interval, page, plain_grid
 from sepkit.reporting.words import COURSE, NAMES, PREDICTIONS, QUESTION, THOUGHTS, html_of, words
@@ -170,9 +170,10 @@ def _measures(section: Section, folder: Path) -> list[Block]:
 
 def _minutes(root: Root, section: Section) -> dict[str, float]:
     """Minutes of one training, by experiment: the mean over its runs."""
-    runs = section.scores.groupby("experiment")["run"].unique()
-    spent = {name: [float(root.run(run).status.get("minutes") or 0) for run in names] for name, names in runs.items()}
-    return {str(name): sum(minutes) / len(minutes) for name, minutes in spent.items() if all(minutes)}
+    found = {
+        name: [float(run.status.get("minutes") or 0) for run in own] for name, own in runs_of(root, section).items()
+    }
+    return {name: sum(minutes) / len(minutes) for name, minutes in found.items() if all(minutes)}
 
 
 def _training(root: Root, board: Board, folder: Path) -> Block:
