@@ -17,7 +17,7 @@ from sepkit.storage import Root
 from sepkit.storage.excerpts import SECONDS, Excerpt, easy_and_hard, kept
 
 SOUND_BYTES = 2.4e6  # of all players together, so that the report stays under 5 MB
-KBIT_S, PICTURE_DPI = 48, 130
+KBIT_S = 48
 HOW = "the notebook of its day keeps them, or in Python sepkit.evaluation.listening.excerpts(run)"
 
 
@@ -60,7 +60,7 @@ def _picture(name: str, excerpt: Excerpt) -> Image:
 def _webp(view: Picture) -> str:
     """As a data: address, in a third of a PNG's bytes."""
     buffer = io.BytesIO()
-    Pixels.open(io.BytesIO(view.encoded(dpi=PICTURE_DPI))).convert("RGB").save(buffer, "WEBP", quality=60, method=4)
+    Pixels.open(io.BytesIO(view._repr_png_())).convert("RGB").save(buffer, "WEBP", quality=60, method=4)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
