@@ -24,12 +24,12 @@ COMMANDS = {
     "evaluate": "Scores a trained experiment, or the reference mixture or oracle.",
     "separate": "Separates audio files with a trained run.",
     "compare": "Compares two runs, or experiments with all their seeds, over their test songs.",
-    "scoreboard": "Prints the scoreboard and writes it as CSV, Markdown and HTML.",
+    "scoreboard": "Prints the scoreboard and writes it as CSV, Markdown, HTML and LaTeX.",
     "report": "Writes the milestone report, one HTML file.",
     "grid": "Trains and scores experiments × seeds × folds: a line a run, then a table.",
     "budget": "Prints the minutes spent, by run and stage, including runs that died.",
     "plan": "Predicts what experiments would cost in minutes, before they are spent.",
-    "week": "Runs the seven notebooks, a line a day.",
+    "week": "Runs the seven notebooks, a line a day, then prints the scoreboard.",
 }
 QUICK = ("budget", "compare", "demo", "scoreboard")  # no torch, no minutes
 

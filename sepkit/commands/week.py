@@ -1,4 +1,4 @@
-"""`week`: the seven notebooks through papermill, a line a day.
+"""`week`: the seven notebooks through papermill, a line a day; then the scoreboard.
 
 An executed notebook is `<day>.running.ipynb` until all its cells have run, and `<day>.failed.ipynb` after a failure.
 """
