@@ -1,6 +1,7 @@
-// Turns the rows of <audio> around this script into one player on one clock; without JavaScript they stay as they are.
-(() => {
-  const box = document.currentScript.parentElement, title = box.dataset.title, seconds = +box.dataset.seconds;
+// Turns each table of <audio> rows into one player on one clock; without JavaScript the rows stay as they are.
+// All tables that are not players yet: not every notebook runs a script where it stands in its output.
+document.querySelectorAll('.sepkit-player:not([role])').forEach((box) => {
+  const { title, seconds: length } = box.dataset, seconds = +length;
   // One AudioContext a page, made by the first click; one player sounds at a time; the newest of a title takes over.
   const page = (window.sepkit ??= { newest: {}, count: 0 });
   const group = `sepkit-${page.count++}`, key = title || group, before = page.newest[key];
@@ -13,7 +14,7 @@
 
   // --- sound: every clip plays from the same sample on; gains choose the one to hear
   const bytes = (url) => Uint8Array.from(atob(url.split(',')[1]), (c) => c.charCodeAt(0)).buffer;
-  const heard = () => rows[place.row].clips.at(place.error ? -1 : 0);
+  const chosen = (row = rows[place.row]) => row.clips.at(place.error ? -1 : 0);
 
   function position(time = page.context?.currentTime) {
     if (!sources.length) return place.at;
@@ -58,21 +59,27 @@
       try {
         const context = (page.context ??= new AudioContext());
         page.playing?.pause();
-        page.playing = player;
+        Object.assign(page, { playing: player, left: null });
         output.textContent = 'loading';
         await context.resume();
         buffers ??= await Promise.all(clips.map((clip) => context.decodeAudioData(bytes(clip.src))));
         gains ??= clips.map((clip) => {
-          const gain = new GainNode(context, { gain: +(clip === heard()) });
+          const gain = new GainNode(context, { gain: +(clip === chosen()) });
           gain.connect(context.destination);
           return gain;
         });
         if (page.playing === player) start(place.at);
+        paint();
         follow();
       } catch {
         output.textContent = 'this browser cannot decode the clips';
       }
       loading = false;
+    },
+    goOn() {
+      if (page.left?.key !== key) return;
+      place.at = page.left.at;
+      player.play();
     },
   };
   const toggle = () => (sources.length ? player.pause() : player.play());
@@ -85,7 +92,7 @@
 
   function listen(row = place.row, error = place.error) {
     Object.assign(place, { row: limited(row, 0, rows.length - 1), error });
-    gains?.forEach((gain, k) => gain.gain.setTargetAtTime(+(clips[k] === heard()), page.context.currentTime, 0.004));
+    gains?.forEach((gain, k) => gain.gain.setTargetAtTime(+(clips[k] === chosen()), page.context.currentTime, 0.004));
     paint();
   }
 
@@ -142,20 +149,19 @@
       return limited(((event.clientX - left) / width) * seconds);
     };
     wave.onpointerdown = (down) => {
+      if (down.button) return;
       const first = time(down);
-      let moved = false;
+      let part;
       wave.setPointerCapture(down.pointerId);
       wave.onpointermove = (event) => {
-        moved ||= Math.abs(event.clientX - down.clientX) > 4;
-        const [from, to] = [first, time(event)].sort((a, b) => a - b);
-        if (moved) show({ from, to });
+        if (!part && Math.abs(event.clientX - down.clientX) <= 4) return;
+        part = [first, time(event)].sort((a, b) => a - b);
+        show({ from: part[0], to: part[1] });
       };
-      wave.onpointerup = (up) => {
-        wave.onpointermove = wave.onpointerup = null;
-        if (!moved) return seek(first);
-        const [from, to] = [first, time(up)].sort((a, b) => a - b);
-        loop(true, from, to);
-        seek(from);
+      wave.onlostpointercapture = () => {
+        wave.onpointermove = null;
+        if (part) loop(true, ...part);
+        seek(part ? part[0] : first);
       };
     };
   }
@@ -179,12 +185,11 @@
     rows.forEach((row, k) => {
       row.radio.checked = k === place.row;
       row.tr.classList.toggle('heard', k === place.row);
-      const clip = row.clips.at(place.error ? -1 : 0);
-      if (row.shown !== clip) row.path.setAttribute('d', outline((row.shown = clip)));
+      if (row.shown !== chosen(row)) row.path.setAttribute('d', outline((row.shown = chosen(row))));
     });
   }
 
-  // Taken off the page, a player stops; the newest of its title goes on from there.
+  // Taken off the page, a player stops; the next of its title goes on from there.
   function follow() {
     cancelAnimationFrame(frame);
     if (!sources.length) return;
@@ -194,10 +199,8 @@
       return;
     }
     player.pause();
-    const next = page.newest[key];
-    if (next === player) return;
-    next.place.at = place.at;
-    next.play();
+    page.left = { key, at: place.at };
+    if (page.newest[key] !== player) page.newest[key].goOn();
   }
 
   button.onclick = toggle;
@@ -209,14 +212,18 @@
     const { key, target } = event;
     if (target.type === 'number' || event.ctrlKey || event.altKey || event.metaKey) return;
     if (key === ' ' && (target === button || target.type === 'checkbox')) return;
+    const choose = (row) => {
+      listen(row);
+      rows[place.row].radio.focus(); // which has screen readers say it
+    };
     const action = {
       ' ': toggle,
-      ArrowUp: () => listen(place.row - 1),
-      ArrowDown: () => listen(place.row + 1),
+      ArrowUp: () => choose(place.row - 1),
+      ArrowDown: () => choose(place.row + 1),
       ArrowLeft: () => seek(position() - 1),
       ArrowRight: () => seek(position() + 1),
       e: () => errors && listen(place.row, !place.error),
-    }[key] ?? (+key >= 1 && +key <= rows.length && (() => listen(key - 1)));
+    }[key] ?? (+key >= 1 && +key <= rows.length && (() => choose(key - 1)));
     if (!action) return;
     action();
     event.preventDefault();
@@ -234,30 +241,33 @@
     style.id = 'sepkit-player-style';
     // Ink is the page's own, so that dark and light follow it.
     style.textContent = `
-.sepkit-player { max-width: 60rem; margin: .8rem 0; }
-.sepkit-player .bar { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: center; margin: .4rem 0; }
-.sepkit-player :is(button, input[type=number]) { font: inherit; color: inherit; background: none; border: 1px solid;
-  border-radius: 4px; padding: .15rem .5rem; min-width: 4.2rem; box-sizing: border-box; }
-.sepkit-player button { min-width: 6rem; cursor: pointer; }
-.sepkit-player .bar [type=range] { flex: 1 1 8rem; min-width: 6rem; }
-.sepkit-player output { font-variant-numeric: tabular-nums; min-width: 6.5rem; }
-.sepkit-player table { width: 100%; }
-.sepkit-player :is(th, td) { white-space: nowrap; font-weight: normal; line-height: 1.2; }
-.sepkit-player .heard :is(th, td) { background: color-mix(in srgb, currentColor 12%, transparent); }
-@media (max-width: 40rem) { .sepkit-player th { white-space: normal; } }
-.sepkit-player td:nth-child(2) { width: 100%; min-width: 6rem; }
-.sepkit-player .wave { position: relative; height: 2.2rem; cursor: text; touch-action: pan-y; overflow: hidden; }
-.sepkit-player svg { display: block; width: 100%; height: 100%; opacity: .6; }
-.sepkit-player .heard svg { opacity: 1; }
-.sepkit-player path { fill: currentColor; stroke: currentColor; vector-effect: non-scaling-stroke; }
-.sepkit-player .wave::after { content: ""; position: absolute; inset: 0 auto 0 var(--at); border-left: 2px solid #d9480f; }
-.sepkit-player.loop .wave::before { content: ""; position: absolute; inset: 0 calc(100% - var(--to)) 0 var(--from);
-  border: solid #d9480f; border-width: 0 1px; background: color-mix(in srgb, #d9480f 20%, transparent); }
-.sepkit-player small { display: block; margin-top: .2rem; }
-@media print { .sepkit-player :is(.bar, .keys, [type=radio]) { display: none; } }
-.sepkit-player :focus-visible { outline: 2px solid; outline-offset: 2px; }`;
+.sepkit-player {
+  max-width: 60rem; margin: .8rem 0;
+  .bar { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: center; margin: .4rem 0; }
+  button, [type=number] { font: inherit; color: inherit; background: none; border: 1px solid; border-radius: 4px;
+    padding: .15rem .5rem; min-width: 4.2rem; box-sizing: border-box; }
+  button { min-width: 6rem; cursor: pointer; }
+  [type=range] { flex: 1 1 8rem; min-width: 6rem; }
+  output { font-variant-numeric: tabular-nums; min-width: 6.5rem; }
+  table { width: 100%; }
+  th, td { white-space: nowrap; font-weight: normal; line-height: 1.2; }
+  td:nth-child(2) { width: 100%; min-width: 6rem; }
+  .heard > * { background: color-mix(in srgb, currentColor 12%, transparent); }
+  .wave { position: relative; height: 2.2rem; cursor: text; touch-action: pan-y; overflow: hidden; }
+  svg { display: block; width: 100%; height: 100%; opacity: .6; }
+  .heard svg { opacity: 1; }
+  path { fill: currentColor; stroke: currentColor; vector-effect: non-scaling-stroke; }
+  .wave::after { content: ""; position: absolute; inset: 0 auto 0 var(--at); border-left: 2px solid #d9480f; }
+  &.loop .wave::before { content: ""; position: absolute; inset: 0 calc(100% - var(--to)) 0 var(--from);
+    border: solid #d9480f; border-width: 0 1px; background: color-mix(in srgb, #d9480f 20%, transparent); }
+  small { display: block; margin-top: .2rem; }
+  :focus-visible { outline: 2px solid; outline-offset: 2px; }
+  @media (max-width: 40rem) { th { white-space: normal; } }
+  @media print { .bar, .keys, [type=radio] { display: none; } }
+}`;
     document.head.append(style);
   }
   page.newest[key] = player;
   listen();
-})();
+  player.goOn();
+});
