@@ -32,7 +32,7 @@ from functools import cached_property
 import numpy as np
 import scipy.fft
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sepkit.errors import SepkitError
@@ -110,9 +110,9 @@ class References:
         """`bss_eval` of this estimate, `(source, channel, time)`, against the targets."""
         signals = checked(estimate, "estimate", like=self.target)
         scores = np.full((4, self.sources, self.n_windows), np.nan)
-        sound = ~(self.silent | silence(signals, self.sample_rate)).any(axis=0)
+        sound = np.asarray(~(self.silent | silence(signals, self.sample_rate)).any(axis=0))
         if sound.any():
-            scores[:, :, sound] = self._score(self._windows(signals))[:, :, sound]
+            scores[:, :, sound] = self._score(self._windows(signals), sound)[:, :, sound]
         return dict(zip(("sdr", "isr", "sir", "sar"), scores, strict=True))
 
     def reasons(self, estimate: ArrayLike, names: list[str] | None = None) -> list[str]:
@@ -139,8 +139,8 @@ class References:
         rest = others[min(others)] if others else "no window in which every target and every estimate sounds"
         return [f"undefined: {own.get(i, rest)}" for i in range(self.sources)]
 
-    def _score(self, estimates: Windows) -> Array:
-        """Scores `(metric, source, window)` of every window, sound or silent."""
+    def _score(self, estimates: Windows, sound: NDArray[np.bool_]) -> Array:
+        """Scores `(metric, source, window)` of every window; those not `sound` may have lost all to rounding."""
         rows, n = self._rows, self.n_windows
         correlations, true, together, alone = self._shared
         errors = (estimate - row for estimate, row in zip(estimates.parts, rows.parts, strict=True))
@@ -155,7 +155,8 @@ class References:
             filters = Filters(own, spatial, everything, self.window)
             target, error = true[:n, own].sum(1), wrong[:n, own].sum(1)
             energies, doubtful = filters.energies(correlations, by_window[:n, :, own], error)
-            for i in torch.nonzero((doubtful > LOSS * energies).any(0)).ravel().tolist():
+            filtered = (doubtful > LOSS * energies).any(0).cpu() & torch.from_numpy(sound)
+            for i in torch.nonzero(filtered).ravel().tolist():
                 energies[:, i] = filters.filtered(rows.parts[i], estimates.parts[i][own] - rows.parts[i][own])
             spat, interf, p_own, p_all, artif = energies
             for i, ratio in enumerate(((target, error), (target, spat), (p_own, interf), (p_all, artif))):
