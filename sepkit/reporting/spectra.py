@@ -61,7 +61,7 @@ def song_view(clips: Mapping[str, Any], sample_rate: int = 44100, *, start_s: fl
         wave.plot(*_outline(arrays[name], sample_rate, start_s), color="black", lw=0.5)
         wave.set_title(name, fontsize=TEXT)
         image = _draw_levels(axes, 10 * np.log10(np.maximum(powers[name] / loudest, 1e-30)), sample_rate, start_s)
-    spectra[0].xaxis.set_major_locator(MaxNLocator(3))
+    spectra[0].xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     waves[0].set(xlim=(start_s, start_s + duration), ylim=(-1.05 * peak, 1.05 * peak), ylabel="amplitude")
     spectra[0].set_ylabel("frequency in Hz (mel)")
     figure.supxlabel("time in s", fontsize=TEXT, x=0.49)
@@ -84,10 +84,10 @@ def _outline(clip: np.ndarray, sample_rate: int, start_s: float) -> tuple[np.nda
 
 
 def _mel_power(clip: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Mean power over channels, (band, frame); a frame is 10 ms, its middle is its time."""
+    """Mean power over channels, (band, frame); a frame is 20 ms, its middle is its time."""
     librosa = import_librosa()
     n_fft = 2 ** round(np.log2(0.0464 * sample_rate))  # about 46 ms of window, whatever the rate
-    spectrum = librosa.stft(clip.astype(np.float32), n_fft=n_fft, hop_length=sample_rate // 100)
+    spectrum = librosa.stft(clip.astype(np.float32), n_fft=n_fft, hop_length=sample_rate // 50)
     mel = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=BANDS, fmax=_top(sample_rate))
     return mel @ (np.abs(spectrum) ** 2).mean(axis=0)
 
@@ -99,7 +99,7 @@ def _top(sample_rate: int) -> float:
 def _draw_levels(axes: Any, level: np.ndarray, sample_rate: int, start_s: float) -> Any:
     """A mel spectrogram whose axes are seconds and Hz: every band and frame lies around its middle."""
     librosa = import_librosa()
-    top, hop_s = _top(sample_rate), sample_rate // 100 / sample_rate
+    top, hop_s = _top(sample_rate), sample_rate // 50 / sample_rate
     mels = (np.arange(BANDS + 1) + 0.5) / (BANDS + 1) * librosa.hz_to_mel(top)
     times = start_s + (np.arange(level.shape[1] + 1) - 0.5) * hop_s
     axes.set_yscale("function", functions=(librosa.hz_to_mel, librosa.mel_to_hz))
