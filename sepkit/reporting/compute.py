@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from sepkit.experiments import MENU
-from sepkit.storage import Root, RootLike, write_csv
+from sepkit.storage import WEEK_HOURS, Root, RootLike, write_csv
 
 PREDICTED = "plan.csv"  # under the root: experiment, minutes, basis
 PLAN_VRAM_GB = 1.3  # the plan's one figure for every experiment
@@ -29,9 +29,9 @@ def keep_predicted(root: Root, plan: pd.DataFrame) -> None:
 def plan_and_measured(root: RootLike, names: Iterable[str] | None = None) -> pd.DataFrame:
     """A row an experiment: training minutes and GB of GPU memory, the plan's beside the predicted and the measured.
 
-    names: the experiments; None for those that the plan gives minutes for and those that were trained. Measured are all
-    minutes of seed 0 in the ledger's stage "train", those of runs that died included. NaN where nothing is known; the
-    column's name says whether a GPU or a CPU took the minutes.
+    names: the experiments; None for those that the plan gives minutes for and those that were trained, and the whole
+    week, all stages. Measured are all minutes of seed 0 in the ledger's stage "train", those of runs that died included.
+    NaN where nothing is known; the column's name says whether a GPU or a CPU took the minutes.
     """
     root = Root.at(root)
     guesses, budget = predicted(root).set_index("experiment")["minutes"], root.budget()
@@ -52,4 +52,7 @@ def plan_and_measured(root: RootLike, names: Iterable[str] | None = None) -> pd.
             "plan, GB": PLAN_VRAM_GB if entry.plan_min else None,
             "measured, GB": used["vram_mib"] / 1024 if used is not None and used["vram_mib"] else None,
         }
+    if names is None:
+        whole = budget["gpu_min" if unit == "GPU" else "minutes"].sum()
+        rows["whole week"] = {"plan, GPU min": 60 * WEEK_HOURS, f"measured, {unit} min": whole}
     return pd.DataFrame.from_dict(rows, orient="index", dtype=float).rename_axis("experiment").round(2)

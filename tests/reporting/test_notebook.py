@@ -61,15 +61,16 @@ def test_a_prediction_comes_back_beside_the_gain_and_is_not_changed_after_it(wee
 def test_minutes_stand_beside_the_plans_and_what_was_predicted_stays(full, monkeypatch):
     day = notebook.begin(1, ["Base"], profile="full", root=full)
     before = notebook.plan_and_measured(day)
-    assert list(before["plan, GPU min"]) == ["35.0", "45.0", "40.0", "80.0"]  # Base, F, C+D, A
+    assert list(before["plan, GPU min"]) == ["35.0", "45.0", "40.0", "80.0", "480.0"]  # Base, F, C+D, A, whole week
     assert (before.loc["Base", "plan, GB"], before.loc["Base", "measured, GB"]) == ("1.3", "—")
     assert before.loc["Base", "predicted, CPU min"] == "20.2"
     for minutes, vram in ((10.0, 900.0), (15.0, 1024.0)):
         full.add_minutes(run="Base-s0", stage="train", minutes=minutes, device="T4", gpu_attached=True, vram_mib=vram)
     full.add_minutes(run="Base-s0", stage="evaluate test", minutes=99.0, device="T4", gpu_attached=True)
     finish(full, "Base")
-    after = notebook.plan_and_measured(day).loc["Base"]
-    assert after.to_dict() == {
+    after = notebook.plan_and_measured(day)
+    assert after.loc["whole week", "measured, GPU min"] == "124.0"
+    assert after.loc["Base"].to_dict() == {
         "plan, GPU min": "35.0", "predicted, GPU min": "20.2", "measured, GPU min": "25.0", "plan, GB": "1.3",
         "measured, GB": "1.0",
     }  # fmt: skip
