@@ -24,6 +24,7 @@ READING = {
     "at onsets": "SDR over the 50 ms at each onset of the true drums",
     "left in silence": "level in dBFS of the estimate in the seconds in which the vocals are silent, over the songs that have "
     "such seconds; lower is better",
+    "windows": "those of the vocals that count; dropped are those in which a source is silent",
     "minutes, VRAM": "of training, a run; GPU min where it had one, else the processor's",
     "gain": f"Hodges–Lehmann estimate in {MAIN} against {BASES['2stem']}, of four sources against {BASES['4stem']}; its interval "
     "resamples artists, and needs 6",
@@ -45,7 +46,7 @@ class Section:
     protocol: str
     folds: bool
     table: pd.DataFrame
-    background: dict[str, str]  # songs, seeds, device, windows
+    background: dict[str, str]  # songs, seeds, device
     notes: list[str]  # what forbids a comparison
     lost: pd.DataFrame  # the songs left out of a test; or empty
     beside: pd.DataFrame  # tests of the other sources; or empty
@@ -70,8 +71,9 @@ class Section:
         behind = {"Songs left out of a test": self.lost, OVERLAP_CAPTION: self.overlap}
         grids = [facts, *(plain_grid(table, caption) for caption, table in behind.items() if len(table))]
         beside = [plain_grid(self.beside, "Beside the vocals")] if len(self.beside) else []
-        shown_grids = [*shown(self.table, caption), *beside]
-        return Block(title, [], shown_grids, items=self.notes, details={"Songs, seeds, windows": grids})
+        return Block(
+            title, [], [*shown(self.table, caption), *beside], items=self.notes, details={"Songs, seeds, device": grids}
+        )
 
 
 def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, left_out: Collection[str] = ()) -> Section:
@@ -98,7 +100,7 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, lef
         {"Exp": test.run, "song": song, "why": why} for test in tests.values() for song, why in test.dropped.items()
     ]
     beside = _beside_vocals(by_name, known.keys(), list(tests), base) if protocol == "4stem" else pd.DataFrame()
-    background, overlap = _background(root, rows, protocol, table), _overlap(by_name)
+    background, overlap = _background(root, rows, table), _overlap(by_name)
     return Section(protocol, folds, table, background, notes, pd.DataFrame(lost), beside, overlap, tests, rows, facts)
 
 
@@ -138,7 +140,7 @@ def _beside_vocals(
     )  # fmt: skip
 
 
-def _background(root: Root, rows: pd.DataFrame, protocol: str, table: pd.DataFrame) -> dict[str, str]:
+def _background(root: Root, rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, str]:
     trained = rows[~rows["experiment"].isin(REFERENCES)]
     statuses = [root.run(run).status for run in trained["run"].unique()]
     devices = sorted({str(status["device"]) for status in statuses if status.get("device")})
@@ -150,19 +152,11 @@ def _background(root: Root, rows: pd.DataFrame, protocol: str, table: pd.DataFra
         undefined += "; medians are then over other songs, gains over the songs defined on both sides"
     return {
         "songs": str(rows["track"].nunique()),
-        "scored together": ", ".join(PROTOCOLS[protocol]),
         "seeds": ", ".join(map(str, seeds)) or "none",
         "device": ", ".join(devices) or "unknown",
         "training": f"{minutes:.1f} minutes, {len(statuses)} run{'s' * (len(statuses) != 1)}",
-        "windows of vocals counted": _span(table["frames"]),
-        "dropped, a source silent": _span(table["frames dropped"]),
         "songs without a score": undefined or "none",
     }
-
-
-def _span(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return str(low) if low == high else f"{low} to {high} (by row)"
 
 
 def _overlap(by_name: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

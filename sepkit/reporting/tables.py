@@ -57,9 +57,8 @@ class Grid:
         rows = []
         for place, row in enumerate(self.cells.itertuples(index=False)):
             best = [place in self.best.get(str(name), ()) for name in self.cells]
-            kinds = zip(self.numeric, best, strict=True)
-            classes = [" ".join(["number"] * kind[0] + ["best"] * kind[1]) for kind in kinds]
-            rows.append([(*cell.partition("\n")[::2], kind) for cell, kind in zip(row, classes, strict=True)])
+            kinds = ["number" * number + " best" * best for number, best in zip(self.numeric, best, strict=True)]
+            rows.append([(*cell.partition("\n")[::2], kind.strip()) for cell, kind in zip(row, kinds, strict=True)])
         return rows
 
 
