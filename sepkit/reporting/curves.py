@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -15,16 +16,17 @@ PANELS = 4  # side by side
 
 
 def best_epoch(history: pd.DataFrame) -> int:
-    """Place in `history` of the epoch that is kept: the highest `valid_sdr`."""
-    return int(history["valid_sdr"].argmax())
+    """Place in `history` of the epoch that is kept: the highest `valid_sdr`; without that column the least loss."""
+    known = "valid_sdr" in history and history["valid_sdr"].notna().any()
+    return int(history["valid_sdr"].argmax() if known else history["valid_loss"].argmin())
 
 
 def _histories(runs: Iterable[Run] | Run) -> dict[str, tuple[Run, pd.DataFrame]]:
-    """Runs and their histories by name."""
+    """Runs and their histories by name; those of older versions have no SDR."""
     runs = [runs] if isinstance(runs, Run) else list(runs)
     if not runs:
         raise SepkitError("expected at least one trained run to draw, got none.")
-    return {run.name: (run, run.history()) for run in runs}
+    return {run.name: (run, pd.DataFrame({"valid_sdr": np.nan, **run.history()})) for run in runs}
 
 
 @reported(

@@ -14,6 +14,7 @@ from PIL import Image
 from sepkit.errors import SepkitError
 from sepkit.evaluation.statistics import compare_all, show_p
 from sepkit.reporting import canvas, figures
+from sepkit.storage import write_csv
 
 
 def labelled(figure: figures.Picture) -> bool:
@@ -170,6 +171,16 @@ def test_many_curves_share_no_colour_and_no_name_lies_over_another(week, monkeyp
     assert len(drawn) == 18 and len(coloured) == len(set(coloured)) == 7
     assert {colour for colour, style in drawn if style != "-"} == {canvas.GREY}
     assert_apart(axes)
+
+
+def test_a_history_without_sdr_has_its_losses_drawn_and_the_least_marked(root):
+    old, new = root.run("Base-s0"), root.run("C-s0")
+    write_csv(old.path / "history.csv", old.history().drop(columns="valid_sdr"))
+    assert figures.best_epoch(old.history()) == 6
+    losses, sdr = figures.training_curves(old).axes
+    np.testing.assert_allclose(losses.lines[1].get_ydata(), old.history()["valid_loss"])
+    assert np.isnan(sdr.lines[0].get_ydata()).all()
+    figures.convergence([old, new])._repr_png_()
 
 
 def assert_apart(axes) -> None:
