@@ -47,12 +47,12 @@ class Profile:
 
 # fmt: off
 DEMO = Profile(
-    name="demo", songs="procedural songs, 24 train / 6 validation / 14 test", songs_from="made", test_songs=14,
+    name="demo", songs="procedural songs, 24 train / 6 validation / 16 test", songs_from="made", test_songs=16,
     valid_songs=6, song_s=11.5,
     reduced="synthetic songs; narrower networks at 22.05 kHz, Open-Unmix's with two layers and half the frames, 1.5 s "
-    "clips, at most 8 epochs of 20 steps, patience 8, higher learning rates; fine-tuning starts from a network trained "
-    "here instead of umxhq",
-    sample_rate=22050, segment_s=1.5, steps_per_epoch=20, valid_segments=3, epochs=8, patience=8, learning_rate=3e-3,
+    "clips, at most 8 epochs of 12 steps (C2: of 24; A, G, H, Best: of 20 to 40, all clips with vocals), patience 8, higher learning "
+    "rates; fine-tuning starts from a network trained here instead of umxhq",
+    sample_rate=22050, segment_s=1.5, steps_per_epoch=12, epochs=8, patience=8, learning_rate=3e-3,
     models={
         "openunmix-small": {"hop_length": 512, "hidden_size": 128, "layers": 2},
         "openunmix-complex": {"hop_length": 512, "hidden_size": 128, "layers": 2},
@@ -60,7 +60,7 @@ DEMO = Profile(
         "umxhq": {"n_fft": 2048, "hop_length": 1024, "hidden_size": 128},
         "demucs-tiny": {"channels": 8, "resample": False},
         "band-split": {
-            "n_fft": 2048, "hop_length": 1024, "features": 24, "hidden_size": 24, "layers": 2, "mask_hidden_size": 48,
+            "n_fft": 2048, "hop_length": 1024, "features": 32, "hidden_size": 32, "layers": 1, "mask_hidden_size": 48,
         },
         "tfc-tdf": {"n_fft": 2048, "hop_length": 1024, "bins": 512, "features": 16, "growth": 8},
     },

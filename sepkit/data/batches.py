@@ -56,7 +56,9 @@ class TrainingClips(Dataset):
         *,
         seconds: float,
         seed: int,
-        sampling: str = "balanced",  # even indices with vocals, odd ones without, where there are any; or "uniform"
+        # clips with and without vocals: balanced, in turn, where there are any of both; uniform, as songs have them;
+        # vocals, with them alone
+        sampling: str = "balanced",
         remix: float = 0.0,  # probability that each non-vocal stem comes from an independently drawn song
         augment: Any = None,  # (sources, rng, sample_rate) -> sources of the same shape
         curriculum: Sequence[Sequence[float]] | None = None,  # (epochs, seconds), … of the first clips; then `seconds`
@@ -83,7 +85,7 @@ class TrainingClips(Dataset):
         rng = np.random.default_rng([self.seed, epoch, index])
         length = self.length_in(epoch)
         starts = self.starts[length]
-        name, start = starts.draw(rng, index % 2 == 0 if self.sampling == "balanced" else None)
+        name, start = starts.draw(rng, {"balanced": index % 2 == 0, "vocals": True}.get(self.sampling))
         sources = read_clip(self.cache, name, start, length)
         if rng.random() < self.remix:
             for number in range(1, len(sources)):  # sources[0] is the vocals

@@ -160,6 +160,11 @@ def test_uniform_sampling_does_both_at_even_and_odd_indices(cache):
         assert 0 < sum(found[parity::2]) < 30
 
 
+def test_sampling_of_vocals_sings_at_every_index(cache):
+    clips = make_clips(cache, sampling="vocals")
+    assert all(sings(clips[0, index]["sources"][0].numpy()) for index in range(20))
+
+
 def test_songs_that_never_rest_fill_the_odd_indices_too(make_mini, tmp_path):
     root = Root.open(tmp_path / "root", "demo")
     settings = CacheSettings(sample_rate=RATE)
