@@ -15,6 +15,8 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,8 @@ def player(
 
     first, count = round(start_s * sample_rate), round(min(seconds, MAX_SECONDS) * sample_rate)
     rows = _rows(clips, slice(first, first + count), sample_rate, error)
-    sounds = [sound for row in rows.values() for sound in row.values()]
+    named = {name: sound for row in rows.values() for name, sound in row.items()}
+    sounds = named.values()
     length, peak = max(sound.shape[1] for sound in sounds), max(float(np.abs(sound).max()) for sound in sounds)
     gain = min(1.0, PEAK / peak) if peak else 1.0
 
@@ -76,9 +79,11 @@ def player(
         source, peaks = _encoded(scaled, sample_rate, kbit_s), _peaks(scaled, gain * peak)
         return f'<audio controls aria-label="{html.escape(name)}" data-peaks="{peaks}" src="{source}"></audio>'
 
+    with ThreadPoolExecutor() as pool:  # an encoder, most of the time of a player, runs outside Python's lock
+        made = dict(zip(named, pool.map(audio, named, sounds), strict=True))
     table = "".join(
         f'<tr><th scope="row" style="{_CELL}">{html.escape(name)}</th>'
-        f'<td style="{_CELL}">{"".join(audio(*named) for named in row.items())}</td>'
+        f'<td style="{_CELL}">{"".join(map(made.__getitem__, row))}</td>'
         f'<td style="{_CELL}">{"<br>error ".join(map(_level, row.values()))}</td></tr>'
         for name, row in rows.items()
     )
@@ -156,6 +161,12 @@ def as_clip(clip: Any, name: str) -> np.ndarray:
 
 def _encoded(clip: np.ndarray, sample_rate: int, kbit_s: int) -> str:
     """A `(channel, time)` clip as a data: address."""
+    return _address(clip.astype(np.float32).tobytes(), len(clip), sample_rate, kbit_s)
+
+
+@lru_cache(8)  # 3 MB each: players of one song share mixture and target
+def _address(samples: bytes, channels: int, sample_rate: int, kbit_s: int) -> str:
+    clip = np.frombuffer(samples, np.float32).reshape(channels, -1)
     buffer, kind = io.BytesIO(), "ogg" if "OPUS" in soundfile.available_subtypes("OGG") else "flac"
     if kind == "flac":
         soundfile.write(buffer, clip.T.clip(-1, 1), sample_rate, format="FLAC", subtype="PCM_16")
