@@ -69,18 +69,12 @@ def player(
 
     first, count = round(start_s * sample_rate), round(min(seconds, MAX_SECONDS) * sample_rate)
     rows = _rows(clips, slice(first, first + count), sample_rate, error)
-    named = {name: sound for row in rows.values() for name, sound in row.items()}
-    sounds = named.values()
-    length, peak = max(sound.shape[1] for sound in sounds), max(float(np.abs(sound).max()) for sound in sounds)
+    sounds = {name: sound for row in rows.values() for name, sound in row.items()}
+    length = max(sound.shape[1] for sound in sounds.values())
+    peak = max(float(np.abs(sound).max()) for sound in sounds.values())
     gain = min(1.0, PEAK / peak) if peak else 1.0
 
-    def audio(name: str, sound: np.ndarray) -> str:
-        scaled = np.pad(gain * sound, ((0, 0), (0, length - sound.shape[1])))  # a loop needs equal lengths
-        source, peaks = _encoded(scaled, sample_rate, kbit_s), _peaks(scaled, gain * peak)
-        return f'<audio controls aria-label="{html.escape(name)}" data-peaks="{peaks}" src="{source}"></audio>'
-
-    with ThreadPoolExecutor() as pool:  # an encoder, most of the time of a player, runs outside Python's lock
-        made = dict(zip(named, pool.map(audio, named, sounds), strict=True))
+    made = _audios(sounds, gain * peak, gain, length, sample_rate, kbit_s)
     table = "".join(
         f'<tr><th scope="row" style="{_CELL}">{html.escape(name)}</th>'
         f'<td style="{_CELL}">{"".join(map(made.__getitem__, row))}</td>'
@@ -123,6 +117,20 @@ def _rows(clips: Mapping[str, Any], part: slice, sample_rate: int, error: Any) -
         else:
             rows[estimate][f"error of {estimate}"] = one - other
     return rows
+
+
+def _audios(
+    sounds: Mapping[str, np.ndarray], loudest: float, gain: float, length: int, sample_rate: int, kbit_s: int
+) -> dict[str, str]:
+    """An <audio> for each sound, times `gain`; loudest: the peak of all then."""
+
+    def audio(name: str, sound: np.ndarray) -> str:
+        scaled = np.pad(gain * sound, ((0, 0), (0, length - sound.shape[1])))  # a loop needs equal lengths
+        source, peaks = _encoded(scaled, sample_rate, kbit_s), _peaks(scaled, loudest)
+        return f'<audio controls aria-label="{html.escape(name)}" data-peaks="{peaks}" src="{source}"></audio>'
+
+    with ThreadPoolExecutor() as pool:  # an encoder, most of the time of a player, runs outside Python's lock
+        return dict(zip(sounds, pool.map(audio, sounds, sounds.values()), strict=True))
 
 
 def _level(sound: np.ndarray) -> str:
