@@ -61,7 +61,7 @@ document.querySelectorAll('.sepkit-player:not([role])').forEach((box) => {
         page.playing?.pause();
         Object.assign(page, { playing: player, left: null });
         output.textContent = 'loading';
-        await context.resume();
+        context.resume(); // not awaited: it may wait for a loudspeaker, while decoding does not
         buffers ??= await Promise.all(clips.map((clip) => context.decodeAudioData(bytes(clip.src))));
         gains ??= clips.map((clip) => {
           const gain = new GainNode(context, { gain: +(clip === chosen()) });
