@@ -192,17 +192,18 @@ def report_of_kept(folder: Path) -> Path:
     """The milestone report of the kept scores, in a root that is made of them; without sound and pictures of sound."""
     root, scores, facts = Root.open(folder, PREVIEW), long(kept(SCORES)), kept(RUNS).set_index("run")
     for name, rows in scores.groupby("run"):
-        run, first, known = root.run(str(name)), rows.iloc[0], facts.loc[name].dropna().to_dict()
+        run, first, known = root.run(str(name)), rows.iloc[0], facts.reindex([name]).iloc[0].dropna().to_dict()
         fold = None if pd.isna(first["fold"]) else int(first["fold"])
-        settings = {} if first["experiment"] in REFERENCES else resolve(MENU[first["experiment"]], PREVIEW)
+        settings = resolve(MENU[first["experiment"]], PREVIEW) if first["experiment"] in MENU else {}
         write_json(run.path / "config.json", {**settings, "run": name, "experiment": first["experiment"], "profile": PREVIEW.name,
                                               "seed": None if pd.isna(first["seed"]) else int(first["seed"]), "fold": fold})  # fmt: skip
         gpu = known.get("device", "cpu") != "cpu"
         write_json(
-            run.path / "status.json", {"state": "finished", **known, "gpu_min": known["minutes"] if gpu else 0.0}
+            run.path / "status.json",
+            {"state": "finished", **known, "gpu_min": known.get("minutes", 0.0) if gpu else 0.0},
         )
         write_csv(run.scores_path, rows)
-        if known["minutes"]:
+        if known.get("minutes"):
             minutes, device = known["minutes"], known["device"]
             root.add_minutes(run=str(name), stage="train", minutes=minutes, device=device, gpu_attached=gpu)
     return sepkit.report(root)

@@ -137,7 +137,7 @@ def _statistics(root: Root, section: Section, folder: Path) -> Block:
     same = details.columns[(details.nunique() == 1) & details.notna().all()]
     caption = f"Alike in all tests: {'; '.join(f'{name}: {details[name].iloc[0]}' for name in same)}."
     details = details.drop(columns=same).rename_axis("Exp").reset_index()
-    how = {"How this was tested": [plain_grid(pd.DataFrame(said)), plain_grid(details, caption)]}
+    how = {"How this was tested": [plain_grid(pd.DataFrame(said), caption), plain_grid(details)]}
     return Block("Statistics", [TESTS.format(base)], [plain_grid(table)], pictures, details=how)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from sepkit.data.songs import artist_of
 from sepkit.experiments import MENU, REFERENCES
 from sepkit.profiles import PROTOCOLS
 from sepkit.reporting.compute import plan_and_measured
@@ -51,8 +52,12 @@ def data_block(root: Root, board: Board, section: Section) -> Block:
         f"Profile {profile.name}: {profile.songs}. Reduced against the plan: {profile.reduced}. Scored together: {together} "
         f"(protocol {section.protocol})."
     )
-    text = "Songs by artists who are in no training song would be a harder test: the validation songs share artists with them."
-    return Block("Data and protocol", [about, text], [plain_grid(pd.DataFrame(table))])
+    by_split = songs(root, section)
+    sung = {artist_of(song) for song in by_split["training"]}
+    known = [f"{sum(artist_of(song) in sung for song in by_split[name])} of {len(by_split[name])} {name} songs"
+             for name in ("validation", "test")]  # fmt: skip
+    shared = f"By artists who also sing in training songs: {', '.join(known)}." if sung else ""
+    return Block("Data and protocol", [about, *filter(None, [shared])], [plain_grid(pd.DataFrame(table))])
 
 
 def settings_block(root: Root, section: Section) -> Block:

@@ -160,3 +160,13 @@ def test_what_is_kept_was_trained_for_the_same_minutes_and_scored_on_all_songs(p
     assert set(trained.index) == set(scores["run"]) - set(REFERENCES)
     minutes = trained.loc[trained["device"] == "cpu", "cpu_min"]  # a GPU's run has a CPU run's epochs
     assert minutes.between(16, 24).all(), minutes.to_dict()
+
+
+def test_the_kept_scores_make_a_report(preview, elsewhere, tmp_path, monkeypatch):
+    monkeypatch.setattr("sepkit.reporting.report._draw", lambda *_: [])  # figures have tests of their own
+    text = preview.report_of_kept(tmp_path / "root").read_text(encoding="utf-8")
+    test = compare_scores(elsewhere[2], pd.concat(elsewhere[:2]))
+    assert f"Helped: C {test.median_difference:+.2f} dB [{test.interval[0]:+.2f}, {test.interval[1]:+.2f}]" in text
+    board = pd.read_csv(tmp_path / "root/scoreboard.csv", index_col="Exp")
+    assert board.loc["C", "gain"] == pytest.approx(test.median_difference)
+    assert "No excerpts are kept yet" in text and "Cross-validation by artist" in text

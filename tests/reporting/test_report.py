@@ -124,6 +124,16 @@ def test_settings_are_those_that_differ(text):
     assert rows["D"] == "none"
 
 
+def test_data_says_splits_and_shared_artists(root):
+    file = root.run("Base-s0").path / "config.json"
+    data = {"train": ["Band A - Other", "Band Z - One"], "valid": ["Band Z - Two", "Band Y - Three"]}
+    write_json(file, {**root.run("Base-s0").config, "data": data})
+    text = report(root).read_text(encoding="utf-8")
+    assert "By artists who also sing in training songs: 1 of 2 validation songs, 1 of 12 test songs." in text
+    assert list(tables(text)["Data and protocol"][0]["songs"]) == ["2", "2", "12"]
+    assert "Band Z - Two; Band Y - Three" in text
+
+
 def test_numbers_are_those_of_the_files(week, text):
     """Statistics and medians as scoreboard.csv and scores.csv have them."""
     board = pd.read_csv(week.path / "scoreboard.csv", index_col="Exp")

@@ -43,7 +43,7 @@ def test_a_player_a_song_and_a_picture_an_experiment(heard):
     assert easy.paragraphs == [f"No excerpt is kept of G, D: {songs.HOW}."]
     assert hard.paragraphs == [f"No excerpt is kept of Base, G, D: {songs.HOW}."]
     image = Image.open(io.BytesIO(base64.b64decode(easy.pictures[0].source.partition(",")[2])))
-    assert image.width > 800 and image.height > 350
+    assert image.width > 700 and image.height > 300
     assert easy.html.count("<audio controls") == 2 + 2 * 2  # each estimate with its error
     assert "&lt;Hard&gt;" in hard.html and "<Hard>" not in page("t", blocks=[head, easy, hard])
 
