@@ -1,6 +1,7 @@
 """Progress in JupyterLab: a bar while it runs, and no trace of its widget in the saved notebook."""
 
 import nbformat
+import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 WORK = """
@@ -12,6 +13,7 @@ for _ in progress(range(80), doing="score Base-s0", total=80):
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
+@pytest.mark.long
 def test_a_bar_moves_in_jupyterlab_and_the_saved_notebook_holds_one_line(lab, lab_server, tmp_path):
     nbformat.write(new_notebook(cells=[new_code_cell(WORK)], metadata={"kernelspec": KERNEL}), tmp_path / "bar.ipynb")
     page = lab(tmp_path / "bar.ipynb", run=False)
