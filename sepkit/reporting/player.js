@@ -245,7 +245,8 @@ document.querySelectorAll('.sepkit-player:not([role])').forEach((box) => {
   max-width: 60rem; margin: .8rem 0;
   .bar { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: center; margin: .4rem 0; }
   button, [type=number] { font: inherit; color: inherit; background: none; border: 1px solid; border-radius: 4px;
-    padding: .15rem .5rem; min-width: 4.2rem; box-sizing: border-box; }
+    padding: .15rem .5rem; box-sizing: border-box; }
+  [type=number] { width: 4.2rem; padding-right: 0; }
   button { min-width: 6rem; cursor: pointer; }
   [type=range] { flex: 1 1 8rem; min-width: 6rem; }
   output { font-variant-numeric: tabular-nums; min-width: 6.5rem; }
