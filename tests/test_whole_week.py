@@ -27,7 +27,7 @@ SHOWS = {
     "day1_baseline": (4, [r"Base-s0 [^:]+: \d+ epochs, best \d", r"p = \d"], [("Base", "mixture")]),
     "day2_finetune": (1, [r"[\d,]+ of [\d,]+ parameters are trained"], [("F", "UMX")]),
     "day3_phase_augment": (5, [r"gradient is zero"], [("C", "Base"), ("C2", "Base"), ("C+D", "Base")]),
-    "day4_demucs_tiny": (7, [r"hears 1[23] of 500 ms"], [("A", "Base"), ("G", "Base"), ("H", "Base")]),
+    "day4_demucs_tiny": (7, [r"\n0 +5\d\d +1[23]\n"], [("A", "Base"), ("G", "Base"), ("H", "Base")]),
     "day5_multitask_cv": (
         7,
         [r"Base over 3 folds: medians", r"by artist, fold 2 +\d+ +0\n", r"after the Wiener step: 0 %"],
