@@ -39,7 +39,8 @@ def plan_and_measured(root: RootLike, names: Iterable[str] | None = None) -> pd.
         budget[budget["stage"] == "train"].groupby("run").agg({"minutes": "sum", "gpu_min": "sum", "vram_mib": "max"})
     )
     spent.index = spent.index.str.removesuffix("-s0")
-    unit = "GPU" if spent["gpu_min"].sum() else "CPU"
+    on_gpu = spent["gpu_min"] > 0
+    unit = "CPU" if not on_gpu.any() else "GPU" if on_gpu.all() else "GPU or CPU"
     planned = (name for name, entry in MENU.items() if entry.plan_min)
     wanted = {*planned, *spent.index} if names is None else {*names}
     rows = {}

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from sepkit.reporting import canvas
+from sepkit.reporting.compute import plan_and_measured
 from sepkit.reporting.lessons import lessons
 from sepkit.reporting.report import report
 from sepkit.reporting.words import HEADINGS, html_of
@@ -104,6 +105,18 @@ def test_lessons_group_the_experiments(week):
     assert any("One seed only: every experiment." in line for line in said)
     assert any(line.startswith("These are demo scores") and "carries over" in line for line in said)
     assert any(line.startswith("No score of:") and "A" in line for line in said)
+
+
+def test_one_seed_against_several_is_one_seed(root, helpers):
+    for experiment in ("Base", "C"):
+        name, above = f"{experiment}-s1", 0.1 + (experiment == "C")
+        helpers.add(root, name, helpers.rows(name, helpers.base_db + above + helpers.spread / 9, seed=1), seed=1)
+    assert any(line.startswith("One seed only: G, D.") for line in lessons(root))
+
+
+def test_minutes_of_a_gpu_and_a_cpu_are_called_both(root, helpers):
+    helpers.add(root, "H-s0", helpers.rows("H-s0", helpers.base_db + 1 + helpers.spread), device="cpu")
+    assert "measured, GPU or CPU min" in plan_and_measured(root)
 
 
 def test_what_leaves_a_gain_open_is_no_lesson(root, helpers):
