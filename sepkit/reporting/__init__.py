@@ -10,5 +10,5 @@ calls the statistics; no network is loaded, nothing is trained or scored.
 | `figures` | matplotlib figures, each returned and never shown; `curves`, `spectra` and `canvas` belong to it |
 | `player` | audio in a notebook or a page, one gain for all clips |
 | `chooser` | song, run and source by menu, and a static copy of the players |
-| `report` | `report/milestone2.html`, one file |
+| `report` | `report/milestone2.html`, one file; `settings`, `songs` and `words` have parts of it |
 """
