@@ -160,7 +160,8 @@ class Chooser:
             "run": self.runs,
             "source": self.sources,
         }
-        menus = [ipywidgets.Dropdown(options=of, description=name) for name, of in choices.items()]
+        wide = {"width": "max-content"}  # song and "(easy)" are not cut
+        menus = [ipywidgets.Dropdown(options=of, description=name, layout=wide) for name, of in choices.items()]
         place, lock, newest = ipywidgets.HTML(), Lock(), list[Choice]([("", "", "")])
         worker = ThreadPoolExecutor(1, "chooser")
 
