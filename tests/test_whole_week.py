@@ -30,7 +30,7 @@ SHOWS = {
     "day4_demucs_tiny": (7, [r"\n0 +5\d\d +1[23]\n"], [("A", "Base"), ("G", "Base"), ("H", "Base")]),
     "day5_multitask_cv": (
         7,
-        [r"Base over 3 folds: medians", r"by artist, fold 2 +\d+ +0\n", r"after the Wiener step: 0 %"],
+        [r"Base over 3 folds: medians", r"by artist, fold 2 +\d+ +0\n", r"after the Wiener step +0 %"],
         [("B", "Base"), ("E", "Base"), ("Best", "Base"), ("Best", "H")],
     ),
     "day6_evaluate": (
