@@ -43,9 +43,12 @@ SHOWS = {
 # found by every Python process whose PYTHONPATH leads to it: kernels, and their workers
 SHORT = """
 from dataclasses import replace
+from sepkit.experiments import MENU
 from sepkit.profiles import PROFILES
 
 PROFILES["demo"] = replace(PROFILES["demo"], epochs=4, steps_per_epoch=5)
+for experiment in MENU.values():
+    experiment.profiles.get("demo", {}).get("training", {}).pop("steps_per_epoch", None)
 """
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 

@@ -595,7 +595,7 @@ def test_a_fold_trains_without_the_songs_that_it_scores(start, root, tiny):
 
 @pytest.mark.parametrize("name", ["C2", "H"])
 def test_a_run_starts_from_the_best_weights_of_another_experiment(start, root, tiny, name):
-    small = replace(tiny, epochs=1, learning_rate=1e-12, models=NARROW_MODELS)
+    small = replace(tiny, name="small", epochs=1, learning_rate=1e-12, models=NARROW_MODELS)  # not the demo's steps
     again = replace(MENU[name], name="again", start_from=name, learning_rate=1e-12, profiles={})
     run = start(root, again, profile=small)
     one, two = load_model(root.run(f"{name}-s0")).state_dict(), load_model(run).state_dict()
