@@ -47,7 +47,7 @@ class Profile:
 
 # fmt: off
 DEMO = Profile(
-    name="demo", songs="procedural songs, 24 train / 6 validation / 16 test", songs_from="made", test_songs=16,
+    name="demo", songs="procedural songs, 24 train / 6 validation / 20 test", songs_from="made", test_songs=20,
     valid_songs=6, song_s=11.5,
     reduced="synthetic songs; narrower networks at 22.05 kHz, Open-Unmix's with two layers and half the frames, 1.5 s "
     "clips, at most 8 epochs of 12 steps (C2: of 24; A, G, H, Best: of 20 to 40, all clips with vocals), patience 8, "

@@ -82,7 +82,7 @@ def make_demo_songs(
     seed: int = 0,
     train: int = 24,
     valid: int = 6,
-    test: int = 16,
+    test: int = 20,
     duration_s: tuple[float, float] = (10.0, 13.0),
     n_jobs: int = -1,
 ) -> Path:
