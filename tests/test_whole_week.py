@@ -141,7 +141,7 @@ def test_the_week_leaves_scored_runs_a_scoreboard_and_a_report(root):
 
 
 def printed_words(path: Path) -> int:
-    """Words of prose in the outputs: no tables, code, pictures or players, and nothing that opens by a click."""
+    """Words of prose in the outputs: no tables, code, pictures, players or progress, nothing that opens by a click."""
     count = 0
     for cell in nbformat.read(path, as_version=4).cells:
         for output in cell.get("outputs", []):
@@ -153,7 +153,12 @@ def printed_words(path: Path) -> int:
                 or data.get("text/plain", "")
             )
             if "image/png" not in data and not re.search('class="highlight"|<audio', text):
-                text = re.sub(r"<(details|table|script|style)\b.*?</\1>|<[^>]*>|^\|.*$", " ", text, flags=re.S | re.M)
+                text = re.sub(
+                    r"<(details|table|script|style)\b.*?</\1>|<[^>]*>|^(\||cache|score|train|\S+-s\d).*$",
+                    " ",
+                    text,
+                    flags=re.S | re.M,
+                )
                 count += len(text.split())
     return count
 
