@@ -154,7 +154,7 @@ def printed_words(path: Path) -> int:
             )
             if "image/png" not in data and not re.search('class="highlight"|<audio', text):
                 text = re.sub(
-                    r"<(details|table|script|style)\b.*?</\1>|<[^>]*>|^(\||cache|score|train|\S+-s\d).*$",
+                    r"<(details|table|script|style)\b.*?</\1>|<[^>]*>|^(\||cache|score|train|\S+-s\d)[^\n]*",
                     " ",
                     text,
                     flags=re.S | re.M,
