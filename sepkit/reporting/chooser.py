@@ -33,23 +33,26 @@ Estimates = Callable[[str, str], Mapping[str, Any]]
 Choice = tuple[str, str, str]  # song, run, source
 STATIC_SONGS, STATIC_RUNS, STATIC_SECONDS = 2, 3, 5.0
 EXCERPTS, PAGES = 8, 64  # that are remembered: 14 MB and 0.5 MB each
-BUSY = (
-    '<div class="sepkit-chosen" aria-busy="true"><h4 role="status">{}</h4><progress aria-label="busy"></progress></div>'
-)
-# In HTML that a widget shows no script runs, but a picture's onload does: it starts the player's script, and has a change
-# of a menu empty the place.
+BUSY = '<div class="sepkit-chosen" aria-busy="true"><h4 role="status">being made …</h4><progress aria-label="busy"></progress></div>'
+# In HTML that a widget shows no script runs, but a picture's onload does. It shows the page, and starts the player's script,
+# if the menus say what the page is of; they may have changed while it was on its way, and may come back to it.
 LIVE = """
-const place = this.closest('.sepkit-chosen'), all = place.closest('.sepkit-chooser');
-for (const old of place.querySelectorAll('script')) {
-  const script = document.createElement('script');
-  script.textContent = old.textContent;
-  old.replaceWith(script);
-}
-if (all) all.onchange = (event) => {
-  const now = all.querySelector('.sepkit-chosen');
-  if (event.target.matches('select') && now) now.outerHTML = this.dataset.busy;
+const holder = this.parentElement, all = this.closest('.sepkit-chooser');
+const show = () => {
+  const menus = [...all.querySelectorAll('select')].map((menu) => menu.selectedOptions[0].textContent);
+  const fits = menus.join('|').replaceAll('\\u00a0', ' ') === holder.dataset.choice;
+  const parts = holder.querySelectorAll('template'), page = parts[+fits].content.cloneNode(true);
+  for (const old of page.querySelectorAll('script')) {
+    const script = document.createElement('script');
+    script.textContent = old.textContent;
+    old.replaceWith(script);
+  }
+  holder.querySelector('.sepkit-chosen').replaceWith(page);
 };
+all.onchange = (event) => event.target.matches('select') && holder.isConnected && show();
+show();
 """
+DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
 
 class Chooser:
@@ -124,11 +127,14 @@ class Chooser:
         except SepkitError as error:
             return f'<div class="sepkit-chosen"><h4 role="status">{heading}</h4><p>{html.escape(str(error))}</p></div>'
         address, about = base64.b64encode(picture).decode("ascii"), f"waveforms and mel spectrograms, {heading}"
-        return (
-            f'<div class="sepkit-chosen"><h4 role="status">{heading}</h4>{sound}<img alt="{about}" style="max-width:100%" '
-            f'src="data:image/png;base64,{address}" data-busy="{html.escape(BUSY.format("waiting for the kernel …"))}" '
-            f'onload="{html.escape(LIVE)}"></div>'
-        )
+        image = f'<img alt="{about}" style="max-width:100%" src="data:image/png;base64,{address}">'
+        return f'<div class="sepkit-chosen"><h4 role="status">{heading}</h4>{sound}{image}</div>'
+
+    def held(self, choice: Choice, page: str) -> str:
+        """The page for a widget, which shows it while its menus say what it is of."""
+        said = html.escape("|".join((self.songs[choice[0]], *choice[1:])))
+        live = f'<img alt="" src="{DOT}" onload="{html.escape(LIVE)}">'
+        return f'<div data-choice="{said}"><template>{BUSY}</template><template>{page}</template>{BUSY}{live}</div>'
 
     def static_html(self) -> str:
         """A player for each of two songs: the mixture, the target, and Base beside the best other runs."""
@@ -171,10 +177,10 @@ class Chooser:
             try:
                 page = self.page(*choice)
             except Exception as error:  # in a thread nobody else would say it
-                page = f"<p>{self.heading(*choice)}: {html.escape(f'{type(error).__name__}: {error}')}</p>"
+                page = f"<p class='sepkit-chosen'>{self.heading(*choice)}: {html.escape(f'{type(error).__name__}: {error}')}</p>"
             with lock:
                 if choice == newest[0]:
-                    place.value = page
+                    place.value = self.held(choice, page)
             for run in self.runs if choice[0] in self.validation else ():  # the next choice is likely another run
                 if choice == newest[0]:
                     self.page(choice[0], run, choice[2])
@@ -183,7 +189,7 @@ class Chooser:
             choice = (menus[0].value, menus[1].value, menus[2].value)
             with lock:
                 newest[0] = choice
-                place.value = BUSY.format(f"{self.heading(*choice)}: being made …")
+                place.value = BUSY
             worker.submit(show, choice)
 
         for menu in menus:
