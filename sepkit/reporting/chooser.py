@@ -33,7 +33,8 @@ Estimates = Callable[[str, str], Mapping[str, Any]]
 Choice = tuple[str, str, str]  # song, run, source
 STATIC_SONGS, STATIC_RUNS, STATIC_SECONDS = 2, 3, 5.0
 EXCERPTS, PAGES = 8, 64  # that are remembered: 14 MB and 0.5 MB each
-BUSY = '<div class="sepkit-chosen" aria-busy="true"><h4 role="status">being made …</h4><progress aria-label="busy"></progress></div>'
+BAR = '<progress aria-label="busy"></progress>'
+BUSY = f'<div class="sepkit-chosen" aria-busy="true"><h4 role="status">being made …</h4>{BAR}</div>'
 # In HTML that a widget shows no script runs, but a picture's onload does. It shows the page, and starts the player's script,
 # if the menus say what the page is of; they may have changed while it was on its way, and may come back to it.
 LIVE = """
