@@ -42,7 +42,8 @@ WEEK = (
         literature="under 6.25 dB (umxhq: up to 1000 epochs, best of 4 seeds; sigsep/open-unmix-pytorch)",
         model={"name": "umxhq", "trainable": "all", "frozen_statistics": False},
         loss={"name": "magnitude_mse"}, learning_rate=1e-3, weight_decay=1e-5, t4_step_s=0.15,
-        profiles={"demo": {"training": {"learning_rate": 4e-3}}, "preview": {"training": {"epochs": 93}}}),
+        profiles={
+            "demo": {"training": {"steps_per_epoch": 24, "learning_rate": 4e-3}}, "preview": {"training": {"epochs": 93}}}),
     Experiment("F", day=2, backbone="umxhq (BiLSTM)", extras="fine-tuned",
         change="starts from umxhq's weights; trains only its last BiLSTM layer, batch-norm statistics frozen",
         hypothesis="A network trained for longer than a week allows gains from a few more epochs of its last layer.",
