@@ -243,7 +243,7 @@ class Run:
         path = self._made("history.csv", "has no finished epoch", "train")
         with suppress(ValueError):
             table = pd.read_csv(path)
-            if "epoch" in table:
+            if {"epoch", "seconds"} & {*table}:
                 return table
         raise SepkitError(f"Expected a row an epoch in {path}, but it can't be read; train {self.name} to mend it.")
 

@@ -73,7 +73,7 @@ def test_files_that_can_not_be_separated_are_named_at_the_end_and_the_others_are
     (tmp_path / "text.wav").write_text("no audio")
     cases = {
         tmp_path / "gone.wav": "There is no file",
-        tmp_path: "There is no file",
+        tmp_path: "is a folder",
         tmp_path / "text.wav": "is not audio that can be read here",
         tmp_path / "none.wav": "has 0 samples",
         tmp_path / "six.wav": "in 6 channels",
