@@ -40,6 +40,7 @@ class Profile:
     learning_rate: float | None = None  # for experiments without their own; None takes the plan's
     remix: float = 0.0  # share of the training clips whose stems come from two songs
     cache_kind: str = "wave"  # wave or stft, what training reads (day 1 measures both)
+    left_out: tuple[str, ...] = ()  # experiments that a week runs only where they are picked
     bfloat16: bool = False  # train in mixed precision on CPUs that have BF16 instructions, too; GPUs always do
     # settings of networks, by name; an experiment's own take precedence
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -51,8 +52,9 @@ DEMO = Profile(
     valid_songs=6, song_s=11.5,
     reduced="synthetic songs; narrower networks at 22.05 kHz, Open-Unmix's with two layers and half the frames, 1.5 s "
     "clips, at most 8 epochs of 12 steps (UMX, C2: of 24; A, G, H, Best: of 20 to 40, all clips with vocals), patience "
-    "8, higher learning rates; fine-tuning starts from a network trained here instead of umxhq",
-    sample_rate=22050, segment_s=1.5, steps_per_epoch=12, epochs=8, patience=8, learning_rate=3e-3,
+    "8, higher learning rates; fine-tuning starts from a network trained here instead of umxhq; D-pitch, D-time, E and H "
+    "run only where they are picked",
+    left_out=("D-pitch", "D-time", "E", "H"), sample_rate=22050, segment_s=1.5, steps_per_epoch=12, epochs=8, patience=8, learning_rate=3e-3,
     models={
         "openunmix-small": {"hop_length": 512, "hidden_size": 128, "layers": 2},
         "openunmix-complex": {"hop_length": 512, "hidden_size": 128, "layers": 2},

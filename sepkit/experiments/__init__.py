@@ -33,10 +33,11 @@ def week_experiments() -> list[str]:
 
 
 def picked(pick: Iterable[str] | None, profile: Profile) -> list[str]:
-    """Those of `pick`, or what the plan's default week may hold (full), or all that a week can run.
+    """Those of `pick`, or what the plan's default week may hold (full), or all but what the profile leaves out.
 
     Raises UsageError for an unknown name.
     """
     if pick is not None:
         return [get_experiment(name).name for name in pick]
-    return [*CORE, "B", "Best"] if profile.as_planned else week_experiments()
+    every = [name for name in week_experiments() if name not in profile.left_out]
+    return [*CORE, "B", "Best"] if profile.as_planned else every
