@@ -110,7 +110,9 @@ class ScoreFiles:
         """Drops songs whose files, weights or sample rate have changed since; says so, and what is not known."""
         changed, unknown = dict[str, list[str]](), 0
         weights = {origin["weights"] for origin in self.now.values()}  # one value, also for songs of another folder
-        sources = {origin["source"] for origin in self.now.values()}
+        # a renamed song of these; in a folder without any of the others it is a song elsewhere
+        here = self.now.values() if self.now.keys() & self.done.keys() else ()
+        sources = {origin["source"] for origin in here} - {None}
         for song in list(self.done):
             kept, now = self.origins.get(song, {}), self.now.get(song) or {"weights": next(iter(weights), None)}
             now = {key: value for key, value in now.items() if value is not None}
