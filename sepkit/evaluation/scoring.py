@@ -111,9 +111,11 @@ class Scoring:
 
     def _origins(self, split: str) -> dict[str, Origin]:
         known = {origin.get("weights") for origin in read_origins(self.run, split).values()} - {None}
-        if known - {self.run.weights()}:  # before scores are dropped, a damaged checkpoint is brought back or named
+        weights = self.run.weights()
+        if known - {weights}:  # before scores are dropped, a damaged checkpoint is brought back or named
             best_checkpoint(self.run)
-        facts = {"weights": self.run.weights(), "sample_rate": self.cache.sample_rate}
+            weights = self.run.weights()
+        facts = {"weights": weights, "sample_rate": self.cache.sample_rate}
         return {song: {"source": self.cache.songs[song].get("source"), **facts} for song in self.songs}
 
     def add(self, song: str, found: Song | SepkitError) -> None:

@@ -4,6 +4,7 @@ The browser is open for one module: Playwright keeps an event loop running, in w
 (papermill, nbclient).
 """
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -18,6 +19,16 @@ import pytest
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def weeks():
+    """The helpers of tests/reporting that make a root of invented scores."""
+    file = Path(__file__).parents[1] / "reporting" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("weeks", file)
+    weeks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(weeks)
+    return weeks
 
 
 @pytest.fixture(scope="module")

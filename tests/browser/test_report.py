@@ -1,6 +1,5 @@
 """The report in a browser: offline, its players play, nothing serious for axe-core in light and dark."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,8 @@ RATE = 22050
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def address(tmp_path_factory, weeks):
     """The report of four runs, which all keep excerpts of two songs."""
-    file = Path(__file__).parents[1] / "reporting" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("weeks", file)
-    weeks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weeks)
     root = Root.open(weeks.make_week(tmp_path_factory.mktemp("report") / "root"), "demo")
     names = ("Band X - Easy", "Band Y - Hard")
     choose(root, dict.fromkeys(names))

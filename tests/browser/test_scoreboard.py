@@ -1,8 +1,5 @@
 """The scoreboard in a browser: nothing cut at 1280 px, sorted by click and by key, readable in light and dark."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from sepkit.reporting.scoreboard import scoreboard
@@ -10,12 +7,8 @@ from sepkit.storage import Root, write_json
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def address(tmp_path_factory, weeks):
     """A board with the menu's longest words, GPU and CPU minutes, an undefined song, and four sources."""
-    file = Path(__file__).parents[1] / "reporting" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("weeks", file)
-    weeks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weeks)
     root = Root.open(weeks.make_week(tmp_path_factory.mktemp("board") / "root"), "demo")
     for name, protocol in (("Best-s0", "2stem"), ("A-s0", "4stem")):
         rows = weeks.score_rows(name, weeks.BASE_DB - 12.5, protocol=protocol)
