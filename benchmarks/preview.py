@@ -9,6 +9,7 @@ stores the scores in docs/preview/ and writes README's table. The second command
 docs/preview/ alone; the third the scoreboard and the milestone report, into FOLDER.
 
 docs/preview/scores.csv: a line a run, song and source, a column a metric, dB, empty where undefined.
+docs/preview/frames/RUN.csv.gz: the run's frames.csv, BSS Eval's scores of every window.
 docs/preview/runs.csv: a line a run: epochs, best epoch, criterion, minutes, parameters, device, precision.
 """
 
@@ -20,6 +21,7 @@ import pandas as pd
 import sepkit
 from sepkit.data.folds import FOLDS
 from sepkit.evaluation.metrics import METRICS
+from sepkit.evaluation.score_files import frames_path, read_frames
 from sepkit.evaluation.scoring import reference
 from sepkit.evaluation.statistics import Comparison, compare_all, compare_scores, show_p, summary
 from sepkit.experiments import BASE, MENU, REFERENCES, resolve, week_experiments
@@ -29,6 +31,7 @@ from sepkit.storage import Root, Run, write_csv, write_json, write_text
 
 PLACE = Path(__file__).parent.parent
 SCORES, RUNS = PLACE / "docs/preview/scores.csv", PLACE / "docs/preview/runs.csv"
+FRAMES = PLACE / "docs/preview/frames"
 OF_A_LINE = ["run", "experiment", "seed", "fold", "protocol", "accompaniment", "track", "source"]
 FACTS = [
     "epochs", "best_epoch", "best_sdr", "minutes", "cpu_min", "parameters", "stopped", "device", "precision",
@@ -84,6 +87,15 @@ def measure(arguments: argparse.Namespace) -> None:
         for table, file in ((scores, SCORES), (facts, RUNS)):
             key = [name for name in ("run", "track", "source") if name in table]
             write_csv(file, table.convert_dtypes().sort_values(key))  # seeds and counts are whole numbers
+        for run in runs:
+            keep_windows(run)
+
+
+def keep_windows(run: Run) -> None:
+    """Stores the run's windows, the same bytes for the same scores."""
+    windows = read_frames(frames_path(run))
+    FRAMES.mkdir(exist_ok=True)
+    windows.to_csv(FRAMES / f"{run.name}.csv.gz", index=False, compression={"method": "gzip", "mtime": 0})
 
 
 def fact(run: Run) -> dict[str, object]:

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sepkit.evaluation.score_files import frames_path, read_frames
 from sepkit.evaluation.statistics import compare_scores, holm
 from sepkit.experiments import MENU, REFERENCES, week_experiments
+from sepkit.storage import Root, write_csv
 
 PLACE = Path(__file__).parent.parent.parent
 MAIN = "metric == 'sdr_bsseval' and source == 'vocals'"
@@ -63,6 +65,20 @@ def test_the_way_out_and_back_keeps_scores(preview, helpers):
     )
     other = helpers.rows("Base-s0", helpers.base_db + helpers.spread)
     assert compare_scores(after, other).p_value == compare_scores(before, other).p_value
+
+
+def test_windows_are_kept_as_they_are_and_as_the_same_bytes(preview, tmp_path, monkeypatch):
+    monkeypatch.setattr(preview, "FRAMES", tmp_path / "frames")
+    run = Root.open(tmp_path / "root").run("Base-s0")
+    windows = pd.DataFrame({"track": "NA", "source": "vocals", "frame": range(3), "sdr_bsseval": [1.23456, np.nan, np.inf],
+                            "isr_bsseval": 1.0, "sir_bsseval": 2.0, "sar_bsseval": [-4.0, np.nan, 3.0]})  # fmt: skip
+    write_csv(frames_path(run), windows)
+    preview.keep_windows(run)
+    (file,) = preview.FRAMES.iterdir()
+    pd.testing.assert_frame_equal(read_frames(file), windows, check_dtype=False)
+    before = file.read_bytes()
+    preview.keep_windows(run)
+    assert file.read_bytes() == before
 
 
 def test_table_says_medians_tests_and_minutes(preview, elsewhere):
