@@ -20,14 +20,14 @@ import pandas as pd
 
 import sepkit
 from sepkit.data.folds import FOLDS
+from sepkit.evaluation.comparison import SILENCE
 from sepkit.evaluation.metrics import METRICS
-from sepkit.evaluation.score_files import frames_path, read_frames
 from sepkit.evaluation.scoring import reference
 from sepkit.evaluation.statistics import Comparison, compare_all, compare_scores, show_p, summary
 from sepkit.experiments import BASE, MENU, REFERENCES, resolve, week_experiments
 from sepkit.profiles import PREVIEW
 from sepkit.reporting.rows import ordered
-from sepkit.storage import Root, Run, write_csv, write_json, write_text
+from sepkit.storage import Root, Run, frames_beside, read_frames, with_windows, write_csv, write_json, write_text
 
 PLACE = Path(__file__).parent.parent
 SCORES, RUNS = PLACE / "docs/preview/scores.csv", PLACE / "docs/preview/runs.csv"
@@ -58,6 +58,16 @@ def long(table: pd.DataFrame) -> pd.DataFrame:
 def kept(file: Path) -> pd.DataFrame:
     text = dict.fromkeys(("run", "track", "accompaniment", "stopped"), str)
     return pd.read_csv(file, dtype=text) if file.exists() else pd.DataFrame(columns=["run"])
+
+
+def kept_windows(run: str) -> pd.DataFrame:
+    return read_frames(FRAMES / f"{run}.csv.gz")
+
+
+def kept_scores() -> pd.DataFrame:
+    """As `long`, with the windows of those runs whose windows are kept."""
+    runs = long(kept(SCORES)).groupby("run", sort=False)
+    return pd.concat([with_windows(rows, kept_windows(str(run))) for run, rows in runs])
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -93,7 +103,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def keep_windows(run: Run) -> None:
     """Stores the run's windows, the same bytes for the same scores."""
-    windows = read_frames(frames_path(run))
+    windows = read_frames(frames_beside(run.scores_path))
     FRAMES.mkdir(exist_ok=True)
     windows.to_csv(FRAMES / f"{run.name}.csv.gz", index=False, compression={"method": "gzip", "mtime": 0})
 
@@ -116,7 +126,7 @@ def beside(run: Run, old: pd.DataFrame) -> str:
 def readme_table() -> str:
     """A row an experiment, its scores averaged over seeds, against Base on the same songs; then two sentences
     on Best: against openunmix's own recipe, and out of fold."""
-    scores, facts = long(kept(SCORES)), kept(RUNS).set_index("run")
+    scores, facts = kept_scores(), kept(RUNS).set_index("run")
     two_stem = scores[scores["protocol"] == "2stem"]
     scores = two_stem[two_stem["fold"].isna()]
     by_name = {str(name): part for name, part in scores.groupby("experiment")}
@@ -186,7 +196,7 @@ def minutes(facts: pd.DataFrame) -> str:
 
 
 def mark(test: Comparison) -> str:
-    return test.mark if test.significant else ""
+    return test.mark if test.significant or test.mark == SILENCE else ""
 
 
 def write_table() -> None:
@@ -215,6 +225,7 @@ def report_of_kept(folder: Path) -> Path:
             {"state": "finished", **known, "gpu_min": known.get("minutes", 0.0) if gpu else 0.0},
         )
         write_csv(run.scores_path, rows)
+        write_csv(frames_beside(run.scores_path), kept_windows(run.name))
         if known.get("minutes"):
             minutes, device = known["minutes"], known["device"]
             root.add_minutes(run=str(name), stage="train", minutes=minutes, device=device, gpu_attached=gpu)

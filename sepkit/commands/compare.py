@@ -49,7 +49,7 @@ def compare(
     tables = [
         scores[scores["run"].isin([of.name for of in side])] if isinstance(side, list) else side for side in sides
     ]
-    return replace(compare_scores(*tables, metric=metric, source=source), notes=tuple(notes))
+    return replace(compare_scores(*tables, metric=metric, source=source), about=tuple(notes))
 
 
 def _scored(item: Run | Path | str, root: RootLike, profile: ProfileLike) -> list[Run] | pd.DataFrame:

@@ -50,12 +50,12 @@ def grid(
 
 
 def out_of_fold(experiment: str | Experiment, *, seeds: Iterable[int] = (0,), **where: Any) -> pd.DataFrame:
-    """Scores of all songs of train/, each by the run that did not train on its artist; as scores.csv.
+    """Scores of all songs of train/, each by the run that did not train on its artist; as `Run.scores`.
 
     Trains and scores what is missing, three folds a seed. `where` as for `train`, and n_jobs.
     """
     done = _trained_and_scored([get_experiment(experiment)], seeds, range(FOLDS), **where)
-    return pd.concat([scores for _, scores in done], ignore_index=True)
+    return pd.concat([run.scores() for run, _ in done], ignore_index=True)
 
 
 def _trained_and_scored(menu: list[Experiment], seeds: Iterable[int], folds: Folds, **where: Any) -> list[Scored]:

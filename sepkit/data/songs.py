@@ -20,8 +20,7 @@ import yaml
 
 from sepkit.errors import SepkitError
 from sepkit.profiles import STEMS
-from sepkit.storage import named, read_names
-from sepkit.storage.files import text_of
+from sepkit.storage.files import named, read_names, text_of
 
 MP4 = ".stem.mp4"
 SPLITS = ("train", "valid", "test")

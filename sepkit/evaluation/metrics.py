@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sepkit.errors import SepkitError
 from sepkit.evaluation.signals import Array, checked, in_windows
 from sepkit.profiles import SAMPLE_RATE
+from sepkit.storage.scores import BSS_EVAL_METRICS
 
 AXES = "(channel, time)"
 SILENT_BELOW_DBFS = -80.0  # above the dither of 16 bits (−98), below anything heard in a song
@@ -74,7 +75,6 @@ class Metric:
     n_windows: Callable[[Target], int] | None = None
 
 
-BSS_EVAL_METRICS = ("sdr_bsseval", "isr_bsseval", "sir_bsseval", "sar_bsseval")
 METRICS = {name: Metric() for name in BSS_EVAL_METRICS}
 LOWER_IS_BETTER: set[str] = set()
 

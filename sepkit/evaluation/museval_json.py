@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.score_files import COLUMNS, frames_path, read_frames, scores_path
+from sepkit.evaluation.score_files import COLUMNS, scores_path
 from sepkit.profiles import PROTOCOLS
-from sepkit.storage import Run, read_scores, write_text
+from sepkit.storage import Run, frames_beside, read_frames, read_scores, write_text
 from sepkit.storage.files import file_name, text_of
 
 MUSEVAL = "0.4.1"  # whose format and definitions these are
@@ -31,7 +31,7 @@ def write_museval(run: Run, split: str = "test") -> Path:
 
     Raises SepkitError where the run isn't scored, or was scored without keeping its windows.
     """
-    scores, frames = scores_path(run, split), frames_path(run, split)
+    frames = frames_beside(scores := scores_path(run, split))
     if not scores.exists():
         raise SepkitError(f"{run.name} is not scored yet ({scores} is absent); evaluate it first.")
     table, windows = read_scores(scores), read_frames(frames)
@@ -58,20 +58,21 @@ def _frames(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def read_museval(folder: Path | str) -> pd.DataFrame:
-    """A folder of museval's JSON files as a table with the columns of scores.csv, for `compare_scores`.
+    """A folder of museval's JSON files as a table with the columns of scores.csv, and its windows, for `compare_scores`.
 
     Files lie in `folder`/test, as museval writes them, or in `folder` itself; names that begin with a dot, as macOS and
-    Jupyter leave them, are no songs. Aggregated as museval does: the median
-    over the windows that have a value, song by song. The protocol follows from the targets: vocals and accompaniment
-    are scored together (2stem) wherever both are there, as museval does it, and the four stems are 4stem. The scores
-    count as one seed of an experiment with the folder's name unless sepkit wrote them and says more.
+    Jupyter leave them, are no songs. Aggregated as museval does, the median over the windows that have a value. The
+    protocol follows from the targets: vocals and accompaniment are scored together (2stem) wherever both are there, as
+    museval does it, and the four stems are 4stem. The scores count as one seed of an experiment with the folder's name
+    unless sepkit wrote them and says more.
 
     Raises SepkitError: no files, no museval JSON, windows of other than 1 s or other than each second, targets that are
     no known protocol or that differ between songs; it names the file.
     """
     folder = Path(folder)
     found = (sorted((folder / "test").rglob("*.json")), sorted(folder.glob("*.json")))
-    files = next(filter(None, ([file for file in each if not _hidden(file, folder)] for each in found)), [])
+    shown = ([file for file in each if "/." not in f"/{file.relative_to(folder).as_posix()}"] for each in found)
+    files = next(filter(None, shown), [])
     if not files:
         raise SepkitError(f"Expected museval's JSON files in {folder}/test, found none.")
     known = {"run": folder.name, "experiment": folder.name, "seed": 0}
@@ -100,12 +101,9 @@ def read_museval(folder: Path | str) -> pd.DataFrame:
                     "protocol": "2stem" if source in two and two <= set(targets) else "4stem",
                     "frames": len(defined), "frames_dropped": len(values) - len(defined),
                     "status": "ok" if len(defined) else "undefined: no window has a score",
+                    "windows": values.to_numpy(),
                 })  # fmt: skip
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return pd.DataFrame(rows, columns=[*COLUMNS, "windows"])
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:

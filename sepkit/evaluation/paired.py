@@ -1,7 +1,7 @@
 """Paired differences over songs: the test, the estimate, and intervals for checkpoints and for methods.
 
-Conventions: `differences` is run − base in dB, one a song, `(song,)`. The estimate everywhere is the
-Hodges–Lehmann pseudo-median, the median of all pairwise means (a song with itself included).
+Conventions: `differences` is run − base in dB, one a song, `(song,)`, ±PERFECT_DB where one side is perfect. The
+estimate everywhere is the Hodges–Lehmann pseudo-median, the median of all pairwise means (a song with itself included).
 
 A test over songs holds the trained checkpoints fixed. A claim about methods counts the seeds as well: each side was
 trained k times, and another k trainings would score otherwise. Songs and seeds are crossed, so their variances add:
@@ -29,6 +29,12 @@ from sepkit.evaluation.signals import Array
 
 EXACT_UP_TO = 50  # pairs
 FEWEST_ARTISTS = 6  # with fewer, percentiles of a bootstrap say nothing at 95 %
+PERFECT_DB = 1e9  # stands for infinity, so that ranks, means and medians stay defined
+
+
+def unbounded(db: Any) -> Any:
+    """What was computed with ±PERFECT_DB as ±inf, the rest as it is; a number, an array or a table."""
+    return db + np.where(np.abs(db) > PERFECT_DB / 1000, np.copysign(np.inf, db), 0.0)
 
 
 def wilcoxon(moved: Array) -> tuple[float, str]:
@@ -83,10 +89,10 @@ def artist_bootstrap(differences: Array, songs: Sequence[str], resamples: int = 
 
 
 def artist_interval(draws: Array, artists: int) -> tuple[float, float]:
-    """95 %: percentiles of `artist_bootstrap`; infinite with fewer than 6 artists."""
+    """95 %: percentiles of `artist_bootstrap`; infinite with fewer than 6 artists, and where draws are."""
     if artists < FEWEST_ARTISTS:
         return -math.inf, math.inf
-    low, high = np.quantile(draws, [(1 - 0.95) / 2, (1 + 0.95) / 2])
+    low, high = unbounded(np.quantile(draws, [(1 - 0.95) / 2, (1 + 0.95) / 2]))
     return float(low), float(high)
 
 
@@ -104,7 +110,7 @@ class Components:
     def interval(self) -> tuple[float, float]:
         """95 %."""
         half = scipy.stats.t.ppf(0.975, self.degrees) * np.sqrt(self.songs + self.run + self.base)
-        return self.estimate - float(half), self.estimate + float(half)
+        return float(unbounded(self.estimate - half)), float(unbounded(self.estimate + half))
 
 
 def components(run: Array, base: Array, draws: Array, artists: int) -> Components | None:

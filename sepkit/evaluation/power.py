@@ -134,7 +134,7 @@ def measured_spread(root: Root) -> tuple[float, float, int] | None:
     if len(runs) < 2:
         return None
     side = Side(pd.concat([run.scores() for run in runs]), "sdr_bsseval", "vocals", "root")
-    table = side.table.drop(columns=list(side.undefined)).to_numpy()
+    table = side.table.loc[:, np.isfinite(side.means)].to_numpy()
     if side.seeds < 2 or table.shape[1] < 2:
         return None
     levels = [pseudo_median(seed - table.mean(axis=0)) for seed in table]

@@ -16,15 +16,14 @@ from typing import Any
 import pandas as pd
 
 from sepkit.errors import SepkitError
-from sepkit.evaluation.metrics import BSS_EVAL_METRICS
-from sepkit.storage import SCORE_DECIMALS, Run, read_json, read_scores, write_csv, write_json
+from sepkit.storage import Run, read_json, write_csv, write_json
 from sepkit.storage.files import to_disk
+from sepkit.storage.scores import FRAME_COLUMNS, SCORE_DECIMALS, frames_beside, read_frames, read_scores
 
 COLUMNS = [
     "run", "experiment", "seed", "fold", "track", "source", "metric", "value",
     "protocol", "frames", "frames_dropped", "status", "accompaniment",
 ]  # fmt: skip
-FRAME_COLUMNS = ["track", "source", "frame", *BSS_EVAL_METRICS]
 Rows = list[dict[Any, Any]]
 Song = tuple[Rows, Rows]  # rows of scores.csv and of frames.csv
 Origin = dict[str, Any]  # what a song's scores were made from: source, weights (fingerprints), sample_rate
@@ -33,11 +32,6 @@ CHANGES = {"source": "its files", "weights": "the run's weights", "sample_rate":
 
 def scores_path(run: Run, split: str = "test") -> Path:
     return run.scores_path if split == "test" else run.path / "valid_scores.csv"
-
-
-def frames_path(run: Run, split: str = "test") -> Path:
-    path = scores_path(run, split)
-    return path.with_name(path.name.replace("scores", "frames"))
 
 
 def read_origins(run: Run, split: str = "test") -> dict[str, Origin]:
@@ -50,19 +44,6 @@ def read_origins(run: Run, split: str = "test") -> dict[str, Origin]:
     return {song: of for song, of in found.items() if isinstance(of, dict)} if isinstance(found, dict) else {}
 
 
-def read_frames(path: Path) -> pd.DataFrame:
-    """frames.csv as a table, undefined scores NaN; without rows where there is no such file."""
-    if not path.exists():
-        return pd.DataFrame(columns=FRAME_COLUMNS)
-    kinds: Any = {"track": str, **dict.fromkeys(BSS_EVAL_METRICS, float)}
-    empty = {name: [""] for name in BSS_EVAL_METRICS}
-    try:
-        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)[FRAME_COLUMNS]
-    except (ValueError, KeyError) as error:
-        raise SepkitError(f"Expected windows in {path}, but it can't be read; delete it and evaluate again.") from error
-    return table.round(dict.fromkeys(BSS_EVAL_METRICS, SCORE_DECIMALS))  # as in `read_scores`
-
-
 class ScoreFiles:
     """The songs of one run that are scored, in `done` and on the disk.
 
@@ -73,7 +54,8 @@ class ScoreFiles:
     def __init__(
         self, run: Run, split: str, protocol: str, origins: Mapping[str, Origin], unwanted: Collection[str] = ()
     ) -> None:
-        self.run, self.now, self.scores, self.frames = run, origins, scores_path(run, split), frames_path(run, split)
+        self.run, self.now, self.scores = run, origins, scores_path(run, split)
+        self.frames = frames_beside(self.scores)
         self.journal = self.scores.with_name(self.scores.name.replace("scores.csv", "scores.part.jsonl"))
         self.record = self.scores.with_name(self.scores.name.replace("scores.csv", "scored.json"))
         self.facts = {key: run.config.get(key) for key in ("run", "experiment", "seed", "fold")}

@@ -99,7 +99,7 @@ def save(figure: Picture, path: Path | str) -> Path:
     return files["png"]
 
 
-def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
+def tag_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
     """Names points (x, y, colour) beside them: no name over another, and over as little of the lines as can be.
 
     A dotted line leads to a name that had to move. Call it last: it needs all lines, and the axes' limits stay as they

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from sepkit.errors import SepkitError
-from sepkit.reporting.canvas import BETTER, COLOURS, DOUBLE, GREY, SMALL, TEXT, WORSE, Picture, label_ends, reported
+from sepkit.reporting.canvas import BETTER, COLOURS, DOUBLE, GREY, SMALL, TEXT, WORSE, Picture, reported, tag_ends
 from sepkit.storage import Run
 
 SDR = "SDR of vocals on\nvalidation clips, dB"
@@ -53,7 +53,7 @@ def convergence(runs: Iterable[Run] | Run) -> Picture:
         ends[name] = (float(minutes.iloc[-1]), float(sdr.iloc[-1]), colour)
     axes.set(xlabel="training time in minutes", ylabel=f"{SDR}; ● best epoch")
     axes.set_xlim(0, None)
-    label_ends(axes, ends)
+    tag_ends(axes, ends)
     return figure
 
 

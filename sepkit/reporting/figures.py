@@ -14,24 +14,14 @@ from matplotlib.axes import Axes
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import LOWER_IS_BETTER
-from sepkit.evaluation.sides import Side, refuse_mixing
+from sepkit.evaluation.paired import unbounded
+from sepkit.evaluation.sides import Pair, Side
 from sepkit.evaluation.statistics import Comparison, show_p, summary
-from sepkit.reporting.canvas import (
-    BETTER,
-    COLOURS,
-    DOUBLE,
-    GREY,
-    SMALL,
-    TEXT,
-    WORSE,
-    Picture,
-    label_ends,
-    reported,
-    save,
-)
+from sepkit.reporting.canvas import BETTER, COLOURS, DOUBLE, GREY, SMALL, TEXT, WORSE, Picture, reported, save, tag_ends
 from sepkit.reporting.curves import best_epoch, convergence, training_curves
 from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import gradients, song_view
+from sepkit.reporting.tables import interval
 from sepkit.storage import WEEK_HOURS
 
 __all__ = [
@@ -56,8 +46,7 @@ def forest(tests: Mapping[str, Comparison]) -> Picture:
         if np.isfinite(low):
             axes.plot((low, high), [place] * 2, color=colour, lw=2.5, solid_capstyle="butt", alpha=0.6)
         axes.plot(test.median_difference, place, "o", color=colour, ms=4.5)
-        span = f"[{low:+.2f}, {high:+.2f}]" if np.isfinite(low) else ""
-        columns = f"{test.median_difference:+.2f} {span}", show_p(test.p_final), test.mark
+        columns = f"{test.median_difference:+.2f} {interval(low, high, '+.2f')}", show_p(test.p_final), test.mark
         _beside(axes, place, [words.replace("-", "−") for words in columns])
     _beside(axes, -1, ("difference, dB", "p (Holm)", "Sig."))
     axes.axvline(0, color="black", lw=0.8)
@@ -80,7 +69,7 @@ def _beside(axes: Axes, place: int, columns: Iterable[str]) -> None:
 
 
 def _colour(test: Comparison) -> str:
-    return GREY if not test.significant else BETTER if test.better else WORSE
+    return {"✓": BETTER, "▼": WORSE}.get(test.mark, GREY)
 
 
 def _rows(names: Iterable[str]) -> tuple[Picture, Axes]:
@@ -104,9 +93,8 @@ def strip(
     """
     base, gaps = Side(base_scores, metric, source, "base"), dict[str, pd.Series]()
     for name, scores in sides.items():
-        run = Side(scores, metric, source, "run")
-        refuse_mixing(run, base)
-        gaps[name] = run.means - base.means
+        pair = Pair(Side(scores, metric, source, "run"), base)
+        gaps[name] = pd.Series(unbounded(pair.differences), pair.songs)
     sign = -1 if metric in LOWER_IS_BETTER else 1
     figure, axes = _strips(gaps, lambda values: np.where(sign * values > 0, BETTER, WORSE))
     axes.axvline(0, color="black", lw=0.8)
@@ -192,7 +180,7 @@ def gain_against_minutes(
     axes.axhline(0, color="black", lw=0.8)
     axes.set(xlabel=f"training in {unit}", ylabel=_difference(tests).replace(" in ", "\nin "))
     axes.set_xlim(0, 1.04 * max([end[0] for end in ends.values()], default=1.0))
-    label_ends(axes, ends)
+    tag_ends(axes, ends)
     return figure
 
 

@@ -54,7 +54,7 @@ def verdicts(section: Section) -> list[str]:
 
 def _group(test: Comparison) -> str:
     if test.significant:
-        return HELPED if test.better else HURT
+        return HELPED if test.mark == "✓" else HURT
     return NO_GAIN if test.enough and -math.inf < test.interval[0] and test.interval[1] < SMALLEST_DB else OPEN
 
 
@@ -63,13 +63,9 @@ def _in_short(name: str, test: Comparison) -> str:
     if test.p_value is None:
         return f"{name} (nothing to test)"
     why = "" if test.enough else f", {test.n - test.n_zero} songs are too few, {test.fewest} are needed"
-    return (
-        f"{name} {test.median_difference:+.2f} dB {interval(*test.interval, '+.2f')} (p {_equals(test.p_final)}{why})"
-    )
-
-
-def _equals(p: float | None) -> str:
-    return shown if (shown := show_p(p)).startswith("<") else f"= {shown}"
+    why += f", {test.verdict}" if test.mark == "silence" else ""
+    p = f"p = {show_p(test.p_final)}".replace("= <", "<")
+    return f"{name} {test.median_difference:+.2f} dB {interval(*test.interval, '+.2f')} ({p}{why})"
 
 
 def standing(section: Section, starts: Mapping[str, str]) -> list[str]:

@@ -33,7 +33,7 @@ class Outcome:
     def lines(self) -> list[str]:
         """A line a run: its mark, difference, interval and verdict, and what is known of the methods."""
         said = [f"{name} is not compared with {self.base}: {why}" for name, why in self.refused.items()]
-        return said + [f"{test.mark} {test.sentence} {test.method_sentence}" for test in self.tests.values()]
+        return said + [" ".join((of.mark, of.sentence, of.method_sentence, *of.notes)) for of in self.tests.values()]
 
     def __repr__(self) -> str:
         """For a terminal and headless notebooks."""

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sepkit.evaluation.comparison import VERDICTS
 from sepkit.evaluation.metrics import LOWER_IS_BETTER
+from sepkit.evaluation.paired import PERFECT_DB, unbounded
 from sepkit.evaluation.statistics import Comparison, show_p
 from sepkit.experiments import BASES, MENU, REFERENCES
 from sepkit.profiles import PROTOCOLS
@@ -31,6 +33,7 @@ FEWEST = 5  # songs whose median may be called the best
 MINUTES = ("GPU min", "CPU min")
 PLAN = (*DESCRIBED, *LEADING, *MINUTES, "VRAM GB", "Sig.")  # the plan's columns, which come first
 ONE_SEED = "one seed: no claim"
+CLAIMS = {"": ONE_SEED, "no difference shown": "n.s.", **{verdict: mark for mark, verdict in VERDICTS.items()}}
 
 
 def score_columns(protocol: str, scores: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -55,10 +58,10 @@ def facts_of(scores: pd.DataFrame) -> pd.DataFrame:
     mixture's SAR: as an estimate it has no artefacts, and beats every network.
     """
     key = ["experiment", "metric", "source"]
-    value = scores["value"].where(np.isfinite(scores["value"]))
-    seeds = scores.assign(value=value).groupby([*key, "track"])["value"].agg(["mean", "count", "size"])
+    finite = scores.assign(value=scores["value"].clip(-PERFECT_DB, PERFECT_DB))
+    seeds = finite.groupby([*key, "track"])["value"].agg(["mean", "count", "size"])
     songs = seeds["mean"].where(seeds["count"] == seeds["size"]).unstack("track")
-    facts = songs.quantile([0.5, 0.25, 0.75], axis=1).T.set_axis(["median", "q25", "q75"], axis=1)
+    facts = unbounded(songs.quantile([0.5, 0.25, 0.75], axis=1).T.set_axis(["median", "q25", "q75"], axis=1))
     rows = seeds["size"].groupby(key).sum()
     counted = scores.reindex(columns=[*key, "frames", "frames_dropped"]).groupby(key).sum().astype(int)
     facts = facts.assign(songs=songs.notna().sum(axis=1), frames=counted["frames"])
@@ -88,13 +91,12 @@ def row(
         for suffix, what in {"": "median", " q25": "q25", " q75": "q75"}.items():
             found[column + suffix] = fact.get(what, np.nan)
     tested = (test.median_difference, *test.interval, test.p_value, test.p_final) if test else [None] * 5
-    names = ("gain", "gain low", "gain high", "p", "p (Holm)")
+    tested = (*tested, *((test and test.method_interval) or [None] * 2))
+    names = ("gain", "gain low", "gain high", "p", "p (Holm)", "method low", "method high")
     found |= {name: np.nan if value is None else value for name, value in zip(names, tested, strict=True)}
-    low, high = (test and test.method_interval) or (np.nan, np.nan)
     found |= {
-        "Method": _claim(test) if test else NONE,
-        "method low": low,
-        "method high": high,
+        "windows silent": test.silent[0] if test else 0,
+        "Method": ("no change" if test.mark == "no change" else CLAIMS[test.method_verdict]) if test else NONE,
         "accompaniment": ", ".join(sorted(set(scores["accompaniment"].dropna()))) or NONE,
         "seeds": ", ".join(map(str, seeds)) or NONE,
         "runs": len(runs),
@@ -104,12 +106,6 @@ def row(
             trainings = max(len(seeds), 1) if what.startswith("frames") else 1
             found[f"{column} {what}".strip()] = int(fact.get(what, 0)) // trainings
     return found
-
-
-def _claim(test: Comparison) -> str:
-    if test.method_interval is None:
-        return "no change" if test.p_value is None else ONE_SEED
-    return {"better": "✓", "worse": "▼"}.get(test.method_verdict, "n.s.")
 
 
 def scored(table: pd.DataFrame) -> list[str]:
@@ -148,6 +144,7 @@ def shown(table: pd.DataFrame, caption: str) -> list[Grid]:
 
     def cells(row: Mapping[Any, Any]) -> dict[str, str]:
         undefined = f"\n({row['undefined']} undefined)" if row["undefined"] else ""
+        silent = f", {row['windows silent']} by silence" if row["windows silent"] else ""
         return {
             **{name: str(row[name]).replace(" %", "\u00a0%") for name in DESCRIBED},
             **{name: score(row, name) if name in scores else NONE for name in LEADING},
@@ -161,7 +158,7 @@ def shown(table: pd.DataFrame, caption: str) -> list[Grid]:
             **{name: score(row, name) for name in scores if name not in LEADING},
             "accompaniment": row["accompaniment"],
             "songs": f"{row['songs']}{undefined}",
-            "windows": f"{row['frames']}\n({row['frames dropped']} dropped)",
+            "windows": f"{row['frames']}\n({row['frames dropped']} dropped{silent})",
             "seeds": str(row["seeds"]),
         }
 

@@ -29,7 +29,8 @@ READING = {
     "gain": f"Hodges–Lehmann estimate in {MAIN} against {BASES['2stem']}, of four sources against {BASES['4stem']}; its interval "
     "resamples artists, and needs 6",
     "Sig.": f"Wilcoxon's test of these checkpoints, two-sided: ✓ better, ▼ worse where p after Holm's correction is under "
-    f"{ALPHA:g}, else n.s. (not significant); p is uncorrected",
+    f"{ALPHA:g}, else n.s. (not significant); p is uncorrected. Compared are the windows that both sides have; silence: "
+    "one side's silence leaves out windows, and sdr_global over all sound does not agree, so there is no mark",
     "method": "the gain over songs and seeds, ✓ and ▼ where its interval leaves out zero; needs two seeds a side",
 }
 OVERLAP_CAPTION = (
@@ -47,7 +48,7 @@ class Section:
     folds: bool
     table: pd.DataFrame
     background: dict[str, str]  # songs, seeds, device
-    notes: list[str]  # what forbids a comparison
+    notes: list[str]  # what forbids a comparison, and windows left out of one
     lost: pd.DataFrame  # the songs left out of a test; or empty
     beside: pd.DataFrame  # tests of the other sources; or empty
     overlap: pd.DataFrame  # with and without the songs of artists who also sing in training; or empty
@@ -84,11 +85,17 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, lef
     tested = {name: scores for name, scores in by_name.items() if name not in (base, *REFERENCES)}
     tests, notes = dict[str, Comparison](), [*left_out, *unlike_training(_runs(root, *by_name.values()))]
     if base in by_name:
-        unlike = _unlike_files(root, tested, by_name[base])
-        fit = {name: scores for name, scores in tested.items() if name not in unlike}
+        unlike, fit, songs = dict[str, str](), dict(tested), list(map(str, by_name[base]["track"].unique()))
+        for name, scores in tested.items():
+            try:
+                refuse_unlike_files(_runs(root, by_name[base], scores), songs)
+            except SepkitError as error:
+                unlike[name] = str(error)
+                del fit[name]
         tests, refused = statistics.compare_all(fit, by_name[base])
         refused |= unlike
         notes += [f"{name} is not tested against {base}: {why}" for name, why in refused.items()]
+        notes += [f"{name}: {note}" for name, test in tests.items() for note in test.notes]
     elif tested:
         notes.append(f"{', '.join(tested)}: no {base} with this protocol and these songs, so nothing is tested.")
     records = []
@@ -106,17 +113,6 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, lef
 
 def _runs(root: Root, *scores: pd.DataFrame) -> list[Run]:
     return [root.run(run) for rows in scores for run in rows["run"].unique()]
-
-
-def _unlike_files(root: Root, by_name: Mapping[str, pd.DataFrame], base: pd.DataFrame) -> dict[str, str]:
-    """{experiment: why its scores can't be tested against those of `base`}."""
-    unlike, songs = dict[str, str](), list(map(str, base["track"].unique()))
-    for name, scores in by_name.items():
-        try:
-            refuse_unlike_files(_runs(root, base, scores), songs)
-        except SepkitError as error:
-            unlike[name] = str(error)
-    return unlike
 
 
 def _beside_vocals(

@@ -181,11 +181,11 @@ def plain_grid(table: pd.DataFrame, caption: str = "") -> Grid:
 
 
 def number(value: Any, form: str = ".2f") -> str:
-    """A value as a cell; "—" for none or one that is not finite."""
+    """A value as a cell; "—" for none or NaN."""
     if isinstance(value, float):
-        return f"{value:{form}}" if np.isfinite(value) else NONE
+        return NONE if np.isnan(value) else f"{value:{form}}"
     return NONE if value is None else str(value)
 
 
 def interval(low: float, high: float, form: str = ".2f") -> str:
-    return f"[{low:{form}}, {high:{form}}]" if np.isfinite([low, high]).all() else ""
+    return f"[{low:{form}}, {high:{form}}]" if low > -np.inf or high < np.inf else ""

@@ -25,6 +25,7 @@ from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import ProfileLike, get_profile
 from sepkit.storage.files import append_lines, read_json, read_names, write_json
 from sepkit.storage.locks import held
+from sepkit.storage.scores import read_scored
 from sepkit.storage.spreadsheets import make_plain, read_ledger
 
 # what Drive keeps of a root: all but the songs
@@ -34,36 +35,11 @@ SYNCED = (
 )  # fmt: skip
 BUDGET_COLUMNS = ["time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib", "id"]
 BUDGET_HEADER = ",".join(BUDGET_COLUMNS).encode()
-SCORE_COLUMNS = ("run", "experiment", "seed", "fold", "track", "source", "metric", "value", "protocol", "status")
-SCORE_DECIMALS = 6  # of a dB in scores.csv; beyond them a sum's order decides
 # packages whose versions `doctor` shows and a run's status.json keeps
 VERSIONED = (
     "torch", "torchaudio", "lightning", "torchmetrics", "openunmix", "demucs", "musdb", "museval", "numpy",
     "scipy", "pandas", "h5py", "soundfile", "librosa", "matplotlib", "ipywidgets", "papermill", "nbval",
 )  # fmt: skip
-
-
-def read_scores(path: Path) -> pd.DataFrame:
-    """scores.csv, every value as it was written; undefined ones are NaN with a reason in `status`.
-
-    Raises SepkitError where it is not what `evaluate` wrote: empty, cut short, saved by a spreadsheet.
-    """
-    empty = {name: [""] for name in ("value", "fold", "accompaniment")}  # a song may be called "NA"
-    kinds: Any = {"track": str, "run": str, "accompaniment": object, "value": float}
-    try:
-        content = path.read_bytes()
-        table = pd.read_csv(io.BytesIO(content), dtype=kinds, keep_default_na=False, na_values=empty)
-        missing = [name for name in SCORE_COLUMNS if name not in table]
-        if missing or table.empty:
-            raise ValueError(f"it lacks {', '.join(missing) or 'rows'}")
-        whole = [name for name in SCORE_COLUMNS if name not in empty]
-        if table[whole].isna().any(axis=None) or not content.endswith(b"\n"):
-            raise ValueError("it is cut short")
-    except ValueError as error:
-        raise SepkitError(
-            f"Expected scores in {path}, but it can't be read ({error}); evaluate the run again, which writes it anew."
-        ) from error
-    return table.round({"value": SCORE_DECIMALS})  # pandas before 3 changes some last digits
 
 
 def run_name(experiment: str, seed: int, fold: int | None = None) -> str:
@@ -248,8 +224,8 @@ class Run:
         raise SepkitError(f"Expected a row an epoch in {path}, but it can't be read; train {self.name} to mend it.")
 
     def scores(self) -> pd.DataFrame:
-        """scores.csv as a table; see `read_scores`."""
-        return read_scores(self._made("scores.csv", "is not scored", "evaluate"))
+        """scores.csv and its windows as a table; see `read_scores` and `with_windows`."""
+        return read_scored(self._made("scores.csv", "is not scored", "evaluate"))
 
     def _made(self, file: str, lack: str, verb: str) -> Path:
         if not (self.path / file).exists():

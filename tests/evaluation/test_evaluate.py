@@ -21,10 +21,10 @@ from sepkit.evaluation.bsseval import References
 from sepkit.evaluation.estimators import mixture_estimate
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS
 from sepkit.evaluation.published import umxhq_check
-from sepkit.evaluation.score_files import COLUMNS, frames_path, read_frames, scores_path
+from sepkit.evaluation.score_files import COLUMNS, scores_path
 from sepkit.evaluation.scoring import evaluate, evaluate_many, reference
 from sepkit.parallel import import_librosa
-from sepkit.storage import Root, read_scores, write_json
+from sepkit.storage import Root, frames_beside, read_frames, read_scores, write_json
 from sepkit.training.train import train
 
 SILENT = "T1 - Test"
@@ -76,7 +76,7 @@ def scored(trained, songs, tmp_path_factory):
 
 
 def written(run):
-    return run.scores_path.read_bytes(), frames_path(run).read_bytes()
+    return run.scores_path.read_bytes(), frames_beside(run.scores_path).read_bytes()
 
 
 def value(table, song, source, metric):
@@ -181,7 +181,7 @@ def test_an_evaluation_of_an_earlier_version_goes_on(run, score, scored):
     """It wrote scores.csv after each song."""
     lines = scored[1].decode().splitlines(keepends=True)
     run.scores_path.write_text("".join(lines[: 1 + 2 * len(METRICS)]))
-    frames_path(run).write_bytes(scored[2])
+    frames_beside(run.scores_path).write_bytes(scored[2])
     assert score(run).equals(scored[0])
     assert written(run) == scored[1:]
 
@@ -211,7 +211,7 @@ def test_runs_of_two_protocols_are_scored_together(run, four, scored, songs, tmp
     shutil.copytree(four[0].path, run.root.path / "runs" / "Base-4-s0")
     other = run.root.run("Base-4-s0")
     right = written(other)
-    for file in (other.scores_path, frames_path(other)):
+    for file in (other.scores_path, frames_beside(other.scores_path)):
         file.unlink()
     evaluate_many([other, run], data=songs, device="cpu", n_jobs=1)
     assert written(other) == right
@@ -314,7 +314,7 @@ def test_a_song_with_a_bad_estimate_is_undefined_and_the_others_go_on(run, score
     assert set(bad["frames"]) == {0}
     assert set(bad["frames_dropped"]) == {2}
     assert np.isfinite(value(table, "T2 - Test", "vocals", "sdr_bsseval"))
-    frames = read_frames(frames_path(run))
+    frames = read_frames(frames_beside(run.scores_path))
     assert frames[frames["track"] == "T0 - Test"]["sdr_bsseval"].isna().tolist() == [True] * 4
 
 
@@ -360,7 +360,7 @@ def test_a_network_of_four_sources_is_scored_on_four(four, songs):
     assert set(table["protocol"]) == {"4stem"}
     assert list(table["source"].unique()) == sources
     assert len(table) == 3 * 4 * len(METRICS)
-    frames = read_frames(frames_path(run))
+    frames = read_frames(frames_beside(run.scores_path))
     assert len(frames) == 3 * 4 * 2
     clips = sepkit.estimates(run, "T2 - Test", data=songs)
     assert set(clips) == {"mixture", *sources, *(f"{source} estimate" for source in sources)}

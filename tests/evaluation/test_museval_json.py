@@ -15,9 +15,9 @@ from sepkit.commands.compare import compare
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS
 from sepkit.evaluation.museval_json import NAMES, read_museval, write_museval
-from sepkit.evaluation.score_files import COLUMNS, frames_path
+from sepkit.evaluation.score_files import COLUMNS
 from sepkit.evaluation.statistics import compare_scores
-from sepkit.storage import Root, write_csv, write_json
+from sepkit.storage import Root, frames_beside, write_csv, write_json
 
 SONGS = [f"Band {letter} - Song" for letter in "ABCDEFGHI"]
 TWO, FOUR = ("vocals", "accompaniment"), ("vocals", "drums", "bass", "other")
@@ -76,7 +76,7 @@ def scored(root, name, found, origin="residual"):
                     "protocol": "2stem", "frames": count, "frames_dropped": 5 - count,
                     "status": "ok" if count else "undefined: silent target", "accompaniment": origin,
                 })  # fmt: skip
-    write_csv(frames_path(run), pd.DataFrame(frames))
+    write_csv(frames_beside(run.scores_path), pd.DataFrame(frames))
     write_csv(run.scores_path, pd.DataFrame(scores, columns=COLUMNS))
     return run
 
@@ -131,10 +131,10 @@ def test_files_are_strict_json_of_musevals_shape(run, museval):
 
 def test_what_is_written_comes_back_as_a_side_of_a_comparison(run):
     table = read_museval(write_museval(run))
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == [*COLUMNS, "windows"]
     for source in TWO:
         result = compare_scores(table, run.scores(), source=source)
-        assert (result.n, result.n_zero, len(result.dropped)) == (8, 7, 1)  # the infinite window is missing
+        assert (result.n, result.n_zero, len(result.dropped)) == (8, 8, 1)  # the infinite window is left out of both
         assert result.run == "C-s0"
 
 
@@ -229,7 +229,7 @@ def test_windows_that_are_not_at_each_second_are_refused(run, times):
 
 
 def test_a_run_without_its_windows_says_what_to_do(run):
-    frames_path(run).unlink()
+    frames_beside(run.scores_path).unlink()
     with pytest.raises(SepkitError, match=r"frames.csv has no windows of 'Band A - Song'; delete .*scores.csv"):
         write_museval(run)
     with pytest.raises(SepkitError, match="X-s0 is not scored yet"):

@@ -15,13 +15,13 @@ from sepkit.data.cache import Cache
 from sepkit.errors import SepkitError
 from sepkit.evaluation import score_files as files
 from sepkit.evaluation import scoring as module
-from sepkit.evaluation.score_files import frames_path, read_origins
+from sepkit.evaluation.score_files import read_origins
 from sepkit.evaluation.scoring import evaluate
 from sepkit.evaluation.track import Targets
 from sepkit.experiments import get_experiment, resolve
 from sepkit.profiles import PROFILES
 from sepkit.reporting.scoreboard import collect, scoreboard
-from sepkit.storage import Root, write_json
+from sepkit.storage import Root, frames_beside, write_json
 from sepkit.training.train import train
 from tests.children import quick_score
 
@@ -317,7 +317,7 @@ def test_a_kill_between_the_files_keeps_each_song_whole(score, root, songs, monk
                     score(run)
         _, calls = score(run)
         assert calls == (["T1 - Test"] if killed_at is None else [])
-        found = [run.scores_path.read_bytes(), frames_path(run).read_bytes(), read_origins(run)]
+        found = [run.scores_path.read_bytes(), frames_beside(run.scores_path).read_bytes(), read_origins(run)]
         right = right or found
         assert found == right
 

@@ -1,16 +1,17 @@
 """README's table of real songs: what it computes from the scores that are kept, and that it is up to date."""
 
 import importlib.util
+import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from sepkit.evaluation.score_files import frames_path, read_frames
 from sepkit.evaluation.statistics import compare_scores, holm
 from sepkit.experiments import MENU, REFERENCES, week_experiments
-from sepkit.storage import Root, write_csv
+from sepkit.storage import Root, frames_beside, write_csv
+from sepkit.storage.scores import BSS_EVAL_METRICS
 
 PLACE = Path(__file__).parent.parent.parent
 MAIN = "metric == 'sdr_bsseval' and source == 'vocals'"
@@ -38,6 +39,7 @@ def elsewhere(preview, helpers, tmp_path, monkeypatch):
     ]
     tables = [preview.wide(run) for run in runs]
     monkeypatch.setattr(preview, "PLACE", tmp_path)
+    monkeypatch.setattr(preview, "FRAMES", tmp_path / "frames")
     for name in ("SCORES", "RUNS"):
         monkeypatch.setattr(preview, name, tmp_path / f"{name.lower()}.csv")
     pd.concat(tables).to_csv(preview.SCORES, index=False)
@@ -72,10 +74,10 @@ def test_windows_are_kept_as_they_are_and_as_the_same_bytes(preview, tmp_path, m
     run = Root.open(tmp_path / "root").run("Base-s0")
     windows = pd.DataFrame({"track": "NA", "source": "vocals", "frame": range(3), "sdr_bsseval": [1.23456, np.nan, np.inf],
                             "isr_bsseval": 1.0, "sir_bsseval": 2.0, "sar_bsseval": [-4.0, np.nan, 3.0]})  # fmt: skip
-    write_csv(frames_path(run), windows)
+    write_csv(frames_beside(run.scores_path), windows)
     preview.keep_windows(run)
+    pd.testing.assert_frame_equal(preview.kept_windows(run.name), windows, check_dtype=False)
     (file,) = preview.FRAMES.iterdir()
-    pd.testing.assert_frame_equal(read_frames(file), windows, check_dtype=False)
     before = file.read_bytes()
     preview.keep_windows(run)
     assert file.read_bytes() == before
@@ -95,6 +97,21 @@ def test_table_says_medians_tests_and_minutes(preview, elsewhere):
     assert "✓" not in d[9] and "▼" not in d[9]
     assert d[-1] == "3.0 on a GPU"
     assert mixture[1] == "—" and mixture[-1] == "—"
+
+
+def test_windows_that_are_kept_of_both_sides_are_compared(preview, elsewhere):
+    """Base and C have their medians as before; in the two windows that both have, C is 2 dB worse, Base silent in none."""
+    preview.FRAMES.mkdir()
+    for run, offsets in zip(elsewhere[:3], ([-6, 0, 6], [-6, 0, 6], [math.nan, 0, 0]), strict=True):
+        rows = run.query(MAIN)
+        windows = pd.DataFrame({"track": rows["track"].repeat(3), "source": "vocals", "frame": [0, 1, 2] * len(rows)})
+        values = rows["value"].to_numpy().repeat(3) + np.tile(offsets, len(rows))
+        windows[list(BSS_EVAL_METRICS)] = np.stack([values] * 4, axis=1)
+        windows.to_csv(preview.FRAMES / f"{run['run'].iloc[0]}.csv.gz", index=False)
+    before = compare_scores(elsewhere[2], pd.concat(elsewhere[:2]))
+    c = cells(preview.readme_table(), "C")
+    assert c[7].startswith(f"{before.median_difference - 3:+.2f}") and c[9].endswith("silence")  # sdr_global is better
+    assert c[2].startswith(f"**{np.median(elsewhere[2].query(MAIN)['value']):.2f}**")
 
 
 def test_folds_stay_out_of_the_table(preview, elsewhere):
