@@ -1,7 +1,6 @@
-"""Work over many songs or runs: joblib on this machine's cores or on a dask cluster, and its progress.
+"""Work over many songs or runs: joblib on this machine's cores or on a dask cluster (`on_cluster`), and its progress.
 
-Inside `joblib.parallel_config(backend="dask")` the same calls go to the cluster, whose workers must see the same
-folders. Progress is a bar where a person looks on, one plain line an item in a log, and one line for all of them in a
+Progress is a bar where a person looks on, one plain line an item in a log, and one line for all of them in a
 notebook, whose file is read later.
 """
 
@@ -10,6 +9,7 @@ import os
 import sys
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 
 from sepkit.errors import SepkitError
 
@@ -26,6 +26,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+CLUSTER_S = 30  # how long a cluster may take to answer
 
 
 def spread(
@@ -43,6 +45,58 @@ def spread(
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
         kind = "generator" if in_order else "generator_unordered"
         yield from Parallel(n_jobs=n_jobs, return_as=kind, pre_dispatch=ahead)(watched)
+
+
+@contextlib.contextmanager
+def on_cluster(address: str | None, *folders: Path | None) -> Iterator[bool]:
+    """Sends what `spread` does in its block to the dask cluster whose scheduler has this address, as tcp://host:8786.
+
+    None: SEPKIT_CLUSTER, else this machine, as without it. Yields whether there is a cluster. Work of a worker that is
+    killed goes to another one. Raises SepkitError, before any work, where no cluster answers or one of its workers does
+    not see all that lies in `folders` here.
+    """
+    if not (address := address or os.environ.get("SEPKIT_CLUSTER")):
+        yield False
+        return
+    try:
+        from distributed import Client, KilledWorker
+
+        client = Client(address, timeout=CLUSTER_S, set_as_default=False)
+        client.wait_for_workers(1, timeout=CLUSTER_S)
+    except ImportError as error:
+        raise SepkitError("A cluster needs dask, which is not here: pip install 'dask[distributed]'.") from error
+    except (OSError, ValueError) as error:
+        raise SepkitError(f"No dask cluster with a worker answers at {address} ({error}); start it first.") from error
+    with client:
+        for folder in filter(None, folders):
+            _same_folder(client, folder)
+        try:
+            with parallel_config(backend="dask", client=client):
+                yield True
+        except KilledWorker as error:
+            raise SepkitError(f"Several workers of {address} ended in the same work: {error}") from error
+
+
+def _same_folder(client: Any, folder: Path) -> None:
+    mark = folder / f".{uuid.uuid4().hex}"
+    with contextlib.suppress(OSError):  # one that is only read is known by its content
+        mark.touch()
+    try:
+        here = _names(folder)
+        for worker, there in client.run(_names, folder, on_error="return").items():
+            if isinstance(there, Exception):
+                raise SepkitError(f"The worker {worker} lacks this sepkit ({there}); install the same there.")
+            if missing := here - there:
+                raise SepkitError(
+                    f"The worker {worker} does not see the same {folder} ({len(missing)} of {len(here)} entries are not "
+                    "there); all workers need that folder under the same path, as on a network drive."
+                )
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _names(folder: Path) -> set[str]:
+    return set(os.listdir(folder)) if folder.is_dir() else set()  # noqa: PTH208
 
 
 def _watched(caller: int, call: Callable[..., Any], args: tuple, options: dict[str, Any]) -> Any:

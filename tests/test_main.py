@@ -150,7 +150,7 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
     ("call", "target", "positional", "named"),
     [
         (
-            "grid --experiments Base,E --seeds 2,3 --folds none,1 --jobs 1 --data d --device cpu --session-hours 2",
+            "grid --experiments Base,E --seeds 2,3 --folds none,1 --jobs 1 --data d --device cpu --session-hours 2 --cluster h:8",
             "sepkit.commands.grid.grid",
             (),
             {
@@ -160,6 +160,7 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
                 "n_jobs": 1,
                 "data": "d",
                 "device": "cpu",
+                "cluster": "h:8",
                 "hours": None,
                 "session_hours": 2.0,
             },

@@ -36,6 +36,9 @@ RUN = {**DATA, **SEED, **DEVICE, **FOLD}
 JOBS: dict[str, Any] = {
     "--jobs": {"dest": "n_jobs", "metavar": "JOBS", "type": int, "help": "how many at a time (default: one a core)"}
 }
+CLUSTER: dict[str, Any] = {
+    "--cluster": {"help": "address of a dask scheduler, as tcp://host:8786, whose workers do the work (SEPKIT_CLUSTER)"}
+}
 LIMITS: dict[str, Any] = {
     "--hours": {"type": float, "help": "GPU hours of the week (default: SEPKIT_HOURS, else 8)"},
     "--session-hours": {"type": float, "help": "hours of this session (default: SEPKIT_SESSION_HOURS; Colab: 12)"},

@@ -3,7 +3,7 @@
 from typing import Any
 
 import sepkit
-from sepkit.commands import JOBS, RUN
+from sepkit.commands import CLUSTER, JOBS, RUN
 from sepkit.experiments import REFERENCES, get_experiment
 from sepkit.storage import Root, run_name
 
@@ -12,6 +12,7 @@ ARGUMENTS = {
     **RUN,
     "--split": {"default": "test", "help": "test (once, choices frozen) or valid"},
     **JOBS,
+    **CLUSTER,
     "--museval": {"action": "store_true", "help": "also write the windows as museval does"},
 }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.commands import DATA, DEVICE, JOBS, LIMITS, folds, names, numbers, print_table
+from sepkit.commands import CLUSTER, DATA, DEVICE, JOBS, LIMITS, folds, names, numbers, print_table
 from sepkit.data.folds import FOLDS
 from sepkit.errors import UsageError
 from sepkit.evaluation.scoring import evaluate_many
@@ -22,7 +22,7 @@ ARGUMENTS = {
     "--experiments": {"type": names, "required": True, "help": "entries of the menu, as Base,C,UMX"},
     "--seeds": {"type": numbers, "default": [0], "help": "as 0,1,2 (default: 0)"},
     "--folds": {"type": folds, "default": [None], "help": "as 0,1,2; none is the usual split (default: none)"},
-    **DATA, **DEVICE, **JOBS, **LIMITS,
+    **DATA, **DEVICE, **JOBS, **CLUSTER, **LIMITS,
 }  # fmt: skip
 show = print_table
 
@@ -34,7 +34,7 @@ def grid(
 
     folds: None is the usual split, scored on the test songs; 0, 1, 2 are the cross-validation by artist, each scored on
     the songs that it did not train on. With all three, a last row `<experiment>-s<seed> folds` has all their songs.
-    `where` as for `train`, and n_jobs: runs, then songs, at a time.
+    `where` as for `train_many`; n_jobs: runs, then songs, at a time.
     Columns: run, epochs, best_epoch, best_sdr (the criterion, dB), minutes, cpu_min, songs, then medians of vocals, dB.
     """
     menu, seeds, folds = list(map(get_experiment, experiments)), list(dict.fromkeys(seeds)), list(folds)
@@ -52,7 +52,7 @@ def grid(
 def out_of_fold(experiment: str | Experiment, *, seeds: Iterable[int] = (0,), **where: Any) -> pd.DataFrame:
     """Scores of all songs of train/, each by the run that did not train on its artist; as `Run.scores`.
 
-    Trains and scores what is missing, three folds a seed. `where` as for `train`, and n_jobs.
+    Trains and scores what is missing, three folds a seed. `where` as for `train_many`.
     """
     done = _trained_and_scored([get_experiment(experiment)], seeds, range(FOLDS), **where)
     return pd.concat([run.scores() for run, _ in done], ignore_index=True)

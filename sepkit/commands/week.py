@@ -6,14 +6,14 @@ An executed notebook is `<day>.running.ipynb` until all its cells have run, and 
 import ast
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 import sepkit
-from sepkit.commands import DATA, PICK, SEED, numbers, whole_paths
+from sepkit.commands import CLUSTER, DATA, PICK, SEED, numbers, whole_paths
 from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import BASE, MENU, picked
 from sepkit.profiles import Profile, ProfileLike, get_profile
@@ -24,7 +24,7 @@ DAYS = (
     "day7_milestone",
 )  # fmt: skip
 PROJECT, KERNEL = Path(__file__).parents[2], "python3"
-ARGUMENTS = {**PICK, **DATA, "--days": {"type": numbers, "help": "some days only, as 1,6,7"}, **SEED}
+ARGUMENTS = {**PICK, **DATA, "--days": {"type": numbers, "help": "some days only, as 1,6,7"}, **SEED, **CLUSTER}
 
 
 def week(
@@ -36,12 +36,13 @@ def week(
     days: Iterable[int] | None = None,
     pick: Iterable[str] | None = None,
     hours: float | None = None,
+    cluster: str | None = None,
     notebooks: Path | str | None = None,
 ) -> list[Path]:
     """Runs the notebooks (all, or `days`) headless and returns the executed files.
 
     pick: experiments that days 2 to 5 run; None as `sepkit.experiments.picked` says. hours: GPU hours of the week; a
-    line names the experiments that `plan` predicts beyond them, which are left out.
+    line names the experiments that `plan` predicts beyond them, which are left out. cluster: see `on_cluster`.
     Raises SepkitError with day, cell and reason where a notebook fails. The same call goes on with what is missing.
     """
     profile, root = get_profile(profile), Root.open(root, profile)
@@ -62,7 +63,7 @@ def week(
     executed = []
     for path in paths:
         start = time.perf_counter()
-        executed.append(execute(path, root.path / "week", parameters, hours))
+        executed.append(execute(path, root.path / "week", parameters, {"HOURS": hours, "CLUSTER": cluster}))
         print(f"{path.stem}: done in {time.perf_counter() - start:.0f} s, {executed[-1]}", flush=True)
     if len(board := sepkit.scoreboard(root, profile)):
         print(f"\n{board.attrs['plan']}\n")
@@ -125,8 +126,8 @@ def check_parameters(path: Path, parameters: Iterable[str]) -> None:
         raise SepkitError(f"{text}; its cell tagged 'parameters' has {', '.join(known)}.")
 
 
-def execute(path: Path, folder: Path, parameters: dict[str, Any], hours: float | None = None) -> Path:
-    """Runs one notebook and returns the executed file; raises SepkitError with cell and reason."""
+def execute(path: Path, folder: Path, parameters: dict[str, Any], settings: Mapping[str, Any] | None = None) -> Path:
+    """Runs one notebook, under SEPKIT_<setting>, and returns the executed file; raises SepkitError with cell and reason."""
     import papermill
     import zmq
     from jupyter_client.manager import KernelManager
@@ -146,7 +147,7 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], hours: float |
     # newer kernels warn on the terminal where what they exchange with papermill is not encrypted
     encrypts = hasattr(KernelManager, "transport_encryption") and zmq.has("curve")
     config = Config(KernelManager={"transport_encryption": "auto"} if encrypts else {})
-    os.environ |= {} if hours is None else {"SEPKIT_HOURS": f"{hours:g}"}
+    os.environ |= {f"SEPKIT_{name}": str(value) for name, value in (settings or {}).items() if value is not None}
     try:
         papermill.execute_notebook(
             path, running, parameters, kernel_name=KERNEL, language="python", cwd=path.parent, progress_bar=False,

@@ -17,7 +17,7 @@ PREVIEW_URL = "https://github.com/sigsep/sigsep-mus-db/releases/download/v0.4.0/
 def given_songs(data: Path | str | None) -> Path | None:
     """The folder that `data` or SEPKIT_DATA names, which need not exist; None where neither does."""
     path = data or os.environ.get("SEPKIT_DATA")
-    return Path(path).expanduser() if path else None
+    return Path(path).expanduser().absolute() if path else None
 
 
 def songs_elsewhere(data: Path | str | None, root: Root) -> Path | None:

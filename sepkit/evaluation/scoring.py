@@ -1,7 +1,7 @@
 """Runs and their songs -> estimates -> scores.csv and frames.csv.
 
 Work goes song by song over all runs that wait: a song is decoded once, and what depends on its targets alone is computed
-once for all estimates. Songs are spread over joblib's workers (a dask cluster under `joblib.parallel_config`) and kept
+once for all estimates. Songs are spread over joblib's workers, or those of a dask cluster, and kept
 as they come (`score_files`), so a kill loses at most the songs in progress, and the next call goes on with the rest.
 Scores depend neither on the number of workers nor on which runs are scored together. A song whose estimate can't be
 scored becomes rows that are undefined with the reason, one that can't be used is left out with a line, and the others go
@@ -23,6 +23,7 @@ from joblib import delayed
 
 from sepkit.data.cache import Cache, CacheSettings, scoring_cache_settings
 from sepkit.data.folds import scored_songs
+from sepkit.data.locate import given_songs
 from sepkit.data.manifest import read_manifest
 from sepkit.data.opening import open_cache
 from sepkit.devices import device_name, one_thread, pick_device
@@ -32,7 +33,7 @@ from sepkit.evaluation.score_files import Origin, ScoreFiles, Song, read_origins
 from sepkit.evaluation.track import Targets
 from sepkit.experiments import REFERENCES
 from sepkit.models import refuse_contaminated
-from sepkit.parallel import progress, spread
+from sepkit.parallel import on_cluster, progress, spread
 from sepkit.profiles import PROTOCOLS, Profile, get_profile
 from sepkit.storage import Root, Run, drive, named, spending, write_json
 from sepkit.storage.checkpoints import best_checkpoint, kept
@@ -56,11 +57,12 @@ def evaluate_many(
     split: str = "test",
     device: str | None = None,
     n_jobs: int | None = None,
+    cluster: str | None = None,
 ) -> list[pd.DataFrame]:
     """Scores runs on their test songs (or split="valid") and returns their scores.csv as tables.
 
     runs: or names, `mixture` and `oracle` among them; profile, root: where these lie; data: the folder of songs, where
-    the profile does not know it; n_jobs: songs at a time, None for one a core. Songs that are scored already are not
+    the profile does not know it; n_jobs: songs at a time, None for one a core; cluster: see `on_cluster`. Songs that are scored already are not
     scored again unless they or the weights have changed. A table's `.attrs["unscored"]` is {song: reason}.
 
     Raises SepkitError where a run is not finished or no song can be used.
@@ -69,9 +71,10 @@ def evaluate_many(
         raise UsageError(f"Expected split test or valid, got {split!r}.")
     device, open_once = pick_device(device), memory(open_scored)
     found = [_ready(run, root, profile) for run in runs]
-    scorings = [Scoring(run, data, split, device, open_once) for run in found]
-    for cache in {id(scoring.cache): scoring.cache for scoring in scorings}.values():
-        _score_runs(cache, [scoring for scoring in scorings if scoring.cache is cache], split, device, n_jobs)
+    with on_cluster(cluster, *{run.root.path for run in found}, given_songs(data)):
+        scorings = [Scoring(run, data, split, device, open_once) for run in found]
+        for cache in {id(scoring.cache): scoring.cache for scoring in scorings}.values():
+            _score_runs(cache, [scoring for scoring in scorings if scoring.cache is cache], split, device, n_jobs)
     try:
         return [scoring.table() for scoring in scorings]
     finally:

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import threading
 from collections.abc import Iterable
 from functools import partial
 from itertools import product
@@ -21,13 +22,14 @@ from joblib import delayed
 from sepkit import models
 from sepkit.data.cache import Cache, training_cache_settings
 from sepkit.data.folds import split_songs
+from sepkit.data.locate import given_songs
 from sepkit.data.opening import open_cache, other_songs
 from sepkit.devices import device_name, pick_device
 from sepkit.errors import OutOfTime, SepkitError, UsageError
 from sepkit.experiments import MENU, get_experiment
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.models.weights import differences
-from sepkit.parallel import progress, spread
+from sepkit.parallel import on_cluster, progress, spread
 from sepkit.profiles import Profile, ProfileLike, get_profile
 from sepkit.storage import Root, RootLike, Run, drive, hours_left, write_json
 from sepkit.storage.checkpoints import kept, load_model, take_weights
@@ -35,6 +37,8 @@ from sepkit.storage.ledger import out_of_time, session_started, workers_book
 from sepkit.storage.locks import alone
 from sepkit.storage.repair import has_best, mend, start_again
 from sepkit.training.losses import ON_MAGNITUDES
+
+ONE_AT_A_TIME = threading.Lock()  # a cluster's worker may have several threads; torch has one random state
 
 
 def train(
@@ -166,23 +170,31 @@ def train_many(
     seeds: Iterable[int] = (0,),
     folds: Iterable[int | None] = (None,),
     n_jobs: int | None = None,
+    cluster: str | None = None,
     **where: Any,
 ) -> list[Run]:
     """Trains experiments × seeds × folds and returns their runs in that order; resumable at any point.
 
-    n_jobs: runs at a time; None is one a core without a GPU, one with it.  `where` as for `train`.
+    n_jobs: runs at a time; None is one a core without a GPU, one with it.  cluster: its workers train, see `on_cluster`.
+    `where` as for `train`.
     """
     experiments, seeds, folds = list(experiments), list(seeds), list(folds)
-    todo = list(product(experiments, seeds, folds))
-    jobs = n_jobs or (1 if pick_device(where.get("device")) == "cuda" else os.cpu_count() or 1)
-    jobs = min(jobs, max(1, len(todo)))
-    if jobs > 1:
-        _prepare(experiments, seeds=seeds, folds=folds, n_jobs=n_jobs, **where)
-    work = delayed(train) if jobs == 1 else delayed(partial(_train_quietly, session_started()))
-    runs = spread((work(experiment, seed=s, fold=f, **where) for experiment, s, f in todo), n_jobs=jobs)
-    ended = "{0.name} {0.status[stopped]}, {0.status[minutes]:.1f} min".format
-    with contextlib.nullcontext() if jobs == 1 else workers_book():
-        return list(progress(runs, doing="train", total=len(todo), name=ended, each=jobs > 1))
+    todo, profile = list(product(experiments, seeds, folds)), get_profile(where.get("profile"))
+    # all found here: a cluster's workers have no SEPKIT_PROFILE, SEPKIT_ROOT and SEPKIT_DATA
+    where |= {"profile": profile, "root": Root.open(where.get("root"), profile), "data": given_songs(where.get("data"))}
+    with on_cluster(cluster, where["root"].path, where["data"]) as away, contextlib.ExitStack() as within:
+        if away:
+            jobs = -1
+        else:
+            jobs = n_jobs or (1 if pick_device(where.get("device")) == "cuda" else os.cpu_count() or 1)
+            jobs = min(jobs, max(1, len(todo)))
+        if jobs != 1:
+            _prepare(experiments, seeds=seeds, folds=folds, n_jobs=n_jobs, cluster=cluster, **where)
+            within.enter_context(workers_book())
+        work = delayed(train) if jobs == 1 else delayed(partial(_train_quietly, session_started()))
+        runs = spread((work(experiment, seed=s, fold=f, **where) for experiment, s, f in todo), n_jobs=jobs)
+        ended = "{0.name} {0.status[stopped]}, {0.status[minutes]:.1f} min".format
+        return list(progress(runs, doing="train", total=len(todo), name=ended, each=jobs != 1))
 
 
 def _prepare(experiments: list[str | Experiment], **where: Any) -> None:
@@ -199,8 +211,8 @@ def _prepare(experiments: list[str | Experiment], **where: Any) -> None:
 
 def _train_quietly(started: float, experiment: str | Experiment, **where: Any) -> Run:
     """`train` in a worker of a session that started then; without its lines, which would come out of order."""
-    os.environ["SEPKIT_STARTED"] = str(started)
-    with contextlib.redirect_stdout(io.StringIO()):
+    with ONE_AT_A_TIME, contextlib.redirect_stdout(io.StringIO()):
+        os.environ["SEPKIT_STARTED"] = str(started)
         return train(experiment, **where)
 
 

@@ -5,7 +5,6 @@ import shutil
 import sys
 from dataclasses import replace
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -249,17 +248,6 @@ def test_without_librosa_only_the_onsets_are_undefined(run, score, scored, monke
 
 def test_two_workers_give_the_same_bytes(run, score, scored):
     score(run, n_jobs=2)
-    assert written(run) == scored[1:]
-
-
-def test_a_dask_cluster_gives_the_same_bytes(run, score, scored):
-    distributed = pytest.importorskip("dask.distributed")
-    with (
-        distributed.LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
-        distributed.Client(cluster),
-        joblib.parallel_config(backend="dask"),
-    ):
-        score(run, n_jobs=2)
     assert written(run) == scored[1:]
 
 
