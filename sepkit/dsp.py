@@ -1,4 +1,4 @@
-"""STFT and resampling, the only ones of the package, and the loudest part of a clip.
+"""STFT, resampling and mel bands, the only ones of the package, and the loudest part of a clip.
 
 The STFT: Hann window, centred frames with reflection at the ends, one-sided; always in float32, since half precision
 has no FFT on a CPU and only powers of two on a GPU.  Resampling is offline: a whole song, or block by block to the
@@ -7,9 +7,11 @@ same samples.
 
 from collections.abc import Iterable, Iterator
 from math import ceil, gcd
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.signal import resample_poly
 from torch import Tensor, nn
 
@@ -102,3 +104,27 @@ def loudest_s(clip: np.ndarray, sample_rate: int, seconds: float = 10.0) -> floa
         return 0.0
     each = power[: whole * sample_rate].reshape(whole, sample_rate).sum(axis=1)
     return float(np.argmax(np.convolve(each, np.ones(span), mode="valid")))
+
+
+def mel_of(hz: Any) -> NDArray[np.float64]:
+    """Hz on Slaney's mel scale (Auditory Toolbox, 1998): linear up to 1 kHz, 15 mel there, then a logarithm."""
+    hz = np.asarray(hz, np.float64)
+    return np.where(hz < 1000, hz * 0.015, 15 + np.log(np.maximum(hz, 1000) / 1000) * 27 / np.log(6.4))
+
+
+def hz_of(mel: Any) -> NDArray[np.float64]:
+    """The inverse of `mel_of`."""
+    mel = np.asarray(mel, np.float64)
+    return np.where(mel < 15, mel / 0.015, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
+
+
+def mel_filters(sample_rate: int, n_fft: int, bands: int, top_hz: float) -> NDArray[np.float32]:
+    """Triangles of area 1 from 0 to `top_hz`, (band, freq): power spectra -> power in mel bands, as librosa's defaults.
+
+    Own code for what librosa has: its import compiles for 28 CPU seconds on a fresh machine, and takes 3 on any other.
+    """
+    edges = hz_of(np.linspace(0, mel_of(top_hz), bands + 2))
+    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    hz = np.fft.rfftfreq(n_fft, 1 / sample_rate)
+    triangles = np.minimum((hz - low) / (middle - low), (high - hz) / (high - middle)).clip(min=0)
+    return (2 * triangles / (high - low)).astype(np.float32)

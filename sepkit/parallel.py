@@ -15,12 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from multiprocessing import current_process
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
-
-from sepkit.errors import SepkitError
 
 try:
     import fcntl
@@ -179,10 +176,10 @@ def progress(items: Iterable[Any], *, doing: str, total: int, name=str, each: bo
 
 
 @contextlib.contextmanager
-def locked(file: Path, doing: str = "", *, share: bool = False) -> Iterator[None]:
+def locked(file: Path, doing: str = "") -> Iterator[None]:
     """Holds the lock `file` alone; waits while another process has it, with a line where `doing` says what it does.
 
-    A lock ends with its process. share: those that waited hold it together. Without locks, as on Windows and on some
+    A lock ends with its process. Without locks, as on Windows and on some
     network file systems, the work goes on, with a line.
     """
     with contextlib.ExitStack() as stack:
@@ -195,7 +192,7 @@ def locked(file: Path, doing: str = "", *, share: bool = False) -> Iterator[None
             except BlockingIOError:
                 if doing:
                     print(f"{doing} by another process; waiting for it", flush=True)
-                fcntl.flock(handle, fcntl.LOCK_SH if share else fcntl.LOCK_EX)
+                fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
             if doing:
                 reason = error.strerror or type(error).__name__
@@ -217,28 +214,3 @@ def held(file: Path) -> bool | None:
     except OSError:
         pass
     return None
-
-
-@cache
-def import_librosa() -> ModuleType:
-    """librosa, ready for onsets.
-
-    Its first import on a machine compiles functions into numba's cache on the disk. Processes that do so at the same
-    time can leave a cache on which every later import crashes (numba/numba#10128); so one process imports it first,
-    and the others wait for it. Raises SepkitError where it can't be imported, as where that cache has no folder.
-    """
-    try:
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError, RuntimeError):  # no home: nobody waits
-                folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sepkit"
-                folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(folder / "librosa.lock", share=True))
-            import librosa
-
-            librosa.onset.onset_detect  # noqa: B018  loads all that is compiled
-    except (ImportError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise SepkitError(
-            f"librosa can't be imported ({reason}); set NUMBA_CACHE_DIR to a folder that can be written."
-        ) from error
-    return librosa

@@ -1,11 +1,9 @@
-"""Workers end with their caller; librosa's first import on a machine is one process's work at a time."""
+"""Workers end with their caller; progress, and locks between processes."""
 
-import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -14,8 +12,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from sepkit import parallel
-from sepkit.errors import SepkitError
-from sepkit.parallel import held, import_librosa, locked
+from sepkit.parallel import held, locked
 
 CALLER = """
 import os, sys, time
@@ -152,76 +149,8 @@ def test_a_terminal_gets_a_bar_that_leaves_nothing(capsys, monkeypatch):
     assert err.endswith("\r") and not err.rsplit("\r", 2)[1].strip()
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A user's cache folder, in a process that has not imported librosa."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    import_librosa.cache_clear()
-    yield tmp_path
-    import_librosa.cache_clear()
-
-
-@pytest.fixture
-def lock(home):
-    fcntl = pytest.importorskip("fcntl")
-    import_librosa()
-    import_librosa.cache_clear()
-    with (home / "cache/sepkit/librosa.lock").open("w") as file:
-        yield lambda how: fcntl.flock(file, how | fcntl.LOCK_NB)
-
-
-def importing() -> threading.Thread:
-    thread = threading.Thread(target=import_librosa, daemon=True)
-    thread.start()
-    thread.join(timeout=0.5)
-    return thread
-
-
-def test_waits_for_a_process_that_compiles(lock):
-    lock(parallel.fcntl.LOCK_EX)
-    thread = importing()
-    assert thread.is_alive()
-    lock(parallel.fcntl.LOCK_UN)
-    thread.join(timeout=60)
-    assert not thread.is_alive()
-
-
-def test_does_not_wait_for_processes_that_read(lock):
-    lock(parallel.fcntl.LOCK_SH)
-    assert not importing().is_alive()
-
-
-def test_leaves_the_lock_to_others(lock):
-    assert import_librosa().onset.onset_detect
-    lock(parallel.fcntl.LOCK_EX)
-
-
-def test_no_file_of_another_user_is_followed(home):
-    """The lock lies in the user's own cache, where nobody else can put a link."""
-    import_librosa()
-    assert [file.name for file in home.rglob("*.lock")] == ["librosa.lock"]
-    assert (home / "cache/sepkit").stat().st_uid == os.getuid()
-
-
 def no_locks(*_):
     raise OSError(95, "Operation not supported")
-
-
-@pytest.mark.parametrize("lacking", ["fcntl", "flock", "home"])
-def test_librosa_is_imported_where_nothing_can_be_locked(home, monkeypatch, lacking):
-    if lacking == "home":
-        (home / "cache").write_text("a file where the folder would be")
-    elif lacking == "fcntl":
-        monkeypatch.setattr(parallel, "fcntl", None)
-    else:
-        monkeypatch.setattr(parallel.fcntl, "flock", no_locks)
-    assert import_librosa().onset.onset_detect
-
-
-def test_librosa_that_can_not_be_imported_is_one_sentence(home, monkeypatch):
-    monkeypatch.setitem(sys.modules, "librosa", None)
-    with pytest.raises(SepkitError, match=r"librosa can't be imported .* set NUMBA_CACHE_DIR to a folder"):
-        import_librosa()
 
 
 @pytest.mark.parametrize("reason", ["Operation not supported", "this system has no locks"])

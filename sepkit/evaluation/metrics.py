@@ -179,8 +179,8 @@ def sdr_onsets(estimate: Array, target: Target) -> float:
     """SDR at the onsets of the target, channels pooled, in dB: how well attacks are kept.
 
     10·log10(Σs² / Σ(s − ŝ)²) as in `sdr_global`, over the samples in 50 ms at each onset of s, each sample once;
-    `sepkit.evaluation.onsets` says where these are. Undefined where the target has no onset, target or estimate is
-    silent in all of them, or librosa can't be imported.
+    `sepkit.evaluation.onsets` says where these are. Undefined where the target has no onset, or target or estimate
+    is silent in all of them.
 
         >>> target = np.zeros((2, 44100)); target[:, 20000] = 1
         >>> estimate = 0.9 * target; estimate[:, 30000:] = 0.5

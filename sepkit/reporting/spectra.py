@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.ticker import MaxNLocator
 
+from sepkit.dsp import STFT, hz_of, mel_filters, mel_of
 from sepkit.errors import SepkitError
-from sepkit.parallel import import_librosa
 from sepkit.reporting.canvas import COLOURS, DOUBLE, SMALL, TEXT, Picture
 from sepkit.reporting.player import as_clip
 
@@ -85,11 +86,9 @@ def _outline(clip: np.ndarray, sample_rate: int, start_s: float) -> tuple[np.nda
 
 def _mel_power(clip: np.ndarray, sample_rate: int) -> np.ndarray:
     """Mean power over channels, (band, frame); a frame is 20 ms, its middle is its time."""
-    librosa = import_librosa()
     n_fft = 2 ** round(np.log2(0.0464 * sample_rate))  # about 46 ms of window, whatever the rate
-    spectrum = librosa.stft(clip.astype(np.float32), n_fft=n_fft, hop_length=sample_rate // 50)
-    mel = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=BANDS, fmax=_top(sample_rate))
-    return mel @ (np.abs(spectrum) ** 2).mean(axis=0)
+    spectrum = STFT(n_fft, sample_rate // 50)(torch.from_numpy(clip)).numpy()
+    return mel_filters(sample_rate, n_fft, BANDS, _top(sample_rate)) @ (np.abs(spectrum) ** 2).mean(axis=0)
 
 
 def _top(sample_rate: int) -> float:
@@ -98,13 +97,12 @@ def _top(sample_rate: int) -> float:
 
 def _draw_levels(axes: Any, level: np.ndarray, sample_rate: int, start_s: float) -> Any:
     """A mel spectrogram whose axes are seconds and Hz: every band and frame lies around its middle."""
-    librosa = import_librosa()
     top, hop_s = _top(sample_rate), sample_rate // 50 / sample_rate
-    mels = (np.arange(BANDS + 1) + 0.5) / (BANDS + 1) * librosa.hz_to_mel(top)
+    mels = (np.arange(BANDS + 1) + 0.5) / (BANDS + 1) * mel_of(top)
     times = start_s + (np.arange(level.shape[1] + 1) - 0.5) * hop_s
-    axes.set_yscale("function", functions=(librosa.hz_to_mel, librosa.mel_to_hz))
+    axes.set_yscale("function", functions=(mel_of, hz_of))
     scale: Any = {"cmap": "magma", "vmin": FLOOR_DB, "vmax": 0, "rasterized": True}
-    image = axes.pcolormesh(times, librosa.mel_to_hz(mels), np.maximum(level, FLOOR_DB), **scale)
+    image = axes.pcolormesh(times, hz_of(mels), np.maximum(level, FLOOR_DB), **scale)
     ticks = [hz for hz in TICKS if hz <= top]
     axes.set_yticks(ticks, [f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in ticks])
     axes.minorticks_off()

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +21,6 @@ from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS
 from sepkit.evaluation.published import umxhq_check
 from sepkit.evaluation.score_files import COLUMNS, scores_path
 from sepkit.evaluation.scoring import evaluate, evaluate_many, reference
-from sepkit.parallel import import_librosa
 from sepkit.storage import Root, frames_beside, read_frames, read_scores, write_json
 from sepkit.training.train import train
 
@@ -231,19 +229,6 @@ def test_each_song_is_written_once(run, score, monkeypatch):
     score(run)
     assert len(sizes) == 3
     assert max(sizes) < 1.5 * min(sizes)
-
-
-def test_without_librosa_only_the_onsets_are_undefined(run, score, scored, monkeypatch):
-    import_librosa.cache_clear()
-    monkeypatch.setitem(sys.modules, "librosa", None)
-    table = score(run)
-    import_librosa.cache_clear()
-    onsets = table["metric"] == "sdr_onsets"
-    kept = scored[0][~onsets]
-    assert table[~onsets].equals(kept)
-    lost = table[onsets & (table["track"] == "T0 - Test")]
-    assert lost["value"].isna().all()
-    assert lost["status"].str.contains("librosa can't be imported .* NUMBA_CACHE_DIR").all()
 
 
 def test_two_workers_give_the_same_bytes(run, score, scored):

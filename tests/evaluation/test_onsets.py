@@ -1,16 +1,16 @@
 """Where onsets lie, and an SDR that looks at nothing else: clicks and bursts at known places."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import METRICS, sdr_global, sdr_onsets
-from sepkit.evaluation.onsets import at_onsets
+from sepkit.evaluation.onsets import RATE, at_onsets, peaks, rises
 from sepkit.evaluation.track import score_track
 
-RATE = 44100
 PLACES = np.array([11111, 22345, 35000, 47890])  # not at multiples of the hop
 
 
@@ -56,6 +56,44 @@ def test_windows_hold_the_attacks(clicks):
 def test_bursts_at_random_places_are_found(seed):
     signal, places = bursts(seed)
     check_windows(at_onsets(signal), places)
+
+
+def music(seed):
+    """Tones with vibrato, plucked and held, over strokes and noise."""
+    rng, t = np.random.default_rng(seed), np.arange(seconds(6)) / RATE
+    signal = rng.normal(0, 0.003, len(t)) + sum(
+        np.sin(2 * np.pi * hz * t + 3 * np.sin(2 * np.pi * 5 * t))
+        * np.exp(-((t - begin) % period) / decay)
+        * (t > begin)
+        for hz, begin, period, decay in zip(
+            rng.uniform(80, 3000, 12),
+            rng.uniform(0, 3, 12),
+            rng.uniform(0.2, 3, 12),
+            rng.uniform(0.05, 2, 12),
+            strict=True,
+        )
+    )
+    return (signal / np.abs(signal).max()).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_onsets_are_librosas(seed):
+    import librosa
+
+    for signal in (music(seed), bursts(seed)[0][0].astype(np.float32), np.zeros(9000, np.float32)):
+        frames = librosa.onset.onset_detect(y=signal, sr=RATE, units="frames")
+        assert np.array_equal(peaks(rises(signal)), frames)
+        assert np.allclose(rises(signal), librosa.onset.onset_strength(y=signal, sr=RATE), atol=1e-3)
+
+
+def test_librosa_is_not_needed(monkeypatch):
+    """S71: its first import on a machine compiles for half a minute, and it needs a folder for that."""
+    for name in [name for name in sys.modules if name.split(".")[0] in ("librosa", "numba")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    from sepkit.reporting.spectra import song_view
+
+    check_windows(at_onsets(bursts()[0]), bursts()[1])
+    assert song_view({"a": bursts()[0]})._repr_png_()
 
 
 @pytest.mark.parametrize("rate", [48000, 22050, 4000])
@@ -111,7 +149,7 @@ def test_windows_that_overlap_count_once():
 
 @pytest.mark.parametrize(("level_db", "found"), [(-54, True), (-66, False)])
 def test_what_is_60_db_below_the_loudest_50_ms_is_no_onset(level_db, found):
-    """Noise, and after it bursts of noise that librosa takes for onsets at either level."""
+    """Noise, and after it bursts of noise that are taken for onsets at either level."""
     level = np.zeros(seconds(4))
     level[: seconds(1)] = 1
     for place in range(seconds(2), seconds(3.5), seconds(0.3)):
