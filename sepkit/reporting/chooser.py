@@ -182,9 +182,11 @@ class Chooser:
             with lock:
                 if choice == newest[0]:
                     place.value = self.held(choice, page)
-            for run in self.runs if choice[0] in self.validation else ():  # the next choice is likely another run
-                if choice == newest[0]:
-                    self.page(choice[0], run, choice[2])
+            # the next choice is likely another run, or the other song; of test songs there are no excerpts yet
+            for song in sorted(self.validation, key=lambda song: song != choice[0]) if choice[0] in self.validation else ():
+                for run in self.runs:
+                    if choice == newest[0]:
+                        self.page(song, run, choice[2])
 
         def update(_: Any = None) -> None:
             choice = (menus[0].value, menus[1].value, menus[2].value)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from markupsafe import Markup
@@ -33,14 +34,18 @@ def listening_blocks(root: Root, board: Board) -> list[Block]:
     found = {song: {name: kept(run, song) for name, run in runs.items()} for song in dict.fromkeys(songs)}
     count = sum(2 + 2 * sum(map(bool, by_name.values())) for by_name in found.values())
     seconds = min(SECONDS, SOUND_BYTES / (count * KBIT_S * 1000 / 8 * 4 / 3))
+    there = {song: {name: each for name, each in by_name.items() if each} for song, by_name in found.items()}
     blocks = [head]
-    for kind, (song, by_name) in zip(("Easy", "Hard"), found.items(), strict=False):
-        there = {name: excerpt for name, excerpt in by_name.items() if excerpt}
-        lacking = ", ".join(name for name in by_name if name not in there)
-        said = [f"No excerpt is kept of {lacking}: {HOW}."] if lacking else []
-        heading = f"{kind}: {song}"
-        pictures = [_picture(name, excerpt) for name, excerpt in there.items()]
-        blocks.append(Block(heading, said, pictures=pictures, html=_player(there, seconds, song), level=3))
+    import IPython.display  # noqa: F401  before the thread: matplotlib, too, looks at it, and not while it is half imported
+
+    with ThreadPoolExecutor(1) as beside:  # sounds are encoded outside Python's lock, pictures are drawn inside it
+        players = {song: beside.submit(_player, own, seconds, song) for song, own in there.items()}
+        for kind, (song, own) in zip(("Easy", "Hard"), there.items(), strict=False):
+            lacking = ", ".join(name for name in found[song] if name not in own)
+            said = [f"No excerpt is kept of {lacking}: {HOW}."] if lacking else []
+            pictures = [_picture(name, excerpt) for name, excerpt in own.items()]
+            html = players[song].result()
+            blocks.append(Block(f"{kind}: {song}", said, pictures=pictures, html=html, level=3))
     return blocks
 
 

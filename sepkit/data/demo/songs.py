@@ -83,7 +83,7 @@ def make_demo_songs(
     train: int = 24,
     valid: int = 6,
     test: int = 20,
-    duration_s: tuple[float, float] = (10.0, 13.0),
+    duration_s: tuple[float, float] = (8.0, 10.0),
     n_jobs: int = -1,
 ) -> Path:
     """Makes the songs in `folder`; UsageError for a setting out of range, SepkitError where it holds something else."""
