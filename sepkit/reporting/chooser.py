@@ -183,7 +183,9 @@ class Chooser:
                 if choice == newest[0]:
                     place.value = self.held(choice, page)
             # the next choice is likely another run, or the other song; of test songs there are no excerpts yet
-            for song in sorted(self.validation, key=lambda song: song != choice[0]) if choice[0] in self.validation else ():
+            for song in (
+                sorted(self.validation, key=lambda song: song != choice[0]) if choice[0] in self.validation else ()
+            ):
                 for run in self.runs:
                     if choice == newest[0]:
                         self.page(song, run, choice[2])
