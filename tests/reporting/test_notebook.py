@@ -169,4 +169,6 @@ def test_a_run_without_time_is_left_out_of_its_day(full, monkeypatch, capsys):
 def test_the_demo_leaves_out_what_its_profile_says_and_runs_folds_of_base(tmp_path, capsys):
     day = notebook.begin(5, ["B", "E"], profile="demo", root=tmp_path)
     assert (day.rows, day.folds) == (("B",), "Base")
+    assert "\nProfile demo leaves out E, to be quick; name them in `pick` to train them.\n" in capsys.readouterr().out
     assert notebook.begin(5, ["B", "E"], profile="demo", root=tmp_path, pick="E").rows == ("E",)
+    assert "leaves out" not in capsys.readouterr().out
