@@ -144,7 +144,9 @@ def begin(
     if synthetic := _why_not_demo(day):
         print(synthetic)
     if pick is None and (spared := [row for row in rows if row in profile.left_out and row not in day.rows]):
-        print(f"Profile {profile.name} leaves out {' and '.join(spared)}, to be quick; name them in `pick` to train them.")
+        print(
+            f"Profile {profile.name} leaves out {' and '.join(spared)}, to be quick; name them in `pick` to train them."
+        )
     if rows and not day.rows:
         print(f"The week's pick has none of this day's experiments ({', '.join(rows)}): nothing is trained.")
     return day

@@ -110,7 +110,8 @@ def _strips(rows: Mapping[str, pd.Series], colours: Callable[[np.ndarray], Any],
     values = {name: row[np.isfinite(row)].to_numpy() for name, row in rows.items()}
     counts = {len(row) for row in values.values()}
     figure, axes = _rows(f"{name} ({len(row)})" if len(counts) > 1 else name for name, row in values.items())
-    axes.set_ylabel(f"experiment; {counts.pop()} songs" if len(counts) == 1 else "experiment (songs)")
+    what = "experiment; " if len(values) > 2 else ""  # few rows have no room for more
+    axes.set_ylabel(f"{what}{counts.pop()} songs" if len(counts) == 1 else "experiment (songs)")
     quartiles = {name: np.quantile(row, [0.25, 0.5, 0.75]) for name, row in values.items() if len(row)}
     dots = np.concatenate([*values.values(), [0.0]])
     inner = [*np.quantile(dots, [0.05, 0.99]), *np.ravel([*quartiles.values()]), *must]

@@ -32,7 +32,7 @@ DESCRIBED = ("Exp", "Backbone", "Domain", "Extras")
 FEWEST = 5  # songs whose median may be called the best
 MINUTES = ("GPU min", "CPU min")
 PLAN = (*DESCRIBED, *LEADING, *MINUTES, "VRAM GB", "Sig.")  # the plan's columns, which come first
-ONE_SEED = "one seed: no claim"
+ONE_SEED = "one seed"
 CLAIMS = {"": ONE_SEED, "no difference shown": "n.s.", **{verdict: mark for mark, verdict in VERDICTS.items()}}
 
 
@@ -159,7 +159,7 @@ def shown(table: pd.DataFrame, caption: str) -> list[Grid]:
             "accompaniment": row["accompaniment"],
             "songs": f"{row['songs']}{undefined}",
             "windows": f"{row['frames']}\n({row['frames dropped']} dropped{silent})",
-            "seeds": str(row["seeds"]),
+            "seed": str(row["seeds"]),
         }
 
     frame, best = pd.DataFrame([cells(row) for row in records]).map(str.strip), best_rows(table)

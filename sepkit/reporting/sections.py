@@ -31,7 +31,7 @@ READING = {
     "Sig.": f"Wilcoxon's test of these checkpoints, two-sided: ✓ better, ▼ worse where p after Holm's correction is under "
     f"{ALPHA:g}, else n.s. (not significant); p is uncorrected. Compared are the windows that both sides have; silence: "
     "one side's silence leaves out windows, and sdr_global over all sound does not agree, so there is no mark",
-    "method": "the gain over songs and seeds, ✓ and ▼ where its interval leaves out zero; needs two seeds a side",
+    "method": "the gain over songs and seeds, ✓ and ▼ where its interval leaves out zero; needs two seeds a side, else it makes no claim",
 }
 OVERLAP_CAPTION = (
     "sdr_bsseval of vocals in dB, with and without the three test songs whose artists also sing in training "
