@@ -19,6 +19,8 @@ from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 
+from sepkit.errors import SepkitError
+
 try:
     import fcntl
 except ImportError:  # Windows
