@@ -13,6 +13,7 @@ _HOMES = {
     "training.train": ("train", "train_many"),
     "training.plan": ("plan", "equal_epochs"),
     "evaluation.scoring": ("evaluate", "evaluate_many", "reference"),
+    "evaluation.given": ("given",),
     "evaluation.listening": ("estimates", "excerpts"),
     "reporting.scoreboard": ("scoreboard",),
     "reporting.report": ("report",),

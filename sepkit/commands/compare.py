@@ -56,11 +56,11 @@ def _scored(item: Run | Path | str, root: RootLike, profile: ProfileLike) -> lis
     """The runs that `item` stands for, or museval's scores."""
     if isinstance(item, Run):
         return [item]
-    if isinstance(item, Path) or Path(item).is_dir():
+    root = Root.open(root, profile)
+    if isinstance(item, Path) or (Path(item).is_dir() and not root.run(item).path.exists()):
         from sepkit.evaluation.museval_json import read_museval
 
         return read_museval(item)
-    root = Root.open(root, profile)
     if item not in MENU:
         return [root.run(item)]
     runs = root.scored_runs(item)

@@ -4,11 +4,15 @@ from typing import Any
 
 import sepkit
 from sepkit.commands import CLUSTER, JOBS, RUN
+from sepkit.errors import UsageError
 from sepkit.experiments import REFERENCES, get_experiment
-from sepkit.storage import Root, run_name
+from sepkit.storage import Root
 
 ARGUMENTS = {
-    "experiment": {"help": "an entry of the menu, or mixture, or oracle"},
+    "experiment": {"nargs": "?", "help": "an entry of the menu, or mixture, or oracle"},
+    "--estimates": {"help": "score this folder of audio files of another program: test/<song>/vocals.wav …"},
+    "--name": {"help": "what such estimates are called (default: the folder's name)"},
+    "--protocol": {"default": "2stem", "help": "of such estimates: 2stem (default), or 4stem"},
     **RUN,
     "--split": {"default": "test", "help": "test (once, choices frozen) or valid"},
     **JOBS,
@@ -17,16 +21,25 @@ ARGUMENTS = {
 }
 
 
-def run(*, experiment: str, seed: int, fold: int | None, split: str, museval: bool, **where: Any) -> int:
+def run(
+    *, experiment: str | None, seed: int, fold: int | None, split: str, museval: bool,
+    estimates: str | None, name: str | None, protocol: str, **where: Any,
+) -> int:  # fmt: skip
     from sepkit.evaluation.score_files import scores_path
     from sepkit.evaluation.statistics import summary
 
-    reference = experiment in REFERENCES
-    name = experiment if reference else run_name(experiment, seed, fold)
-    scored = Root.open(where["root"], where["profile"]).run(name)
-    if not (reference or scored.path.exists()):
-        get_experiment(experiment)  # an unknown experiment is a wrong call, not a missing run
-    scores = sepkit.evaluate(name, split=split, **where)
+    root = Root.open(where["root"], where["profile"])
+    if (estimates is None) == (experiment is None):
+        raise UsageError("Expected an experiment, or --estimates with a folder, and not both.")
+    if estimates:
+        scored = sepkit.given(name, estimates=estimates, protocol=protocol, root=root, profile=where["profile"])
+    else:
+        scored = root.run(str(experiment))
+        if experiment not in REFERENCES and not scored.path.exists():
+            scored = root.run_of(str(experiment), seed, fold)
+            if not scored.path.exists():
+                get_experiment(str(experiment))  # an unknown experiment is a wrong call, not a missing run
+    name, scores = scored.name, sepkit.evaluate(scored, split=split, **where)
     if museval:
         from sepkit.evaluation.museval_json import write_museval
 

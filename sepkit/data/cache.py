@@ -132,6 +132,8 @@ def cache_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
     >>> cache_sources({"model": {"name": "demucs-tiny", "sources": ["drums", "bass"]}})
     ('vocals', 'drums', 'bass', 'other')
     """
+    if protocol := config.get("protocol"):
+        return PROTOCOLS[protocol]
     estimated = config.get("model", {}).get("sources", ("vocals",))
     return PROTOCOLS["2stem"] if set(estimated) <= set(PROTOCOLS["2stem"]) else STEMS
 

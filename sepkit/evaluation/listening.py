@@ -83,7 +83,7 @@ def _make(run: Run, found: dict[str, Excerpt | None], cache: Cache, device: str)
 
 def _clips(cache: Cache, song: str, estimator: Estimator) -> dict[str, np.ndarray]:
     mixture, targets = cache.song(song)
-    found, clips = estimator(mixture, targets), {"mixture": mixture}
+    found, clips = estimator(mixture, targets, song), {"mixture": mixture}
     for source, target in targets.items():
         clips |= {source: target, f"{source} estimate": found[source]}
     return clips

@@ -26,8 +26,11 @@ COLUMNS = [
 ]  # fmt: skip
 Rows = list[dict[Any, Any]]
 Song = tuple[Rows, Rows]  # rows of scores.csv and of frames.csv
-Origin = dict[str, Any]  # what a song's scores were made from: source, weights (fingerprints), sample_rate
-CHANGES = {"source": "its files", "weights": "the run's weights", "sample_rate": "the sample rate of scoring"}
+Origin = dict[str, Any]  # what a song's scores were made from: source, weights, estimates (fingerprints), sample_rate
+CHANGES = {
+    "source": "its files", "weights": "the run's weights", "sample_rate": "the sample rate of scoring",
+    "estimates": "its estimates",
+}  # fmt: skip
 
 
 def scores_path(run: Run, split: str = "test") -> Path:

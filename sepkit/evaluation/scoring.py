@@ -28,18 +28,21 @@ from sepkit.data.manifest import read_manifest
 from sepkit.data.opening import open_cache
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
-from sepkit.evaluation.estimators import Estimator, ModelEstimate, accompaniment_of, make_estimator
+from sepkit.evaluation import given
+from sepkit.evaluation.estimators import Estimator, ModelEstimate, accompaniment_of, files_of, make_estimator
+from sepkit.evaluation.files import FileEstimate
 from sepkit.evaluation.score_files import Origin, ScoreFiles, Song, read_origins
 from sepkit.evaluation.track import Targets
 from sepkit.experiments import REFERENCES
 from sepkit.models import refuse_contaminated
 from sepkit.parallel import on_cluster, progress, spread
 from sepkit.profiles import PROTOCOLS, Profile, get_profile
-from sepkit.storage import Root, Run, drive, named, spending, write_json
+from sepkit.storage import Root, Run, drive, named, spending
 from sepkit.storage.checkpoints import best_checkpoint, kept
 from sepkit.storage.repair import mend
 
 PROTOCOL_OF = {sources: protocol for protocol, sources in PROTOCOLS.items()}
+SHIFTED = "ok, but "  # begins the status of scores of a file that is shifted in time
 PORTION_BYTES = 2**28  # of estimates that a GPU has made and that travel to a worker together
 
 
@@ -97,6 +100,7 @@ class Scoring:
         if run.config and not run.finished:  # without a configuration there is no run, and that says so
             raise SepkitError(f"{run.name} {run.standing}; train it to its end before it is scored.")
         self.run = run
+        self.estimator: Any = files_of(run)
         self.cache, songs = scoring_songs(run, data, split, open_cache)
         self.unscored, trained_on = dict(self.cache.unusable), contaminated(run, self.cache, songs, split)
         self.songs = [song for song in songs if song not in trained_on]
@@ -109,7 +113,7 @@ class Scoring:
         self.files = ScoreFiles(run, split, protocol, self._origins(split), unwanted)
         self.todo = [song for song in self.songs if song not in self.files.done]
         if self.todo:
-            self.estimator = make_estimator(run, device)
+            self.estimator = self.estimator or make_estimator(run, device)
             self.files.facts["accompaniment"] = accompaniment_of(self.estimator)
 
     def _origins(self, split: str) -> dict[str, Origin]:
@@ -119,7 +123,11 @@ class Scoring:
             best_checkpoint(self.run)
             weights = self.run.weights()
         facts = {"weights": weights, "sample_rate": self.cache.sample_rate}
-        return {song: {"source": self.cache.songs[song].get("source"), **facts} for song in self.songs}
+        found = {song: {"source": self.cache.songs[song].get("source"), **facts} for song in self.songs}
+        if isinstance(self.estimator, FileEstimate):
+            self.estimator.require_some(self.songs)
+            found = {song: {**of, "estimates": self.estimator.fingerprint(song)} for song, of in found.items()}
+        return found
 
     def add(self, song: str, found: Song | SepkitError) -> None:
         if isinstance(found, SepkitError):
@@ -137,6 +145,10 @@ class Scoring:
         unscored = {**dict(table.loc[lost, ["track", "status"]].values), **self.unscored}
         for song, why in unscored.items():
             print(f"{self.run.name}: {song} has no scores: {why}", flush=True)
+        for song, status in dict(
+            table.loc[table["status"].str.startswith(SHIFTED), ["track", "status"]].values
+        ).items():
+            print(f"{self.run.name}: {song}: {status.removeprefix(SHIFTED)}; it is scored as it is", flush=True)
         table.attrs["unscored"] = unscored
         return table
 
@@ -187,11 +199,7 @@ def _ready(run: Run | str, root: Path | str | Root | None, profile: str | Profil
         run = Root.open(root, profile).run(run)
     drive.tell(run.name, drive.pull(run.root, only=kept(run)))
     mend(run)
-    if run.name in REFERENCES and not run.finished:
-        facts = {"run": run.name, "experiment": run.name, "profile": get_profile(profile).name, "seed": 0, "fold": None}
-        write_json(run.path / "config.json", facts)
-        run.write_status(state="finished", epochs=0, minutes=0.0, gpu_min=0.0, vram_mib=0, device="cpu", parameters=0)
-    return run
+    return given.reference(run, profile)
 
 
 def _push(runs: list[Run]) -> None:
@@ -241,7 +249,9 @@ def score_songs(
             for start in range(0, len(estimators), most):
                 portion = estimators[start : start + most]
                 yield delayed(_score)(
-                    cache, song, [_made(each, *audio) if isinstance(each, ModelEstimate) else each for each in portion]
+                    cache,
+                    song,
+                    [_made(each, *audio, song) if isinstance(each, ModelEstimate) else each for each in portion],
                 )
 
     results = spread(calls(), n_jobs=n_jobs or os.cpu_count() or 1, ahead="n_jobs")
@@ -252,10 +262,10 @@ def score_songs(
         yield song, found
 
 
-def _made(estimate: Any, mixture: np.ndarray, target: dict[str, np.ndarray]) -> Any:
+def _made(estimate: Any, mixture: np.ndarray, target: dict[str, np.ndarray], song: str) -> Any:
     """The estimates of a song, made here where they are an estimator still; or the error why there are none."""
     try:
-        return estimate(mixture, target) if callable(estimate) else estimate
+        return estimate(mixture, target, song) if callable(estimate) else estimate
     except SepkitError as error:
         return error
 
@@ -271,10 +281,13 @@ def _score(cache: Cache, song: str, estimates: Sequence[Any]) -> list[Song | Sep
         found: list[Song | SepkitError] = []
         for each in estimates:
             try:
-                estimate = _made(each, mixture, target)
+                estimate = _made(each, mixture, target, song)
                 if isinstance(estimate, SepkitError):
                     raise estimate
-                found.append(targets.score({name: estimate[name] for name in target if name in estimate}))
+                rows, frames = targets.score({name: estimate[name] for name in target if name in estimate})
+                if isinstance(each, FileEstimate) and (shift := each.shifted(song, estimate, target)):
+                    rows = [{**row, "status": SHIFTED + shift} if row["status"] == "ok" else row for row in rows]
+                found.append((rows, frames))
             except SepkitError as error:  # this estimate is lost, the others are not
                 found.append(targets.undefined(str(error)))
     return found

@@ -1,6 +1,7 @@
 """What was done: songs, settings, minutes and memory, and how to do it again; tables from config.json, status.json
 and budget.csv of the runs in a section of the scoreboard."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -122,6 +123,8 @@ def appendix(root: Root, board: Board) -> list[Block]:
     runs = runs_of(root, section)
     seeds = dict[str, list[str]]()
     for name, own in runs.items():
+        if not own[0].config.get("training"):  # made elsewhere
+            continue
         seeds.setdefault(",".join(str(run.config.get("seed")) for run in own), []).append(name)
     commands = [
         f"python -m sepkit grid --profile {profile} --experiments {','.join(names)} --seeds {which}"
@@ -129,6 +132,12 @@ def appendix(root: Root, board: Board) -> list[Block]:
     ]
     commands += [
         f"python -m sepkit evaluate {name} --profile {profile}" for name in section.table["Exp"] if name in REFERENCES
+    ]
+    commands += [
+        f"python -m sepkit evaluate --{kind} {shlex.quote(own[0].config[kind])} --name {shlex.quote(name)}"
+        for name, own in runs.items()
+        for kind in ("estimates",)
+        if kind in own[0].config
     ]
     versions = dict[str, set[str]]()
     for status in [run.status for own in runs.values() for run in own]:

@@ -4,7 +4,6 @@ A file is copied aside, read back and compared with its source, and renamed; it 
 """
 
 import errno
-import hashlib
 import os
 import shutil
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sepkit.storage.bounded import ANSWER_S, seconds_for, within
-from sepkit.storage.files import part_of
+from sepkit.storage.files import digest, part_of
 
 TRIES, WAIT_S = 3, 1.0
 LIST_S = 60.0  # for a look at a whole folder
@@ -95,11 +94,6 @@ def version_of(path: Path) -> tuple[int, int]:
 def discard(part: Path) -> None:
     with suppress(OSError):
         on_drive(part.unlink, True)
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def has_room(folder: Path, size: int) -> bool:

@@ -15,7 +15,7 @@ import unicodedata
 import uuid
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,12 @@ def text_of(raw: bytes) -> str:
         with suppress(UnicodeDecodeError):
             return unicodedata.normalize("NFC", raw.decode(encoding))
     return raw.decode(encodings[-1], errors="replace")  # UTF-16 that is cut off
+
+
+def digest(path: Path) -> str:
+    """A fingerprint of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def file_name(name: str, suffix: str) -> str:

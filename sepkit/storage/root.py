@@ -5,7 +5,6 @@ runs/<run>/ (`Run`), budget.csv, exclude.txt, and what reporting writes: scorebo
 """
 
 import csv
-import hashlib
 import io
 import os
 import platform
@@ -23,7 +22,7 @@ import pandas as pd
 
 from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import ProfileLike, get_profile
-from sepkit.storage.files import append_lines, read_json, read_names, write_json
+from sepkit.storage.files import append_lines, digest, read_json, read_names, write_json
 from sepkit.storage.locks import held
 from sepkit.storage.scores import read_scored
 from sepkit.storage.spreadsheets import make_plain, read_ledger
@@ -169,8 +168,7 @@ class Run:
         """A fingerprint of the best weights, hexadecimal; None for a reference, or where there are none."""
         if not self.best.exists():
             return None
-        with self.best.open("rb") as file:
-            return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+        return digest(self.best)
 
     @property
     def scores_path(self) -> Path:
