@@ -83,6 +83,8 @@ def _same_folder(client: Any, folder: Path) -> None:
     try:
         here = _names(folder)
         for worker, there in client.run(_names, folder, on_error="return").items():
+            if type(there).__name__ == "CommClosedError":  # it has ended meanwhile
+                continue
             if isinstance(there, Exception):
                 raise SepkitError(f"The worker {worker} lacks this sepkit ({there}); install the same there.")
             if missing := here - there:

@@ -74,13 +74,13 @@ def kill_a_worker(cluster, when):
 @pytest.mark.long
 def test_a_killed_worker_costs_no_run_and_no_score(cluster, where, make_root, make_mini, tmp_path):
     """Once while it trains, once while it scores."""
-    where["data"] = make_mini(tmp_path / "songs", test=4, rest_s=1.2)
+    where["data"] = make_mini(tmp_path / "songs", test=8, rest_s=1.2)
     where["profile"] = replace(where["profile"], epochs=4, steps_per_epoch=8)
     here, away = Root.open(tmp_path / "here", "demo"), Root.open(tmp_path / "away", "demo")
     names, runs = ["Base", "E"], ["Base-s0", "E-s0"]
     grid(names, root=here, n_jobs=1, **where)
     trains = lambda: any(away.run(run).last.exists() for run in runs)  # noqa: E731
-    scores = lambda: all(away.run(run).finished for run in runs)  # noqa: E731
+    scores = lambda: any(away.run(run).path.joinpath("scores.part.jsonl").exists() for run in runs)  # noqa: E731
     threads = [kill_a_worker(cluster, when) for when in (trains, scores)]
     grid(names, root=away, cluster=cluster.scheduler_address, **where)
     for thread, killed in threads:
