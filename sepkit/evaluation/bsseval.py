@@ -17,7 +17,8 @@ windows enter a median.
 Why it is fast and still exact. The filters need correlations at 512 lags only, and those are sums over windows. A
 filtered window's energy is a sum over all pairs of taps, that is, over lags again: the window's correlations, which the
 targets alone decide, times those of the filters. So nothing is filtered, and a second estimate on the same track costs
-its own correlations and little else. All work is done on the error u = ŝ − s: p_own − s, p_all − p_own and ŝ − p_all
+its own correlations and little else: the spectra of the targets are kept, and their block-Toeplitz equations are solved
+by a recursion over taps (`toeplitz`). All work is done on the error u = ŝ − s: p_own − s, p_all − p_own and ŝ − p_all
 are never differences of large numbers, and a perfect estimate scores +inf. Where such a sum could lose more than `LOSS`
 of its value to rounding (an error that is nearly all interference, say) the window is filtered after all and Parseval
 gives the energy. Above about 150 dB museval returns its own rounding noise; there the two differ. They also differ
@@ -67,10 +68,11 @@ def bss_eval(
 
 
 class References:
-    """What depends on the targets alone: correlations, Gram matrix, factorisations, made at the first score.
+    """What depends on the targets alone: correlations, spectra, inverses, made at the first score.
 
     Arguments as of `bss_eval`. Score several estimates of one track with one object: the second costs less than half
-    of the first. Beside the signals, memory grows by 128 KiB a second of two stereo sources.
+    of the first. Beside the signals, memory grows by 1.8 MiB a second of two stereo sources, by 128 KiB once the spectra
+    of a long track would take more than half a GiB.
 
         >>> target = np.random.default_rng(0).standard_normal((2, 1, 8000))
         >>> references = References(target, sample_rate=4000)
@@ -91,10 +93,10 @@ class References:
         self.sample_rate, self.device = int(sample_rate), device or getattr(target, "device", "cpu")
         self.n_windows, self.window = in_windows(self.target, self.sample_rate).shape[-2:]
         self.silent = silence(self.target, self.sample_rate)
-        self._rows = self._windows(self.target)
+        self._rows = self._windows(self.target, keep=True)
 
-    def _windows(self, signals: Array) -> Windows:
-        return Windows(torch.from_numpy(signals.reshape(-1, signals.shape[2])).to(self.device), self.window)
+    def _windows(self, signals: Array, keep: bool = False) -> Windows:
+        return Windows(torch.from_numpy(signals.reshape(-1, signals.shape[2])).to(self.device), self.window, keep)
 
     @cached_property
     def _shared(self) -> tuple[Tensor, Tensor, Solver, list[Solver]]:
@@ -104,7 +106,7 @@ class References:
         together = Solver(lags, signals)
         parts = [slice(i, i + n) for i in range(0, len(lags), n)]
         alone = [Solver(lags[own, own], signals[own]) for own in parts] if self.sources > 1 else [together]
-        return windows[: self.n_windows], energies, together, alone
+        return windows[: self.n_windows], energies[: self.n_windows], together, alone
 
     def score(self, estimate: ArrayLike) -> dict[str, Array]:
         """`bss_eval` of this estimate, `(source, channel, time)`, against the targets."""
@@ -145,77 +147,79 @@ class References:
         correlations, true, together, alone = self._shared
         errors = (estimate - row for estimate, row in zip(estimates.parts, rows.parts, strict=True))
         by_window, whole, wrong = rows.correlate(errors, len(rows.rows))
-        scores = np.empty((4, self.sources, n))
-        for j in range(self.sources):
+        # Filters from each target channel to each channel of the error, (input, channel, tap).
+        toward = whole.cpu().numpy()
+        everything, spatial = together.solve(toward), np.zeros_like(toward)
+        for j, solver in enumerate(alone):
             own = slice(j * self.channels, (j + 1) * self.channels)
-            # Filters from each target channel to each channel of the error, (input, channel, tap).
-            toward = whole[:, own].cpu().numpy()
-            solved = (alone[j].solve(toward[own]), together.solve(toward))
-            spatial, everything = (torch.from_numpy(taps).to(self.device) for taps in solved)
-            filters = Filters(own, spatial, everything, self.window)
-            target, error = true[:n, own].sum(1), wrong[:n, own].sum(1)
-            energies, doubtful = filters.energies(correlations, by_window[:n, :, own], error)
-            filtered = (doubtful > LOSS * energies).any(0).cpu() & torch.from_numpy(sound)
-            for i in torch.nonzero(filtered).ravel().tolist():
-                energies[:, i] = filters.filtered(rows.parts[i], estimates.parts[i][own] - rows.parts[i][own])
-            spat, interf, p_own, p_all, artif = energies
-            for i, ratio in enumerate(((target, error), (target, spat), (p_own, interf), (p_all, artif))):
-                scores[i, j] = _db(*(energy.cpu().numpy() for energy in ratio))
-        return scores
+            spatial[own, own] = solver.solve(toward[own, own])
+        own_taps, taps = (torch.from_numpy(part).to(self.device) for part in (spatial, everything))
+        filters = Filters(own_taps, taps, self.channels, self.window)
+        target, error = (energy[:n].reshape(n, self.sources, -1).sum(2) for energy in (true, wrong))
+        energies, doubtful = filters.energies(correlations, by_window[:n], error)
+        filtered = (doubtful > LOSS * energies).any(0).cpu() & torch.from_numpy(sound)[:, None]
+        for i, j in torch.nonzero(filtered).tolist():
+            energies[:, i, j] = filters.filtered(j, rows.parts[i], estimates.parts[i] - rows.parts[i])
+        spat, interf, p_own, p_all, artif = energies
+        ratios = ((target, error), (target, spat), (p_own, interf), (p_all, artif))
+        return np.stack([_db(*(energy.cpu().numpy().T for energy in ratio)) for ratio in ratios])
 
 
 class Filters:
-    """What least squares found for one source: of its own rows, and of all rows, to its error.
+    """What least squares found: from the rows of a source, and from all rows, to its error, `(row, row, tap)`.
 
-    Energies are those of p_own − s, p_all − p_own, p_own, p_all and ŝ − p_all, each `(window,)`.
+    Energies are those of p_own − s, p_all − p_own, p_own, p_all and ŝ − p_all, each `(window, source)`.
     """
 
-    def __init__(self, own: slice, spatial: Tensor, everything: Tensor, window: int) -> None:
-        self.own, self.spatial, self.everything = own, spatial, everything
-        itself = torch.zeros_like(everything)
-        itself[range(own.start, own.stop), range(len(spatial)), 0] = 1
-        self.projection, self.all_projection = spatial + itself[own], everything + itself
-        self.crosstalk = everything.clone()
-        self.crosstalk[own] -= spatial
+    def __init__(self, spatial: Tensor, everything: Tensor, channels: int, window: int) -> None:
+        self.spatial, self.everything, self.channels = spatial, everything, channels
+        self.crosstalk = everything - spatial
         self.n_fft = scipy.fft.next_fast_len(window + TAPS - 1, real=True)
 
     def energies(self, correlations: Tensor, with_error: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-        """(energies, what rounding may have cost them), both `(5, window)`.
+        """(energies, what rounding may have cost them), both `(5, window, source)`.
 
-        correlations: of the rows `(window, row, row, lag)`; with_error: of rows and u `(window, row, channel, lag)`;
-        error: |u|² `(window,)`.
+        correlations: of the rows `(window, row, row, lag)`; with_error: of rows and u, the same; error: |u|²
+        `(window, source)`.
         """
-        mine = correlations[:, self.own, self.own]
-        sums = (
-            (mine, filter_correlation(self.spatial)),
-            (correlations, filter_correlation(self.crosstalk)),
-            (mine, filter_correlation(self.projection)),
-            (correlations, filter_correlation(self.all_projection)),
-            (correlations, filter_correlation(self.everything)),
-            (with_error, -2 * self.everything),
-        )
-        found = torch.stack([torch.einsum("wabk,abk->w", lags, weights) for lags, weights in sums])
-        # the most that Σ |lags · weights| can be: a correlation is at most its loudest lag
-        most = [torch.einsum("wab,ab->w", lags.abs().amax(-1), weights.abs().sum(-1)) for lags, weights in sums]
-        lost = torch.stack(most)
-        for part in (found, lost):
-            part[4] += part[5]
-            part[4] += error
-        return found[:5], EPS * lost[:5]
+        itself = torch.zeros_like(self.spatial)
+        itself[..., 0].fill_diagonal_(1)
+        parts = (self.spatial, self.crosstalk, self.spatial + itself, self.everything + itself, self.everything)
+        # (part, source, row, channel, tap): what leads to a source's channels
+        apart = torch.stack(parts).unflatten(2, (-1, self.channels)).transpose(1, 2)
+        weights = filter_correlation(apart)
+        toward = self.everything.new_zeros(error.shape[1], *self.everything.shape)
+        for j, own in enumerate(toward.unflatten(2, (-1, self.channels))):
+            own[:, j] = -2 * apart[4, j]
+        sums, crossed = _sums(correlations, weights.flatten(0, 1)), _sums(with_error, toward)
+        for part, cross in zip(sums, crossed, strict=True):  # of the sums, and of the most that they can be
+            energies = part.unflatten(0, (len(parts), -1))
+            energies[4] += cross + error.T
+        found, most = (part.unflatten(0, (len(parts), -1)).transpose(1, 2) for part in sums)
+        return found, EPS * most
 
-    def filtered(self, rows: Tensor, error: Tensor) -> Tensor:
-        """The five energies of one window by filtering it: rows `(row, time)`, error `(channel, time)`."""
-        spatial, crosstalk = self._spectra
-        spectra, wrong = torch.fft.rfft(rows, n=self.n_fft), torch.fft.rfft(error, n=self.n_fft)
-        mine = spectra[self.own]
-        e_spat, e_interf = (spatial * mine[:, None]).sum(0), (crosstalk * spectra[:, None]).sum(0)
-        p_own, errors = mine + e_spat, e_spat + e_interf
+    def filtered(self, source: int, rows: Tensor, error: Tensor) -> Tensor:
+        """The five energies of a source in one window by filtering it: rows, error `(row, time)`."""
+        own = slice(source * self.channels, (source + 1) * self.channels)
+        spectra, wrong = torch.fft.rfft(rows, n=self.n_fft), torch.fft.rfft(error[own], n=self.n_fft)
+        e_spat, e_interf = (torch.einsum("acf,af->cf", taps[:, own], spectra) for taps in self._spectra)
+        p_own, errors = spectra[own] + e_spat, e_spat + e_interf
         parts = (e_spat, e_interf, p_own, p_own + e_interf, wrong - errors)
         return torch.stack([_energy(part, self.n_fft) for part in parts])
 
     @cached_property
     def _spectra(self) -> list[Tensor]:
         return [torch.fft.rfft(part, n=self.n_fft) for part in (self.spatial, self.crosstalk)]
+
+
+def _sums(lags: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ lags · weights, and the most that Σ |lags · weights| can be, `(weight, window)`.
+
+    lags: `(window, row, row, lag)`; weights: `(weight, row, row, lag)`. A correlation is at most its loudest lag.
+    """
+    loudest = torch.linalg.vector_norm(lags, torch.inf, dim=-1)
+    most = weights.abs().sum(-1).flatten(1) @ loudest.flatten(1).T
+    return weights.flatten(1) @ lags.flatten(1).T, most
 
 
 def _energy(spectrum: Tensor, n_fft: int) -> Tensor:

@@ -3,10 +3,13 @@
 Conventions: rows are `(row, time)` float64 tensors on any device, a row being one channel of one source. A window of a
 correlation is that of the two rows cut to the window, so both samples of each product lie in it; lags are 0 … 511.
 Short blocks do it: a block of one row against the same block and 511 samples more of the other needs an FFT of 4096
-points, and the spectra of a window's blocks add up before one inverse transform.
+points, and the spectra of a window's blocks add up before one inverse transform. The spectra of the rows' own blocks
+can be kept for further estimates.
 """
 
 from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -14,29 +17,44 @@ import torch
 from torch import Tensor
 
 from sepkit.evaluation.signals import TAPS, Array
+from sepkit.evaluation.toeplitz import Inverse
 
 EPS = np.finfo(np.float64).eps
 BLOCK_FFT = 4096  # points; 2048 and 8192 take as long, within a tenth
+KEPT_BYTES = 2**29  # of spectra of targets: five minutes of two stereo sources
 
 
 class Windows:
     """Rows cut into windows, `parts`, and these into blocks; the last window holds what is left over."""
 
-    def __init__(self, rows: Tensor, window: int) -> None:
+    def __init__(self, rows: Tensor, window: int, keep: bool = False) -> None:
         self.rows, self.window, self.parts = rows, window, rows.split(window, dim=1)
         blocks = -(-window // (BLOCK_FFT - TAPS + 1))
         self.step = -(-window // blocks)
         self.n_fft = min(BLOCK_FFT, 2 ** (self.step + TAPS - 2).bit_length())
+        size = 16 * (self.n_fft // 2 + 1) * blocks * len(rows) * len(self.parts)
+        # conjugate spectra of own blocks by window, for later estimates
+        self.kept: dict[int, Tensor] | None = {} if keep and size <= KEPT_BYTES else None
+
+    def spectra(self, part: Tensor, more: int = 0) -> Tensor:
+        """`(block, row, freq)` of the blocks of `(row, time)`, each with `more` samples of the next, zeros after the end."""
+        blocks = -(-part.shape[1] // self.step)
+        padded = torch.nn.functional.pad(part, (0, blocks * self.step + more - part.shape[1]))
+        return torch.fft.rfft(padded.unfold(1, self.step + more, self.step).transpose(0, 1), n=self.n_fft)
+
+    def _own_spectra(self, i: int) -> Tensor:
+        """Conjugate spectra of the blocks of window i."""
+        if self.kept is None or i not in self.kept:
+            spectra = self.spectra(self.parts[i]).conj_physical_()
+            if self.kept is None:
+                return spectra
+            self.kept[i] = spectra
+        return self.kept[i]
 
     def cross(self, other: Tensor, i: int) -> Tensor:
         """r[a, b, k] = Σ_n rows[a, n] · other[b, n + k] in window i, k in [0, TAPS); other `(row, time)`."""
-        blocks = torch.fft.rfft(_unfold(self.parts[i], self.step, 0), n=self.n_fft)
-        blocks = blocks.conj().transpose(0, 1).resolve_conj()
-        longer = torch.fft.rfft(_unfold(other, self.step, TAPS - 1), n=self.n_fft).transpose(0, 1)
-        total = longer.new_zeros(blocks.shape[1], longer.shape[1], blocks.shape[2])
-        for block, reach in zip(blocks, longer, strict=True):
-            total.addcmul_(block[:, None], reach[None])
-        return torch.fft.irfft(total, n=self.n_fft)[..., :TAPS]
+        blocks, longer = self._own_spectra(i), self.spectra(other, TAPS - 1)
+        return torch.fft.irfft((blocks[:, :, None] * longer[:, None]).sum(0), n=self.n_fft)[..., :TAPS]
 
     def across(self, heads: Tensor) -> Tensor:
         """The part of the whole correlation whose two samples lie on two sides of a window's edge.
@@ -70,13 +88,6 @@ class Windows:
         return windows, windows.sum(0) + self.across(heads[1:]), energies
 
 
-def _unfold(part: Tensor, step: int, more: int) -> Tensor:
-    """`(row, block, step + more)` of `(row, time)`, zeros after its end."""
-    blocks = -(-part.shape[1] // step)
-    padded = torch.nn.functional.pad(part, (0, blocks * step + more - part.shape[1]))
-    return padded.unfold(1, step + more, step)
-
-
 def correlations(target: Array, estimate: Array) -> tuple[Array, Array]:
     """Of two `(time,)` signals at lags [0, TAPS): target with itself, and with the later estimate."""
     rows = torch.from_numpy(np.stack([target, estimate]))
@@ -86,14 +97,14 @@ def correlations(target: Array, estimate: Array) -> tuple[Array, Array]:
 
 
 def filter_correlation(filters: Tensor) -> Tensor:
-    """What an energy needs of filters `(input, channel, tap)`: weights `(input, input, lag)`.
+    """What an energy needs of filters `(…, input, channel, tap)`: weights `(…, input, input, lag)`.
 
     Σ over a, b and lag of weights · r[a, b, lag], r the correlations of a window, is the energy of the filtered window,
     over channels and its whole length of window + 511: a sum over all pairs of taps, gathered by their distance;
     positive lags stand for negative ones too, hence the 2.
     """
     spectra = torch.fft.rfft(filters, n=2 * TAPS)
-    weights = torch.fft.irfft(torch.einsum("acf,bcf->abf", spectra, spectra.conj()), n=2 * TAPS)[..., :TAPS]
+    weights = torch.fft.irfft(torch.einsum("...acf,...bcf->...abf", spectra, spectra.conj()), n=2 * TAPS)[..., :TAPS]
     weights[..., 1:] *= 2
     return weights
 
@@ -101,53 +112,75 @@ def filter_correlation(filters: Tensor) -> Tensor:
 class Solver:
     """Solves (G + eps·I) x = d, museval's ridge, G the Gram matrix of all delayed rows; or least squares.
 
+    G is block-Toeplitz: `Inverse` solves it fast; Cholesky does where G is so ill-conditioned that `Inverse` refuses.
     Rows `(row, time)` that are silent, or a multiple of an earlier one, as in a mono stem in a stereo file, would make
     G singular and span nothing more: they stay out of the equations, and their x is 0.
     """
 
     def __init__(self, lags: Array, rows: Array) -> None:
-        self.kept = independent(rows)
-        lags, kept = lags[np.ix_(self.kept, self.kept)], range(len(self.kept))
-        # block-Toeplitz: block (a, b) holds r_ab[delay_a − delay_b]
-        gram = np.block([[scipy.linalg.toeplitz(lags[a, b], lags[b, a]) for b in kept] for a in kept])
-        gram[np.diag_indices_from(gram)] += EPS
+        self.kept = independent(lags, rows)
+        self.lags = lags[np.ix_(self.kept, self.kept)]
+        self.lags[range(len(self.kept)), range(len(self.kept)), 0] += EPS
         try:
-            self.factor, self.ridged = scipy.linalg.cho_factor(gram.T, lower=True, check_finite=False), np.empty(0)
-        except np.linalg.LinAlgError:  # rounding made it indefinite
-            self.factor, self.ridged = None, gram
+            self.inverse: Inverse | None = Inverse(self.lags)
+        except np.linalg.LinAlgError:
+            self.inverse = None
 
     def solve(self, lags: Array) -> Array:
         """Filters `(input, channel, tap)` from correlations `(input, channel, lag)`."""
         found = np.zeros_like(lags)
-        inputs, channels, taps = lags[self.kept].shape
-        right = lags[self.kept].transpose(0, 2, 1).reshape(inputs * taps, channels)
         try:
-            if self.factor:
-                solution = scipy.linalg.cho_solve(self.factor, right, check_finite=False)
-            else:
-                solution = np.linalg.solve(self.ridged, right)
+            if self.inverse is None:
+                raise np.linalg.LinAlgError
+            found[self.kept] = self.inverse.solve(lags[self.kept])
         except np.linalg.LinAlgError:
-            solution = np.linalg.lstsq(self.ridged - EPS * np.eye(len(right)), right, rcond=None)[0]
-        found[self.kept] = solution.reshape(inputs, taps, channels).transpose(0, 2, 1)
+            found[self.kept] = self._solve_densely(lags[self.kept])
         return found
 
+    def _solve_densely(self, lags: Array) -> Array:
+        inputs, channels, taps = lags.shape
+        right = lags.transpose(0, 2, 1).reshape(inputs * taps, channels)
+        gram, factor = self._dense
+        try:
+            if factor:
+                solution = scipy.linalg.cho_solve(factor, right, check_finite=False)
+            else:
+                solution = np.linalg.solve(gram, right)
+        except np.linalg.LinAlgError:
+            solution = np.linalg.lstsq(gram - EPS * np.eye(len(right)), right, rcond=None)[0]
+        return solution.reshape(inputs, taps, channels).transpose(0, 2, 1)
 
-def independent(rows: Array) -> list[int]:
+    @cached_property
+    def _dense(self) -> tuple[Array, Any]:
+        """The matrix, where Cholesky fails; and its factor, where it does not."""
+        rows = range(len(self.kept))
+        # block (a, b) holds r_ab[delay_a − delay_b]
+        gram = np.block([[scipy.linalg.toeplitz(self.lags[a, b], self.lags[b, a]) for b in rows] for a in rows])
+        try:
+            return np.empty(0), scipy.linalg.cho_factor(gram.T, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:  # rounding made it indefinite
+            return gram, None
+
+
+def independent(lags: Array, rows: Array) -> list[int]:
     """The rows `(row, time)` that are neither silent nor a multiple of an earlier one.
 
-    >>> independent(np.array([[0.0, 0.0, 0.0], [1, 2, 3], [-2, -4, -6], [1, 2, 4]]))
+    lags: their correlations `(row, row, lag)`, of which lag 0 tells nearly always.
+
+    >>> rows = np.array([[0.0, 0.0, 0.0], [1, 2, 3], [-2, -4, -6], [1, 2, 4]])
+    >>> independent((rows @ rows.T)[..., None], rows)
     [1, 3]
     """
-    kept: list[int] = []
-    for i, row in enumerate(rows):
-        peak = np.abs(row).argmax()
-        if row[peak] and not any(_multiple(row, rows[k], peak) for k in kept):
+    products, kept = lags[..., 0], list[int]()
+    for i in np.flatnonzero(products.diagonal()).tolist():
+        alike = (k for k in kept if products[i, k] ** 2 > (1 - 1e-9) * products[i, i] * products[k, k])
+        if not any(_multiple(rows[i], rows[k]) for k in alike):
             kept.append(i)
     return kept
 
 
-def _multiple(row: Array, other: Array, peak: np.intp) -> bool:
-    """Whether `row`, largest at `peak`, is `other` times a factor, up to rounding."""
+def _multiple(row: Array, other: Array) -> bool:
+    """Whether `row` is `other` times a factor, up to rounding."""
+    peak = np.abs(row).argmax()
     factor = row[peak] / other[peak] if other[peak] else 0.0
-    looks = (slice(max(peak - 2**15, 0), peak + 2**15), slice(None))  # the first tells, nearly always
-    return all(np.abs(row[look] - factor * other[look]).max() <= 1e-15 * abs(row[peak]) for look in looks)
+    return bool(np.abs(row - factor * other).max() <= 1e-15 * abs(row[peak]))
