@@ -24,7 +24,8 @@ from sepkit.data.batches import TrainingClips
 from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings
 from sepkit.data.demo.songs import make_demo_songs
-from sepkit.data.songs import Track, find_songs, read_song
+from sepkit.data.songs import find_songs, read_song
+from sepkit.data.tracks import Track
 from sepkit.storage import Root
 
 SECONDS, RATE = 6.0, 44100

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from sepkit.data.songs import artist_of
+from sepkit.data.tracks import artist_of
 from sepkit.evaluation.paired import artist_bootstrap, components, wilcoxon
 from sepkit.evaluation.power import PAIRED_SDS, SEED_SDS, TYPICAL_PAIRED_SD, checkpoints_db, detectable_db, methods_db
 from sepkit.evaluation.signals import Array

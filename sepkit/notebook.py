@@ -36,7 +36,7 @@ DAYS = 7
 
 @dataclass(frozen=True)
 class Day:
-    """One day of the week: its number, its place, and the experiments that it runs."""
+    """One day of the week: its number (0: the notebook of own songs), its place, and the experiments that it runs."""
 
     number: int
     profile: Profile
@@ -100,7 +100,7 @@ class Day:
         if fault:
             copy = f"\nDrive: {fault}; until then results are on this machine only"
         return (
-            f"Day {self.number} of {DAYS}, profile {self.profile.name}: {self.profile.songs}\n"
+            f"{f'Day {self.number} of {DAYS}' if self.number else 'Your own songs'}, profile {self.profile.name}: {self.profile.songs}\n"
             f"{facts['device']}, {facts['precision']}; {facts['free_disk_gb']} GB free in {self.root.path}\n"
             f"GPU hours left: {hours_left(self.root):.2f} of {week_hours():g}{copy}"
         )

@@ -27,7 +27,8 @@ from sepkit.data.archive import Archive
 from sepkit.data.cache import CacheSettings, scoring_cache_settings
 from sepkit.data.fetch import fetch_songs
 from sepkit.data.opening import open_cache
-from sepkit.data.songs import SPLITS, musdb_validation_names
+from sepkit.data.songs import musdb_validation_names
+from sepkit.data.tracks import SPLITS
 from sepkit.errors import SepkitError
 from sepkit.evaluation import score_files, scoring
 from sepkit.evaluation.track import Targets

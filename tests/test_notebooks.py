@@ -9,11 +9,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from sepkit.commands.week import DAYS, parameter_names
+from sepkit.commands.week import DAYS, execute, parameter_names
 from sepkit.profiles import PROFILES
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 STABLE = "nbval-check-output"
+OWN = "own_songs"  # no day of the week
 
 
 @pytest.fixture(params=DAYS)
@@ -41,6 +42,24 @@ def test_form(path):
     assert "widgets" not in notebook.metadata
     assert all("google" not in cell.source for cell in notebook.cells[2:])  # S44
     assert "what_now" in notebook.cells[-1].source
+
+
+def test_the_notebook_of_own_songs_has_the_form_of_a_day_and_stores_nothing():
+    path = FOLDER / f"{OWN}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert tags(notebook.cells[2]) == ["parameters"]
+    assert parameter_names(path) == ["profile", "pick", "data", "root", "seed"]
+    assert not any(cell.outputs or cell.execution_count for cell in code_cells(path))
+
+
+@pytest.mark.long
+def test_the_notebook_of_own_songs_runs_on_songs_that_it_makes(tmp_path):
+    done = execute(FOLDER / f"{OWN}.ipynb", tmp_path / "done", {"profile": "demo", "root": str(tmp_path / "root")})
+    shown = "\n".join(output.get("text", "") for cell in code_cells(done) for output in cell.outputs)
+    assert "two_stems, read as two stems: 12 songs, mixtures of 12 summed" in shown
+    assert "odd_names, read as stems.yaml" in shown
+    assert (tmp_path / "root" / "report" / "milestone2.html").exists()
 
 
 def part(path, name):
@@ -92,7 +111,7 @@ def test_stored_outputs_are_those_of_stable_cells_and_no_errors(path):
 
 def test_set_up_and_form_are_the_same_everywhere():
     for number in range(2):
-        assert len({code_cells(FOLDER / f"{day}.ipynb")[number].source for day in DAYS}) == 1
+        assert len({code_cells(FOLDER / f"{name}.ipynb")[number].source for name in (*DAYS, OWN)}) == 1
 
 
 def fields(source):
@@ -171,7 +190,9 @@ def wrong_calls(tree: ast.AST) -> list[str]:
     return list(dict.fromkeys(wrong))
 
 
-def test_every_cell_compiles_and_calls_what_exists(path):
+@pytest.mark.parametrize("name", [*DAYS, OWN])
+def test_every_cell_compiles_and_calls_what_exists(name):
+    path = FOLDER / f"{name}.ipynb"
     tree = ast.parse("\n\n".join(cell.source for cell in code_cells(path)))
     assert wrong_calls(tree) == []
 

@@ -7,7 +7,7 @@ from sepkit.commands import DATA, names
 from sepkit.data.cache import Cache, CacheSettings, scoring_cache_settings, training_cache_settings
 from sepkit.data.opening import open_cache
 from sepkit.data.packs import store
-from sepkit.data.songs import SPLITS
+from sepkit.data.tracks import SPLITS
 from sepkit.experiments import BASE, get_experiment, resolve
 from sepkit.profiles import Profile, ProfileLike, get_profile
 from sepkit.storage import Root, RootLike

@@ -9,13 +9,16 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 from sepkit.commands import DATA
 from sepkit.data.cache import track_file
-from sepkit.data.check import SHORT_S, Problem, check_folder, unknown_names
+from sepkit.data.check import SHORT_S, check_folder, unknown_names
 from sepkit.data.locate import songs_at_hand
 from sepkit.data.manifest import GONE, Checks, read_manifests
 from sepkit.data.packs import stored_manifests
-from sepkit.data.songs import SPLITS, find_songs
+from sepkit.data.songs import find_songs
+from sepkit.data.tracks import MUSDB, SPLITS, Problem, SongFolder
 from sepkit.devices import device_name, pick_device, precision
 from sepkit.errors import SepkitError
 from sepkit.profiles import Profile, ProfileLike, get_profile
@@ -36,7 +39,7 @@ def run(*, json: bool, **where: Any) -> int:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found; `layout` is wav, stem.mp4 or preview."""
+    """What was found; `layout` is one of `sepkit.data.layouts`, or preview; `reading` says how songs were understood."""
 
     ok: bool  # no problem blocks
     layout: str | None
@@ -44,10 +47,12 @@ class Report:
     hours: float
     problems: list[Problem]
     environment: dict[str, Any]
+    reading: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The fixed form that `doctor --json` prints; strict JSON."""
-        return {**asdict(self), "hours": round(self.hours, 4)}
+        facts = {**asdict(self), "hours": round(self.hours, 4)}
+        return {name: facts[name] for name in facts if name != "reading"}
 
     def __str__(self) -> str:
         facts = dict(self.environment)
@@ -56,9 +61,19 @@ class Report:
         counts = ", ".join(f"{count} {split}" for split, count in self.splits.items())
         checked = f"layout {self.layout}, {counts}, {self.hours:.2f} hours"
         lines.append(f"songs: {checked if self.layout else NOT_CHECKED}")
+        lines += self.reading.splitlines()
         lines += [f"{'BLOCKS' if problem.blocking else 'note'}: {problem}" for problem in self.problems]
         lines.append("ok" if self.ok else "not ok: see the lines that begin with BLOCKS")
         return "\n".join(lines)
+
+
+def reading_of(folder: SongFolder) -> str:
+    """How a folder of songs was understood: where it is not MUSDB's layout, song by song."""
+    if folder.layout in MUSDB:
+        return f"read as: {folder.origin}"
+    names = {name: name for track in folder.tracks for name in ("mixture", *track.sources)}
+    table = [[track.name, track.split, *map(track.told, names)] for track in folder.tracks]
+    return f"read as: {folder.origin}\n" + tabulate(table, headers=["song", "split", *names], maxcolwidths=40)
 
 
 def doctor(
@@ -76,7 +91,7 @@ def doctor(
         missing = [name for name in NEEDED if facts["versions"][name] == "absent"]
         problems = [Problem(*about, name, "not installed", fix, True) for name in missing]
         splits, layout, hours = {"train": 0, "valid": 0, "test": 0}, None, 0.0
-        folder = None
+        folder, reading = None, ""
         try:
             if not songs_at_hand(profile, data, place) and (cached := songs_of_caches(place)):
                 layout, splits, hours, found = cached
@@ -88,9 +103,11 @@ def doctor(
             problems.append(Problem("", str(data), "no songs", "songs in train/ and test/", said or "none", fix))
         if folder is not None:
             hours, median_s, found = check_folder(folder, n_jobs)
+            reading = reading_of(folder)
             problems, splits = problems + found, folder.counts
             layout = "preview" if folder.layout == "stem.mp4" and median_s < SHORT_S else folder.layout
-    return Report(not any(problem.blocking for problem in problems), layout, splits, hours, problems, facts)
+    ok = not any(problem.blocking for problem in problems)
+    return Report(ok, layout, splits, hours, problems, facts, reading)
 
 
 def songs_of_caches(root: Root) -> tuple[str, dict[str, int], float, list[Problem]] | None:

@@ -9,7 +9,7 @@ from sepkit.data.cache import CacheSettings
 from sepkit.data.fetch import SIDE_BY_SIDE, fetch_songs, save
 from sepkit.data.locate import locate_songs
 from sepkit.data.opening import open_cache
-from sepkit.data.songs import SPLITS
+from sepkit.data.tracks import SPLITS
 from sepkit.profiles import STEMS, ProfileLike, get_profile
 from sepkit.storage import Root, RootLike
 
@@ -35,10 +35,7 @@ def fetch(
 
     full, full-32k: MUSDB18-HQ, song by song, from `source` or its copy `archive`; preview: the 7-second set, by musdb;
     demo: makes its songs.  With a folder of songs (data, or SEPKIT_DATA) there is nothing to fetch.
-    stems: caches the four stems too; n_jobs: songs at a time.
-
-    Raises SepkitError, naming the URL, the file and what to do by hand, where songs do not arrive, do not fit on the disk
-    or can't be used.
+    stems: caches the four stems too; n_jobs: songs at a time.  SepkitError says what to do by hand.
     """
     profile, root = get_profile(profile), Root.open(root, profile)
     settings = [CacheSettings(sample_rate=profile.scored_at)]
@@ -55,6 +52,5 @@ def fetch(
         for each in settings:
             open_cache(profile, None, root, each, SPLITS, "fetch")
     else:
-        print(
-            f"songs: {len(locate_songs(profile, None, root).tracks)} in {root.path / 'songs'}; they are made, not fetched"
-        )
+        made = len(locate_songs(profile, None, root).tracks)
+        print(f"songs: {made} in {root.path / 'songs'}; they are made, not fetched")

@@ -12,8 +12,7 @@ import numpy as np
 import soundfile as sf
 
 from sepkit.commands import DEVICE
-from sepkit.data.songs import on_disk
-from sepkit.data.sound import Sound
+from sepkit.data.sound import Sound, on_disk
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import MENU
@@ -60,7 +59,7 @@ def separate(
     """
     files = [files] if isinstance(files, str | Path) else files
     given = {
-        os.path.normpath(Path(path).absolute()): Path(path) for path in files
+        os.path.normpath(path.absolute()): path for path in map(Path, files)
     }.values()  # the same file twice is one
     if subtype not in (None, *DEPTHS):
         raise UsageError(f"There is no subtype {subtype!r}; expected one of {', '.join(DEPTHS)}.")
@@ -140,9 +139,8 @@ def _check_places(results: dict[Path, dict[str, Path]]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise SepkitError(
-                f"Results can't be written to {folder} ({error.strerror}); give another --out."
-            ) from error
+            message = f"Results can't be written to {folder} ({error.strerror}); give another --out."
+            raise SepkitError(message) from error
 
 
 def _separate(

@@ -1,7 +1,6 @@
 """A published zip of songs, read where it lies: on its server by HTTP ranges, or in a file that was put here by hand.
 
-One request delivers a whole song, since servers count requests (Zenodo allows 60 a minute); another one goes on where a
-connection broke.  After TRIES failures in a row, each with a longer pause, an error says what to do by hand.
+One request delivers a whole song, since servers count them (Zenodo allows 60 a minute); another goes on where one broke.
 """
 
 import hashlib
@@ -17,7 +16,9 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from sepkit.data.songs import SPLITS, Track, musdb_validation_names
+from sepkit.data.layouts import musdb_song
+from sepkit.data.songs import musdb_validation_names
+from sepkit.data.tracks import SPLITS, Track
 from sepkit.errors import SepkitError
 from sepkit.profiles import STEMS
 
@@ -52,10 +53,9 @@ class Archive:
         status = error.code if isinstance(error, HTTPError) else PASSING[0]
         why = str(error if isinstance(error, HTTPError) else getattr(error, "reason", error)) or type(error).__name__
         if failures == TRIES or status not in PASSING:
-            raise SepkitError(
-                f"{self.url} can't be read ({why}; {failures} tries); the songs that are fetched are kept and the same "
-                f"command goes on. Or {self.by_hand}."
-            ) from error
+            kept = "the songs that are fetched are kept and the same command goes on"
+            message = f"{self.url} can't be read ({why}; {failures} tries); {kept}. Or {self.by_hand}."
+            raise SepkitError(message) from error
         told = error.headers.get("Retry-After", "") if isinstance(error, HTTPError) else ""
         pause = min(max(self.pause_s * 2 ** (failures - 1), float(told) if told.isdigit() else 0.0), LONGEST_PAUSE_S)
         if failures > 1:  # a single lost connection is told with its song
@@ -69,10 +69,6 @@ MUSDB18_HQ = Archive(  # SHA-256 as in torchaudio.datasets.MUSDB_HQ
     sha256="baac80d0483c61d74b2e5f3be75fa557eec52898339e6aa45c1fa48833c5d21d",
     songs=150,
 )
-
-
-class _NoRanges(SepkitError):
-    """The server sends whole files only."""
 
 
 class _Remote(io.RawIOBase):
@@ -119,42 +115,27 @@ class _Remote(io.RawIOBase):
         answer = urlopen(Request(self.archive.url, headers=headers), timeout=self.archive.timeout_s)
         start, _, total = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
         if answer.status != 206 or not start.startswith(f"{self.place}-"):
-            raise _NoRanges(f"{self.archive.url} does not come in parts; {self.archive.by_hand}.")
+            raise SepkitError(f"{self.archive.url} does not come in parts; {self.archive.by_hand}.")
         if total != str(self.archive.size):
-            raise SepkitError(
-                f"{self.archive.url} has {total} bytes, expected {self.archive.size}: it is another file."
-            )
+            size = self.archive.size
+            raise SepkitError(f"{self.archive.url} has {total} bytes, expected {size}: it is another file.")
         self.answer, self.next = answer, self.place
 
 
-def located(archive: Archive, folder: Path, file: Path | None = None) -> Archive:
-    """The archive, ready to be read: `file`, else in place; where its server sends no parts, a download in `folder`."""
+def located(archive: Archive, file: Path | None = None) -> Archive:
+    """The archive, ready to be read: `file`, else in place; SepkitError where its server sends whole files only."""
     if file is None:
         remote = archive.open(archive.size)
-        try:
-            remote.seek(max(0, archive.size - PIECE))
-            return replace(archive, tail=remote.read())
-        except _NoRanges:
-            file = folder / "archive.zip"
-    failures = 0
-    while file.parent == folder and not (file.exists() and file.stat().st_size == archive.size):
-        free = shutil.disk_usage(folder).free
-        print(f"{archive.url} comes only whole: {archive.size / 1e9:.1f} GB of {free / 1e9:.1f} GB free", flush=True)
-        try:
-            with urlopen(archive.url, timeout=archive.timeout_s) as answer, file.open("wb") as out:
-                shutil.copyfileobj(answer, out, PIECE)
-        except (OSError, HTTPException) as error:
-            failures += 1
-            archive.pause(failures, error)
+        remote.seek(max(0, archive.size - PIECE))
+        return replace(archive, tail=remote.read())
     print(f"verifying {file}", flush=True)
     if not file.is_file():
         raise SepkitError(f"There is no archive {file}; {archive.by_hand}.")
     with file.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if found != archive.sha256:
-        raise SepkitError(
-            f"{file} has the SHA-256 {found}, expected {archive.sha256}; delete it, and {archive.by_hand}."
-        )
+        fix = f"delete it, and {archive.by_hand}"
+        raise SepkitError(f"{file} has the SHA-256 {found}, expected {archive.sha256}; {fix}.")
     return replace(archive, file=file)
 
 
@@ -170,7 +151,7 @@ class Packed:
     wav_bytes: int
 
     def track(self, folder: Path) -> Track:
-        return Track(self.name, self.split, folder, "wav")
+        return musdb_song(self.name, self.split, folder)
 
 
 def packed_songs(archive: Archive) -> list[Packed]:
@@ -195,10 +176,7 @@ def packed_songs(archive: Archive) -> list[Packed]:
 
 
 def unpack(archive: Archive, song: Packed, folder: Path) -> list[str]:
-    """Writes the WAV files of `song` into `folder`; zipfile checks their sizes and CRC-32.  Returns what went wrong.
-
-    A file that arrives wrong is read again; SepkitError after TRIES.
-    """
+    """Writes the WAV files of `song` into `folder`; one that arrives wrong is read again.  Returns what went wrong."""
     notes = []
     folder.mkdir(parents=True, exist_ok=True)
     with archive.open(song.stop) as file, ZipFile(file) as content:
@@ -214,7 +192,5 @@ def unpack(archive: Archive, song: Packed, folder: Path) -> list[str]:
                     if attempt == TRIES:
                         raise SepkitError(f"{notes[-1]}, {TRIES} times; {archive.by_hand}.") from error
         if archive.file is None and file.raw.breaks:
-            notes.append(
-                f"{song.name}: the connection was lost {file.raw.breaks} times, and the song went on from there"
-            )
+            notes.append(f"{song.name}: the connection was lost {file.raw.breaks} times, and the song went on")
     return notes

@@ -20,9 +20,11 @@ import torch
 from joblib import delayed
 
 from sepkit.data.cache import ACTIVITY_S, Cache, CacheSettings, cache_gigabytes, mixture_of, stores_mixture, track_file
-from sepkit.data.check import Problem, check_audio, check_headers, require, residual_db
+from sepkit.data.check import check_audio, check_headers, require, residual_db
 from sepkit.data.manifest import Checks, read_manifest, read_manifests
-from sepkit.data.songs import SPLITS, SongFolder, Track, accompaniment, artist_of, duration_s, import_musdb, read_song
+from sepkit.data.songs import accompaniment, read_song
+from sepkit.data.sound import FFMPEG, extent, require_ffmpeg
+from sepkit.data.tracks import SPLITS, Problem, SongFolder, Track
 from sepkit.dsp import STFT, resample
 from sepkit.errors import SepkitError
 from sepkit.parallel import progress, spread
@@ -38,29 +40,17 @@ STFT_CHUNK_FRAMES = 256  # 1.5 s at hop 256, 1.6 MB of two sources and their mix
 class CacheWriter:
     """Writes a cache song by song; what it has listed survives a kill, and the next writer of that cache goes on.
 
-    name: of the cache's folder; None names it after the settings, for songs that are not known beforehand, as those of
-    an archive.
+    name: of the cache's folder; "" names it after the settings, for songs that are not known beforehand.
     """
 
-    def __init__(self, root: Root, settings: CacheSettings, layout: str, name: str | None = None) -> None:
+    def __init__(self, root: Root, settings: CacheSettings, layout: str, name: str = "", origin: str = "") -> None:
         made = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict(), layout]).encode()).hexdigest()[:12]
         self.settings, self.path = settings, root.path / "cache" / (name or f"{settings.kind}-{made}")
         manifest = read_manifest(self.path)
         self.songs: dict[str, dict[str, Any]] = manifest.get("songs", {})
         self.state = {"whole": manifest.get("whole", []), "without": manifest.get("without", {})}
-        self.facts = {"settings": settings.to_dict(), "layout": layout}
+        self.facts = {"settings": settings.to_dict(), "layout": layout, "origin": origin or manifest.get("origin", "")}
         self.checks = Checks(self.path, self.songs)
-
-    def add(self, track: Track) -> list[Problem]:
-        """Writes one song from its files; with a blocking problem among those returned it is not in the cache."""
-        problems = check_headers(track)
-        if not any(problem.blocking for problem in problems):
-            self.path.mkdir(parents=True, exist_ok=True)
-            song, found = cache_track(track, self.path, self.settings)
-            problems += found
-            if song:
-                self.enter(track.name, song)
-        return problems
 
     def enter(self, name: str, song: dict[str, Any]) -> None:
         """Lists a song whose file is written."""
@@ -70,7 +60,7 @@ class CacheWriter:
 
     def finish(self, splits: Iterable[str], without: Iterable[Track] = ()) -> None:
         """Marks splits as whole; without: the songs of all splits that were left out because they are excluded."""
-        missing = {track.name: facts_of(track) for track in without if track.name not in self.songs}
+        missing = {track.name: track.facts for track in without if track.name not in self.songs}
         whole = [split for split in SPLITS if split in {*self.state["whole"], *splits}]
         if self.state != (state := {"whole": whole, "without": missing}):
             self.state = state
@@ -81,23 +71,21 @@ class CacheWriter:
         write_json(self.path / "manifest.json", {**self.facts, **self.state, "songs": songs})
 
 
-def facts_of(track: Track) -> dict[str, Any]:
-    return {"split": track.split, "artist": artist_of(track.name)}
-
-
 def build_cache(
     folder: SongFolder, root: Root, settings: CacheSettings, splits: Iterable[str] = SPLITS, n_jobs: int = -1
 ) -> Cache:
     """Opens the cache of `folder` for `splits`; builds what is missing or damaged, saying its size first.
 
-    Raises SepkitError where the cache does not fit on the disk and, by song and file, where songs can't be used: at
-    once for what headers show; at the end, with all other songs cached, for what only the audio shows.
+    Songs that can't be used are told at once for what headers show, at the end for what only the audio shows.
     """
     splits = tuple(splits)
     tracks = [track for track in folder.tracks if track.split in splits]
     if not tracks:
         raise SepkitError(f"No songs of {'/'.join(splits)} under {folder.path} (0 found); nothing to cache.")
-    writer = CacheWriter(root, settings, folder.layout, _name(folder, root, settings))
+    if two := [song.name for song in tracks if not {*settings.sources} <= {*song.sources, "accompaniment"}]:
+        which = f"{len(two)} of {len(tracks)} songs in {folder.path} have two sources, vocals and accompaniment (first {two[0]})"
+        raise SepkitError(f"{which}: experiments with {', '.join(settings.sources)} need four; leave these out.")
+    writer = CacheWriter(root, settings, folder.layout, _name(folder, root, settings), folder.origin)
     damaged = writer.checks.damaged(track.name for track in tracks if track.name in writer.songs)
     for name, fault in damaged.items():
         print(f"cache: {track_file(writer.path, name).name} {fault}; it is built again")
@@ -109,26 +97,24 @@ def build_cache(
             writer.enter(track.name, {**song, "split": track.split})
     writer.finish(splits, without=folder.excluded)
     songs = {track.name: writer.songs[track.name] for track in tracks}
-    return Cache(
-        writer.path, settings, songs, {track.name: facts_of(track) for track in folder.excluded}, folder.layout
-    )
+    excluded = {track.name: track.facts for track in folder.excluded}
+    return Cache(writer.path, settings, songs, excluded, folder.layout, folder.origin)
 
 
 def _build(writer: CacheWriter, todo: list[Track], n_jobs: int) -> None:
     """Writes the songs of `todo`."""
-    if todo[0].layout == "stem.mp4":
-        import_musdb()  # one sentence where ffmpeg is absent, not one a song
+    if any(file.suffix.casefold() in FFMPEG for track in todo for file in track.files):
+        require_ffmpeg()  # one sentence, not one a song
     require([problem for track in todo for problem in check_headers(track)], "The cache")
     writer.path.mkdir(parents=True, exist_ok=True)
     remove_leftovers(writer.path)
-    hours, free = sum(map(duration_s, todo)) / 3600, shutil.disk_usage(writer.path).free / 1e9
+    sizes = [extent(track.files[0]) for track in todo]
+    hours, free = sum(n_samples / rate for n_samples, rate in sizes) / 3600, shutil.disk_usage(writer.path).free / 1e9
     needed = cache_gigabytes(hours, writer.settings)
     print(f"cache: {len(todo)} songs, {hours:.2f} hours: {needed:.2f} GB of {free:.1f} GB free in {writer.path}")
     if needed > free:
-        raise SepkitError(
-            f"The cache of {len(todo)} songs needs {needed:.2f} GB, but {writer.path} has {free:.2f} GB free; "
-            "free some space, or give a --root on another disk."
-        )
+        wanted = f"The cache of {len(todo)} songs needs {needed:.2f} GB, but {writer.path} has {free:.2f} GB free"
+        raise SepkitError(f"{wanted}; free some space, or give a --root on another disk.")
     results = spread((delayed(cache_track)(track, writer.path, writer.settings) for track in todo), n_jobs=n_jobs)
     pairs, problems = zip(todo, results, strict=True), []
     for track, (song, found) in progress(pairs, doing="cache", total=len(todo), name=lambda pair: pair[0].name):
@@ -142,8 +128,8 @@ def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
     """Twelve hexadecimal digits over the settings and the content of every source file, not their place or times."""
     digest = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict()]).encode())
     for track in sorted((*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name)):
-        for file in filter(Path.exists, track.files):  # the header check names those that are absent
-            for part in _content(f"{track.name}/", file):
+        for label, file in _there(track):
+            for part in _content(f"{track.name}/{label}", file):
                 digest.update(part)
     return digest.hexdigest()[:12]
 
@@ -164,15 +150,20 @@ def _name(folder: SongFolder, root: Root, settings: CacheSettings) -> str:
 
 def source_digest(track: Track) -> str:
     """32 hexadecimal digits over the content of a song's own files, read again where size or time have changed."""
-    states = ((file, file.stat()) for file in track.files if file.exists())
-    return _digest_of(tuple((file, state.st_size, state.st_mtime_ns) for file, state in states))
+    states = ((label, file, file.stat()) for label, file in _there(track))
+    return _digest_of(tuple((label, file, state.st_size, state.st_mtime_ns) for label, file, state in states))
+
+
+def _there(track: Track) -> list[tuple[str, Path]]:
+    """(label, file) of those that are there: the header check names the others."""
+    return [(label, file) for file, label in track.labels.items() if file.exists()]
 
 
 @memory
-def _digest_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+def _digest_of(files: tuple[tuple[str, Path, int, int], ...]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for file, *_ in files:
-        for part in _content("", file):
+    for label, file, *_ in files:
+        for part in _content(label, file):
             digest.update(part)
     return digest.hexdigest()
 
@@ -190,11 +181,13 @@ def _content(prefix: str, file: Path) -> Iterator[bytes]:
 
 def cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict[str, Any] | None, list[Problem]]:
     """Writes one song: (its manifest entry, its problems); with a blocking problem, no entry and no file."""
+    problems = check_headers(track)
     try:
-        audio, sample_rate = read_song(track)
+        if not any(problem.blocking for problem in problems):
+            audio, sample_rate = read_song(track)
+            problems += check_audio(track, audio, sample_rate)
     except SepkitError as error:
-        return None, [Problem(track.name, track.path.name, "unreadable", "audio", str(error), "copy it again")]
-    problems = check_audio(track, audio, sample_rate)
+        problems.append(Problem(track.name, track.path.name, "unreadable", "audio", str(error), "copy it again"))
     if any(problem.blocking for problem in problems):
         return None, problems
     residual, rate = residual_db(audio), settings.sample_rate
@@ -210,11 +203,10 @@ def cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict
             part.write_bytes(content.getbuffer())
             written = digest(part)
     except OSError as error:
-        raise SepkitError(
-            f"{file} can't be written ({error.strerror}); free some space, or give a --root on another disk."
-        ) from error
+        fix = "free some space, or give a --root on another disk"
+        raise SepkitError(f"{file} can't be written ({error.strerror}); {fix}.") from error
     song = {
-        **facts_of(track),
+        **track.facts,
         "frames": int(sources.shape[-1]),
         "bytes": file.stat().st_size,
         "digest": written,

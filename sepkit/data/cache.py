@@ -1,8 +1,7 @@
 """The cache: one HDF5 file a song, read in slices.  `sepkit.data.build` writes it.
 
 `wave`: int16 (source, channel, time), one second of all sources a chunk: a 6-second clip is seven neighbouring chunks.
-`stft`: float16 magnitudes (1 + source, channel, freq, frame), the mixture first, bins above the bandwidth left out.
-At hop 256 they take twice the bytes of the waveform.
+`stft`: float16 magnitudes (1 + source, channel, freq, frame), the mixture first: at hop 256 twice the bytes.
 
 `mixture_of` and `stores_mixture` alone decide what a mixture is: a training clip's is the sum of its sources, perhaps
 augmented; a scored song has its own, which a wave cache stores where the two differ (AAC, mastering, missing sources).
@@ -27,7 +26,7 @@ SUM_RESIDUAL_DB = -60.0  # energy of mixture − Σ sources above this, beside t
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """What a cache holds; the STFT's settings, without bins above the bandwidth, count where the kind is stft."""
+    """What a cache holds; the STFT's settings count where the kind is stft."""
 
     kind: str = "wave"  # or "stft"
     sample_rate: int = SAMPLE_RATE
@@ -74,7 +73,8 @@ class Cache:
     songs: dict[str, dict[str, Any]]
     # "split" and "artist" of the songs of exclude.txt: folds are dealt as if they were there
     excluded: dict[str, dict[str, Any]] = field(default_factory=dict)
-    layout: str = ""  # of the songs: wav or stem.mp4
+    layout: str = ""  # of the songs, as in sepkit.data.layouts
+    origin: str = ""  # which folder of songs it was made from, and how that was read
     unusable: dict[str, str] = field(default_factory=dict)  # songs that were asked for and can't be used: why
     _handles: dict[tuple[int, str], h5py.File] = field(default_factory=dict, repr=False)
 
@@ -127,11 +127,7 @@ def _float32(data: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
 
 
 def cache_sources(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a run is scored on: vocals and accompaniment; four stems if its network estimates drums, bass or other.
-
-    >>> cache_sources({"model": {"name": "demucs-tiny", "sources": ["drums", "bass"]}})
-    ('vocals', 'drums', 'bass', 'other')
-    """
+    """What a run is scored on: vocals and accompaniment; four stems if its network estimates drums, bass or other."""
     if protocol := config.get("protocol"):
         return PROTOCOLS[protocol]
     estimated = config.get("model", {}).get("sources", ("vocals",))

@@ -8,20 +8,18 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from joblib import delayed
 
-from sepkit.data.archive import MUSDB18_HQ, Archive, Packed, located, packed_songs, unpack
+from sepkit.data.archive import Archive, Packed, located, packed_songs, unpack
 from sepkit.data.build import CacheWriter, cache_track
 from sepkit.data.cache import CacheSettings, cache_gigabytes
-from sepkit.data.check import Problem, check_headers, require
+from sepkit.data.check import require
 from sepkit.data.packs import PACK_BYTES, restore, store, stored_manifests
-from sepkit.data.songs import SPLITS
-from sepkit.devices import pick_device
+from sepkit.data.tracks import SPLITS, Problem
 from sepkit.errors import SepkitError
 from sepkit.parallel import locked, progress, spread
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
@@ -32,17 +30,9 @@ RATE_MB_S = 10.0  # for the minutes told beforehand
 
 
 def fetch_songs(
-    root: Root,
-    settings: Sequence[CacheSettings],
-    archive: Archive = MUSDB18_HQ,
-    file: Path | None = None,
-    n_jobs: int = SIDE_BY_SIDE,
+    root: Root, settings: Sequence[CacheSettings], archive: Archive, file: Path | None, n_jobs: int
 ) -> list[CacheWriter]:
-    """The caches of all songs of `archive`, one for each of `settings`; what is there already is not fetched again.
-
-    file: a copy of the archive that was put here by hand.  Raises SepkitError, naming the URL, the file and what to do by
-    hand, where songs do not arrive, do not fit on the disk or can't be used; the others are kept.
-    """
+    """The caches of all songs of `archive`, or of its copy `file`, one for each of `settings`; what is there is kept."""
     work, listed = root.path / "songs-in-progress", root.excluded()
     writers = [CacheWriter(root, each, "wav") for each in settings]
     if all(_is_whole(writer, listed) for writer in writers):
@@ -55,23 +45,21 @@ def fetch_songs(
             return writers
         for left in (*work.glob("*.*/"), *(writer.path for writer in writers)):  # by a call that was killed
             shutil.rmtree(left, ignore_errors=True) if left.parent == work else remove_leftovers(left)
-        archive = located(archive, work, file)
+        archive = located(archive, file)
         songs = packed_songs(archive)
         excluded, _ = named(listed, {song.name for song in songs})
         lacks = [(writer, _lacks(writer, songs)) for writer in writers]
         lacking = {song.name: [writer for writer, names in lacks if song.name in names] for song in songs}
         todo = [song for song in songs if lacking[song.name] and song.name not in excluded]
         _mark_whole(writers, songs, excluded)
-        _say_sizes(songs, todo, root, settings, archive, n_jobs)
-        calls = (
-            delayed(_fetch)(archive, song, work, [(writer.path, writer.settings) for writer in lacking[song.name]])
-            for song in todo
-        )
+        _say_sizes(songs, todo, root, writers, archive, n_jobs)
+        caches = {name: [(writer.path, writer.settings) for writer in of] for name, of in lacking.items()}
+        calls = (delayed(_fetch)(archive, song, work, caches[song.name]) for song in todo)
         results = spread(calls, n_jobs=n_jobs, ahead="n_jobs", in_order=False)
         problems: list[Problem] = []
-        unsaved, peak, line = 0, 0, partial(_line, sum(song.packed_bytes for song in todo), time.perf_counter(), [0])
-        for song, entries, found, notes, disk in progress(results, doing="fetch", total=len(todo), name=line):
-            problems, peak = problems + found, max(peak, disk)
+        unsaved, line = 0, partial(_line, sum(song.packed_bytes for song in todo), time.perf_counter(), [0])
+        for song, entries, found, notes in progress(results, doing="fetch", total=len(todo), name=line):
+            problems += found
             for writer, entry in zip(lacking[song.name], entries, strict=False):  # all or none
                 writer.enter(song.name, entry)
                 unsaved += entry["bytes"]
@@ -81,7 +69,7 @@ def fetch_songs(
             if unsaved > PACK_BYTES:
                 unsaved = save(root)
         require(problems, "The cache")
-        print(f"fetch: all songs are cached; the disk held at most {peak / 1e9:.2f} GB at a time", flush=True)
+        print("fetch: all songs are cached", flush=True)
     shutil.rmtree(work, ignore_errors=True)
     return writers
 
@@ -127,31 +115,21 @@ def _lacks(writer: CacheWriter, songs: list[Packed]) -> set[str]:
 
 
 def _fetch(archive: Archive, song: Packed, work: Path, caches: list[tuple[Path, CacheSettings]]) -> tuple[Any, ...]:
-    """In a worker: (song, its manifest entry for each cache, problems, lines to print, bytes on the disk at its end)."""
+    """In a worker: (song, its manifest entry for each cache, problems, lines to print)."""
     folder = work / f"{song.name}.{os.getpid()}"  # a worker of a killed call may still write into its own
     track = song.track(folder)
     try:
-        notes, entries, problems = unpack(archive, song, folder), [], check_headers(track)
-        for path, settings in caches if not any(problem.blocking for problem in problems) else ():
-            path.mkdir(parents=True, exist_ok=True)
+        notes, entries, problems = unpack(archive, song, folder), list[Any](), list[Problem]()
+        for path, settings in caches:
             entry, found = cache_track(track, path, settings)
             entries += [entry] if entry else []
             problems += [problem for problem in found if problem not in problems]
-        disk = sum(map(_folder_bytes, {work, *(path for path, _ in caches)}))
-        return song, entries, problems, [*notes, *map(str, problems)], disk
+        return song, entries, problems, [*notes, *map(str, problems)]
     except OSError as error:
         fix = "free some space, and the same command goes on"
         raise SepkitError(f"{song.name} can't be written under {work} ({error.strerror or error}); {fix}.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folder_bytes(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # another worker's
-            total += path.stat().st_blocks * 512
-    return total
 
 
 def _line(total: int, since: float, read: list[int], result: tuple[Any, ...]) -> str:
@@ -164,12 +142,7 @@ def _line(total: int, since: float, read: list[int], result: tuple[Any, ...]) ->
 
 
 def _say_sizes(
-    songs: list[Packed],
-    todo: list[Packed],
-    root: Root,
-    settings: Sequence[CacheSettings],
-    archive: Archive,
-    n_jobs: int,
+    songs: list[Packed], todo: list[Packed], root: Root, writers: list[CacheWriter], archive: Archive, n_jobs: int
 ) -> None:
     """Prints what will be read and written, before it is; SepkitError where it does not fit on the disk."""
 
@@ -183,7 +156,7 @@ def _say_sizes(
     kinds = [CacheSettings(sample_rate=rate, sources=of) for of in PROTOCOLS.values() for rate in (SAMPLE_RATE, 32000)]
     sizes = (f"{len(k.sources)} stems at {k.sample_rate / 1000:g} kHz {gigabytes(songs, k):.2f} GB" for k in kinds)
     print(f"sizes of a cache of all songs: {', '.join(sizes)}")
-    new, free = sum(gigabytes(todo, each) for each in settings), shutil.disk_usage(root.path).free / 1e9
+    new, free = sum(gigabytes(todo, each.settings) for each in writers), shutil.disk_usage(root.path).free / 1e9
     pack = PACK_BYTES / 1e9 if drive.drive_folder(root) else 0.0
     needed = new + pack + sum(sorted(song.wav_bytes / 1e9 for song in todo)[-n_jobs:])
     most = f"{new:.2f} GB of cache, with the songs in progress at most {needed:.2f} GB"
@@ -191,5 +164,3 @@ def _say_sizes(
     if needed > free:
         fix = "free some space, give a --root on another disk, or take --profile full-32k, which needs less"
         raise SepkitError(f"The songs need {needed:.2f} GB, but {root.path} has {free:.2f} GB free; {fix}.")
-    if pick_device(None) == "cuda":
-        print("A GPU is attached, and its minutes count: fetch songs on a runtime without one.", flush=True)

@@ -16,11 +16,7 @@ FOLDS, VALID_SHARE = 3, 7
 
 
 def deal(artists: dict[str, str], folds: int) -> dict[str, int]:
-    """{song: fold}: artists in order of their number of songs, each to the smallest fold so far.
-
-    >>> deal({"A - 1": "A", "A - 2": "A", "B - 1": "B", "C - 1": "C"}, 2)
-    {'A - 1': 0, 'A - 2': 0, 'B - 1': 1, 'C - 1': 1}
-    """
+    """{song: fold}: artists in order of their number of songs, each to the smallest fold so far."""
     sizes, where = [0] * folds, {}
     for artist, count in sorted(Counter(artists.values()).items(), key=lambda item: (-item[1], item[0])):
         where[artist] = sizes.index(min(sizes))

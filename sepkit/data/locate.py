@@ -2,11 +2,14 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from sepkit.data.check import tell_unknown
 from sepkit.data.demo.songs import make_demo_songs
-from sepkit.data.songs import SongFolder, find_songs, import_musdb
+from sepkit.data.songs import find_songs
+from sepkit.data.sound import require_ffmpeg
+from sepkit.data.tracks import SongFolder
 from sepkit.errors import SepkitError
 from sepkit.profiles import PROFILES, Profile
 from sepkit.storage import Root
@@ -39,14 +42,20 @@ def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongF
     """The songs of `profile`: in `data` or SEPKIT_DATA, else under the root, made or downloaded; SepkitError for none."""
     path = given_songs(data)
     if not path and profile.songs_from == "given":
-        raise SepkitError(
-            f"The {profile.name} profile needs MUSDB18-HQ, and its cache is not here: python -m sepkit fetch --profile "
-            f"{profile.name} makes it; or give the songs, unpacked from https://zenodo.org/records/3338373, with --data or SEPKIT_DATA."
-        )
+        message = f"The {profile.name} profile needs MUSDB18-HQ, and its cache is not here: python -m sepkit fetch --profile {profile.name} makes it; or give the songs, unpacked from https://zenodo.org/records/3338373, with --data or SEPKIT_DATA."
+        raise SepkitError(message)
     make = make_demo_songs if profile.songs_from == "made" else download_preview
     folder = find_songs(path or make(root.path / "songs"), root.excluded())
-    tell_unknown(folder.unknown, folder.subsets)
-    return folder
+    tell_unknown(folder.unknown, folder.places)
+    return folder if path else replace(folder, origin="")
+
+
+def import_musdb():
+    """The musdb module; SepkitError where ffmpeg is absent, since musdb then refuses to import."""
+    require_ffmpeg()
+    import musdb
+
+    return musdb
 
 
 def download_preview(folder: Path) -> Path:
@@ -60,8 +69,6 @@ def download_preview(folder: Path) -> Path:
         part.replace(folder)  # all songs are unpacked
     except Exception as error:  # urllib, zipfile and musdb each raise their own
         shutil.rmtree(part, ignore_errors=True)
-        raise SepkitError(
-            f"The preview songs could not be downloaded from {PREVIEW_URL} ({type(error).__name__}: {error}); "
-            f"download and unpack the file by hand into {folder}, or give a folder with --data or SEPKIT_DATA."
-        ) from error
+        message = f"The preview songs could not be downloaded from {PREVIEW_URL} ({type(error).__name__}: {error}); download and unpack the file by hand into {folder}, or give a folder with --data or SEPKIT_DATA."
+        raise SepkitError(message) from error
     return folder

@@ -1,6 +1,6 @@
 """manifest.json of a cache: what its files hold, and whether they still do.
 
-{"settings", "layout", "whole": splits that are complete, "without": songs that were excluded when the others were
+{"settings", "layout", "origin", "whole": splits that are complete, "without": songs that were excluded when the others were
 written, "songs": {name: entry}}; an entry is written after its song's file, and has that file's size and digest.
 """
 

@@ -11,7 +11,7 @@ from sepkit.data.check import UnusableSongs, require_headers, tell_unknown
 from sepkit.data.locate import locate_songs, songs_at_hand
 from sepkit.data.manifest import Checks, Manifests, read_manifest, read_manifests
 from sepkit.data.packs import restore, stored_manifests
-from sepkit.data.songs import SPLITS
+from sepkit.data.tracks import SPLITS
 from sepkit.errors import SepkitError
 from sepkit.profiles import STEMS, Profile
 from sepkit.storage import Root, named
@@ -27,14 +27,11 @@ def open_cache(
     *,
     whole: bool = True,
 ) -> Cache:
-    """The cache with these settings, open for `splits`; doing: the stage, for messages.
-
-    whole: refuse songs that can't be used; else they are left out, and `unusable` of the cache has them with the reason.
+    """The cache with these settings, open for `splits`; doing: the stage, for messages; SepkitError where there is none.
 
     Where a folder of songs is given, or lies under the root, it is the cache of these songs.  Else a cache of the root,
     or of its copy on Drive, that is whole for `splits`.  Else songs are made or downloaded, where the profile does so.
-
-    Raises SepkitError where songs can't be used, and where there are neither songs nor a cache that fits.
+    whole: refuse songs that can't be used; else they are left out, and `unusable` of the cache has them with the reason.
     """
     splits = tuple(splits)
     if not songs_at_hand(profile, data, root):
@@ -68,10 +65,7 @@ def open_cache(
 def other_songs(
     trained: Mapping[str, Any], profile: Profile, data: Path | str | None, root: Root, settings: CacheSettings
 ) -> str:
-    """How the training songs that are here differ from those of a run (`data` of its config.json); "" where they don't.
-
-    Nothing is built or fetched; the content of songs is compared where the cache of the run is here.
-    """
+    """How the training songs that are here differ from those of a run (`data` of its config.json); "" where they don't."""
     if songs_at_hand(profile, data, root):
         tracks = {track.name: track for track in locate_songs(profile, data, root).tracks if track.split != "test"}
         made = read_manifest(root.path / "cache" / trained["cache"]).get("songs", {})
@@ -88,12 +82,8 @@ def other_songs(
 
 
 def _complete(manifests: Manifests, settings: CacheSettings, splits: tuple[str, ...], root: Root) -> Manifests:
-    fitting = {name: manifest for name, manifest in manifests.items() if _fits(manifest, settings)}
+    fitting = {name: manifest for name, manifest in manifests.items() if manifest["settings"] == settings.to_dict()}
     return {name: manifest for name, manifest in fitting.items() if not _lacks(manifest, splits, root)}
-
-
-def _fits(manifest: dict[str, Any], settings: CacheSettings) -> bool:
-    return manifest["settings"] == settings.to_dict()
 
 
 def _lacks(manifest: dict[str, Any], splits: tuple[str, ...], root: Root) -> list[str]:
@@ -106,10 +96,8 @@ def _lacks(manifest: dict[str, Any], splits: tuple[str, ...], root: Root) -> lis
 def _without_songs(root: Root, whole: Manifests, settings: CacheSettings, splits: tuple[str, ...]) -> Cache:
     """The one cache of `whole`, opened; a damaged file is fetched from the copy on Drive."""
     if len(whole) > 1:
-        raise SepkitError(
-            f"{root.path / 'cache'} holds {len(whole)} caches of different songs that fit ({', '.join(whole)}); "
-            "give the folder of songs with --data, or delete the others."
-        )
+        which = f"{root.path / 'cache'} holds {len(whole)} caches of different songs that fit ({', '.join(whole)})"
+        raise SepkitError(f"{which}; give the folder of songs with --data, or delete the others.")
     ((name, manifest),) = whole.items()
     path, known = root.path / "cache" / name, {**manifest["songs"], **manifest["without"]}
     excluded, unknown = named(root.excluded(), known)
@@ -120,12 +108,11 @@ def _without_songs(root: Root, whole: Manifests, settings: CacheSettings, splits
         faults = Checks(path, songs).damaged(songs)
     if faults:
         song, fault = next(iter(faults.items()))
-        raise SepkitError(
-            f"{track_file(path, song)} {fault} ({len(faults)} of {len(songs)} songs); give the folder of songs with "
-            "--data to build it again, or delete the cache."
-        )
+        fix = "give the folder of songs with --data to build it again, or delete the cache"
+        raise SepkitError(f"{track_file(path, song)} {fault} ({len(faults)} of {len(songs)} songs); {fix}.")
     print(f"songs: {len(songs)} from the cache {name}; no folder of songs is here")
-    return Cache(path, settings, songs, {name: known[name] for name in excluded}, manifest["layout"])
+    left_out = {name: known[name] for name in excluded}
+    return Cache(path, settings, songs, left_out, manifest["layout"], manifest.get("origin", ""))
 
 
 def _no_cache(
@@ -134,17 +121,16 @@ def _no_cache(
     """The sentence for caches none of which fits: what each holds, what is asked for, what to call."""
     held = []
     for name, manifest in there.items():
-        lacks = _lacks(manifest, splits, root) if _fits(manifest, settings) else []
+        lacks = _lacks(manifest, splits, root) if manifest["settings"] == settings.to_dict() else []
         but = f", but not all of {', '.join(lacks)}" if lacks else ""
         held.append(f"{name} holds {_words(manifest['settings'])}{but}")
     fix = "give the folder with --data"
     if settings.kind == "wave" and settings.sample_rate == profile.scored_at:
         stems = " --stems" if settings.sources == STEMS else ""
         fix += f", or fetch them: python -m sepkit fetch --profile {profile.name}{stems}"
-    return (
-        f"{doing} needs a cache of {_words(settings.to_dict())} with all {' and '.join(splits)} songs, and there is no "
-        f"folder of songs to build it from: {'; '.join(held)} ({root.path / 'cache'}); {fix}."
-    )
+    needed = f"{_words(settings.to_dict())} with all {' and '.join(splits)} songs"
+    none = f"there is no folder of songs to build it from: {'; '.join(held)} ({root.path / 'cache'})"
+    return f"{doing} needs a cache of {needed}, and {none}; {fix}."
 
 
 def _words(settings: dict[str, Any]) -> str:

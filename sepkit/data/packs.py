@@ -2,8 +2,7 @@
 
 A cache above PACK_ABOVE lies on Drive as `cache/<name>/train-00.zip`, `test-00.zip`, … of about PACK_BYTES, not compressed;
 training and validation songs share packs.  `packs.json` has the digest and the songs of those that are there, and
-`manifest.json`, copied last, says that all are.  The local disk holds one pack at a time.  A change of exclude.txt asks
-for no new pack.
+`manifest.json`, copied last, says that all are.  The local disk holds one pack at a time.
 """
 
 import shutil
@@ -33,8 +32,7 @@ Packs = dict[str, dict[str, Any]]  # by file name: its "digest" and "bytes", and
 def store(root: Root) -> str:
     """Copies the large caches of `root` into its copy on Drive; a sentence, "" for nothing to do.
 
-    Of splits that are not whole yet, only packs that are full.  Nothing is copied that would take the room of results.
-    The next call goes on where this one failed.
+    Nothing is copied that would take the room of results.  The next call goes on where this one failed.
     """
     said: list[str] = []
     if drive.drive_folder(root) is None:
@@ -131,10 +129,7 @@ def stored_manifests(root: Root) -> Manifests:
 
 
 def restore(root: Root, name: str, manifest: dict[str, Any], songs: Collection[str]) -> None:
-    """Fetches these songs of the cache `name` from Drive, if it is there; only the packs that hold them are copied.
-
-    Raises SepkitError where the disk is too small, and where Drive fails.
-    """
+    """Fetches these songs of the cache `name` from Drive, if it is there; only the packs that hold them are copied."""
     copy, fault = drive.standing(root)
     if copy is None or fault:
         return
@@ -149,10 +144,8 @@ def restore(root: Root, name: str, manifest: dict[str, Any], songs: Collection[s
         size = sum(manifest["songs"][song]["bytes"] for song in songs)
         size += max((facts["bytes"] for facts in needed.values()), default=0)
         if size > (free := shutil.disk_usage(here).free):
-            raise SepkitError(
-                f"The songs of the cache {name} on Drive need {size / 1e9:.2f} GB here, but {here} has "
-                f"{free / 1e9:.2f} GB free; free some space, or give a --root on another disk."
-            )
+            few = f"need {size / 1e9:.2f} GB here, but {here} has {free / 1e9:.2f} GB free; free some space, or give"
+            raise SepkitError(f"The songs of the cache {name} on Drive {few} a --root on another disk.")
         for song in songs if not packs else ():
             with suppress(FileNotFoundError):
                 copy_file(track_file(there, song), track_file(here, song))
@@ -175,10 +168,8 @@ def _unpack(pack: Path, facts: dict[str, Any], songs: list[str], checks: Checks)
             if digest(part) == facts["digest"]:
                 break
             if attempt == TRIES:
-                raise SepkitError(
-                    f"{pack} on Drive holds other bytes than were written; delete it there, and call cache again "
-                    "where the songs are."
-                )
+                fix = "delete it there, and call cache again where the songs are"
+                raise SepkitError(f"{pack} on Drive holds other bytes than were written; {fix}.")
             print(f"{pack.name} arrived torn; it is copied again", flush=True)
         with zipfile.ZipFile(part) as packed:
             for song in songs:

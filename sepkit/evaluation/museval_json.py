@@ -43,9 +43,8 @@ def write_museval(run: Run, split: str = "test") -> Path:
     for song, rows in windows[windows["track"].isin(table["track"])].groupby("track", sort=False):
         targets = [{"name": source, "frames": _frames(own)} for source, own in rows.groupby("source", sort=False)]
         content = {"targets": targets, "museval_version": MUSEVAL, "sepkit": facts}
-        write_text(
-            folder / split / file_name(str(song), ".json"), json.dumps(content, indent=1, allow_nan=False) + "\n"
-        )
+        text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+        write_text(folder / split / file_name(str(song), ".json"), text)
     return folder
 
 
@@ -83,10 +82,8 @@ def read_museval(folder: Path | str) -> pd.DataFrame:
         names = ", ".join(sorted(targets))
         first = first or names
         if names != first:
-            raise SepkitError(
-                f"{file} scores {names} and {files[0].name} {first}: what is scored together decides the scores, so "
-                "one folder holds one set of targets."
-            )
+            message = f"{file} scores {names} and {files[0].name} {first}: what is scored together decides the scores, so one folder holds one set of targets."
+            raise SepkitError(message)
         if set(targets) not in (two, four, two | four):
             raise SepkitError(
                 f"{file} scores {names or 'nothing'}; expected {' and '.join(PROTOCOLS['2stem'])}, or "

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from sepkit.data.songs import artist_of
+from sepkit.data.tracks import artist_of
 from sepkit.evaluation.signals import Array
 
 EXACT_UP_TO = 50  # pairs

@@ -52,9 +52,8 @@ class Side:
         self.songs = set(map(str, self.table.columns))
         partial = ", ".join(sorted(counts.index[counts < seeds]))
         if partial:
-            raise SepkitError(
-                f"the {side} has {seeds} seeds of {experiment}, but not all of them scored {partial}: score what is missing."
-            )
+            message = f"the {side} has {seeds} seeds of {experiment}, but not all of them scored {partial}: score what is missing."
+            raise SepkitError(message)
         frames = rows["frames"] if "frames" in rows else pd.Series(np.nan, index=rows.index)
         self.counts: pd.Series = frames.groupby(rows["track"]).mean()
         by_song = rows.sort_values("seed").groupby("track")["windows"] if "windows" in rows else ()
@@ -117,10 +116,8 @@ def _chosen(scores: pd.DataFrame, metric: str, source: str, side: str) -> pd.Dat
         if source not in there:
             listed = ", ".join(there.index) or "none at all"
             raise SepkitError(f"the {side} has no scores of source {source!r}, only {listed}.")
-        raise SepkitError(
-            f"the {side} has no scores of metric {metric!r} of {source}, only {', '.join(sorted(there[source]))}; scores with "
-            "different definitions are never compared."
-        )
+        message = f"the {side} has no scores of metric {metric!r} of {source}, only {', '.join(sorted(there[source]))}; scores with different definitions are never compared."
+        raise SepkitError(message)
     return rows.astype({"value": np.float64, "track": str})
 
 
@@ -135,10 +132,8 @@ def _only(column: pd.Series, side: str) -> str:
 def refuse_mixing(run: Side, base: Side) -> None:
     """SepkitError where the two sides are not scores of one thing over one set of songs."""
     if run.protocol != base.protocol:
-        raise SepkitError(
-            f"{run.name} was scored as {run.protocol} and {base.name} as {base.protocol}: they count different "
-            "windows, so score both with one protocol before comparing."
-        )
+        message = f"{run.name} was scored as {run.protocol} and {base.name} as {base.protocol}: they count different windows, so score both with one protocol before comparing."
+        raise SepkitError(message)
     if run.origin != base.origin:
         raise SepkitError(
             f"the accompaniment of {run.name} is {run.origin or 'of unknown origin'} and that of {base.name} "

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sepkit.data.songs import artist_of
+from sepkit.data.tracks import artist_of
 from sepkit.errors import SepkitError
 from sepkit.evaluation import paired
 from sepkit.evaluation.comparison import Comparison, show_p

@@ -89,10 +89,8 @@ class Targets:
         """`(source, channel, time)` in the protocol's order, each source checked under its own name."""
         names, place = PROTOCOLS[self.protocol], f" in track {self.track!r}" if self.track else ""
         if set(signals) != set(names):
-            raise SepkitError(
-                f"protocol {self.protocol} scores {', '.join(names)} together; the {kind}{place} has "
-                f"{', '.join(signals) or 'nothing'}."
-            )
+            message = f"protocol {self.protocol} scores {', '.join(names)} together; the {kind}{place} has {', '.join(signals) or 'nothing'}."
+            raise SepkitError(message)
         arrays: list[Array] = []
         for i, name in enumerate(names):
             # A target must look like the first target, an estimate like its own target.

@@ -71,17 +71,16 @@ class Network(Protocol):
 def names() -> list[str]:
     """All networks: the files of this folder that have a class Model."""
     files = [file.name for file in pkgutil.iter_modules(__path__)]
-    return [
-        name.replace("_", "-") for name in files if hasattr(importlib.import_module(f"sepkit.models.{name}"), "Model")
-    ]
+    return [name.replace("_", "-") for name in files if hasattr(importlib.import_module(f"{__name__}.{name}"), "Model")]
 
 
 def refuse_contaminated(name: str) -> None:
     """UsageError for a published model whose scores on the test songs mean nothing."""
     if name in CONTAMINATED:
-        raise UsageError(
+        message = (
             f"{name} was trained on MUSDB18's test songs, on which it would be scored; take umxhq as the reference."
         )
+        raise UsageError(message)
 
 
 def build(name: str, **settings: Any) -> Any:
@@ -114,6 +113,7 @@ def importing(library: str, fix: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, OSError) as error:
-        raise SepkitError(
+        message = (
             f"{library} can't be imported ({error}); it needs a torchaudio that fits torch {torch.__version__}: {fix}"
-        ) from error
+        )
+        raise SepkitError(message) from error

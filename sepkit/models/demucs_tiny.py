@@ -37,10 +37,8 @@ class Model(nn.Module, Network):
     ) -> None:
         super().__init__()
         if channels < 4 or channels % 4 or depth < 1 or lstm_layers < 0:
-            raise UsageError(
-                "Expected channels a multiple of 4, depth of at least 1 and lstm_layers of at least 0, "
-                f"got {channels}, {depth} and {lstm_layers}."
-            )
+            message = f"Expected channels a multiple of 4, depth of at least 1 and lstm_layers of at least 0, got {channels}, {depth} and {lstm_layers}."
+            raise UsageError(message)
         self.sources, self.sample_rate, self.stft = tuple(sources), sample_rate, None
         with importing("demucs", "pip install 'demucs>=4.0.1' torch torchaudio, the last two from the same index."):
             from demucs.demucs import Demucs

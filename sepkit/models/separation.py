@@ -34,9 +34,10 @@ def separate(model: "Network", mixture, sample_rate: int = SAMPLE_RATE, **settin
     """
     mixture = np.asarray(mixture, dtype=np.float32)
     if mixture.ndim != 2 or mixture.shape[0] not in (1, model.channels) or mixture.shape[1] == 0:
-        raise SepkitError(
+        message = (
             f"Expected a mixture of shape (channel, time) with 1 or {model.channels} channels, got {mixture.shape}."
         )
+        raise SepkitError(message)
     length, step, done = mixture.shape[1], max(1, round(BLOCK_S * sample_rate)), 0
     blocks = (mixture[:, start : start + step] for start in range(0, length, step))
     estimates: dict[str, np.ndarray] = {}
@@ -93,10 +94,8 @@ def stream(
         waiting = waiting[:, mixture.shape[1] :]
         if bad := int(np.count_nonzero(~np.isfinite(piece))):
             loudest = float(np.abs(mixture).max(initial=0.0))
-            raise SepkitError(
-                f"The estimates hold {bad} samples that are not finite, where the mixture reaches {loudest:.3g} times "
-                "full scale; bring it to full scale, or take another run."
-            )
+            message = f"The estimates hold {bad} samples that are not finite, where the mixture reaches {loudest:.3g} times full scale; bring it to full scale, or take another run."
+            raise SepkitError(message)
         yield complete(dict(zip(model.sources, piece, strict=True)), mixture)
 
 

@@ -35,9 +35,8 @@ def plan_and_measured(root: RootLike, names: Iterable[str] | None = None) -> pd.
     """
     root = Root.at(root)
     guesses, budget = predicted(root).set_index("experiment")["minutes"], root.budget()
-    spent = (
-        budget[budget["stage"] == "train"].groupby("run").agg({"minutes": "sum", "gpu_min": "sum", "vram_mib": "max"})
-    )
+    of_run = budget[budget["stage"] == "train"].groupby("run")
+    spent = of_run.agg({"minutes": "sum", "gpu_min": "sum", "vram_mib": "max"})
     spent.index = spent.index.str.removesuffix("-s0")
     on_gpu = spent["gpu_min"] > 0
     unit = "CPU" if not on_gpu.any() else "GPU" if on_gpu.all() else "GPU or CPU"

@@ -85,7 +85,6 @@ def training_curves(runs: Iterable[Run] | Run) -> Picture:
             losses.set_ylabel("loss (no unit)")
             sdr.set_ylabel("SDR, dB")
     figure.supxlabel("epoch", fontsize=TEXT)
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=SMALL, frameon=False
-    )
+    entries = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*entries, loc="outside upper right", ncols=2, fontsize=SMALL, frameon=False)
     return figure

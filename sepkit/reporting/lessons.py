@@ -117,9 +117,9 @@ def limitations(board: Board) -> list[str]:
     said, profile, section = [], board.profile, board.main
     if not profile.as_planned:
         carried = "The plan's and the literature's figures are for whole songs and longer training, and may come out otherwise."
-        if profile.songs_from == "made":
+        if profile.songs_from == "made" and not board.origin:
             carried = "Synthetic songs show signs of life only: neither the size nor the sign of a difference carries over to music."
-        said.append(f"These are {profile.name} scores ({profile.songs}; {profile.reduced}). {carried}")
+        said.append(f"These are {profile.name} scores ({board.origin or profile.songs}; {profile.reduced}). {carried}")
     if section and (tests := list(section.comparisons.values())):
         if single := [name for name, test in section.comparisons.items() if min(test.seeds) < 2]:
             said.append(

@@ -109,9 +109,8 @@ def _rows(clips: Mapping[str, Any], part: slice, sample_rate: int, error: Any) -
             raise SepkitError(f"error needs the clip {missing[0]!r}; there are {', '.join(map(repr, clips))}.")
         one, other = rows[estimate][estimate], rows[target][target]
         if one.shape[1] != other.shape[1]:
-            raise SepkitError(
-                f"the error of {estimate!r} needs a target of its length; got {one.shape}, {other.shape}."
-            )
+            message = f"the error of {estimate!r} needs a target of its length; got {one.shape}, {other.shape}."
+            raise SepkitError(message)
         if single:
             rows["error"] = {"error": one - other}
         else:
@@ -155,10 +154,8 @@ def as_clip(clip: Any, name: str) -> np.ndarray:
     array = np.asarray(clip.detach().cpu() if hasattr(clip, "detach") else clip)
     channels = array[None] if array.ndim == 1 else array
     if channels.ndim != 2 or channels.shape[0] not in (1, 2) or not channels.shape[1]:
-        raise SepkitError(
-            f"clip {name!r} must be (channel, time) with one or two channels; got shape {array.shape}; "
-            "transpose it if time comes first."
-        )
+        message = f"clip {name!r} must be (channel, time) with one or two channels; got shape {array.shape}; transpose it if time comes first."
+        raise SepkitError(message)
     if not np.issubdtype(array.dtype, np.floating):
         raise SepkitError(f"clip {name!r} must be floating point with full scale at 1; got {array.dtype}.")
     bad = int((~np.isfinite(array)).sum())

@@ -170,9 +170,8 @@ def _measures(section: Section, folder: Path) -> list[Block]:
 
 def _minutes(root: Root, section: Section) -> dict[str, float]:
     """Minutes of one training, by experiment: the mean over its runs."""
-    found = {
-        name: [float(run.status.get("minutes") or 0) for run in own] for name, own in runs_of(root, section).items()
-    }
+    runs = runs_of(root, section)
+    found = {name: [float(run.status.get("minutes") or 0) for run in own] for name, own in runs.items()}
     return {name: sum(minutes) / len(minutes) for name, minutes in found.items() if all(minutes)}
 
 

@@ -29,6 +29,7 @@ class Board:
     sections: list[Section] = field(default_factory=list)
     unfinished: dict[str, str] = field(default_factory=dict)  # run: reason
     starts: dict[str, str] = field(default_factory=dict)  # experiment: whose weights it began with
+    origin: str = ""  # of the songs, where a folder of them was given: its name, and how it was read
 
     @property
     def main(self) -> Section | None:
@@ -47,6 +48,7 @@ class Board:
             blocks.append(Block("Not in the tables", grids=[plain_grid(table)]))
         about = {
             "profile": f"{self.profile.name}: {self.profile.songs}",
+            **({"songs": self.origin} if self.origin else {}),
             "reduced against the plan": self.profile.reduced,
         }
         words = Grid(pd.DataFrame({**about, **READING}.items(), columns=["word", "meaning"]))
@@ -79,6 +81,7 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
     """Everything behind the scoreboard, and why a run is not in it."""
     unfinished, starts = dict[str, str](), dict[str, str]()
     kept: dict[tuple[str, ...], pd.DataFrame] = {}
+    origin = ""
     profile = get_profile(profile or _profile_of(root))
     for run in root.runs():
         try:
@@ -87,6 +90,7 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
             if key in kept:
                 raise SepkitError(f"same experiment, seed and fold as {kept[key]['run'].iloc[0]}, which is shown")
             kept[key] = scores
+            origin = origin or run.config.get("data", {}).get("origin", "")
             if run.config.get("start_from"):
                 starts[key[0]] = str(run.config["start_from"])
         except SepkitError as error:
@@ -100,7 +104,7 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
         if len(rows):
             sections.append(make_section(root, rows, str(protocol), bool(folds), left_out))
     sections.sort(key=lambda section: (section.folds, BASE not in set(section.table["Exp"]), section.protocol))
-    return Board(profile, sections, unfinished, starts)
+    return Board(profile, sections, unfinished, starts, origin)
 
 
 def _profile_of(root: Root) -> str | None:

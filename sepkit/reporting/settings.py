@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.data.songs import artist_of
+from sepkit.data.tracks import artist_of
 from sepkit.experiments import MENU, REFERENCES
 from sepkit.profiles import PROTOCOLS
 from sepkit.reporting.compute import plan_and_measured
@@ -49,8 +49,9 @@ def data_block(root: Root, board: Board, section: Section) -> Block:
         for name, named in songs(root, section).items()
     ]
     profile, together = board.profile, ", ".join(PROTOCOLS[section.protocol])
+    origin = f"Songs: {board.origin}. " if board.origin else ""
     about = (
-        f"Profile {profile.name}: {profile.songs}. Reduced against the plan: {profile.reduced}. Scored together: {together} "
+        f"Profile {profile.name}: {profile.songs}. {origin}Reduced against the plan: {profile.reduced}. Scored together: {together} "
         f"(protocol {section.protocol})."
     )
     by_split = songs(root, section)

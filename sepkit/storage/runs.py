@@ -83,9 +83,8 @@ def _chosen(
     beginning = loser.begins(wins)
     if wins.rank < loser.rank or (wins.rank == loser.rank and (not other or (new and not beginning))):
         if not wins.begins(loser) and (sync.up or wins.rank == loser.rank):
-            raise OSError(
-                f"Drive holds another copy of this run ({theirs}), as far along as the one here ({mine}) or more"
-            )
+            message = f"Drive holds another copy of this run ({theirs}), as far along as the one here ({mine}) or more"
+            raise OSError(message)
         return [], []
     if beginning:
         return differing, [name for name in new if name in target and name not in source]
@@ -97,9 +96,8 @@ def _move(sync: "Sync", unit: str, names: list[str], losers: list[str], here: Ve
     source, target = (here, there) if sync.up else (there, here)
     copies: dict[str, Copied | None] = {}
     last, previous = f"{unit}/last.ckpt", f"{unit}/previous.ckpt"
-    moved = (
-        not losers and {last} <= {*names} & sync.there.keys() - sync.late and source.get(previous) == target.get(last)
-    )
+    there_now = {*names} & sync.there.keys() - sync.late
+    moved = not losers and last in there_now and source.get(previous) == target.get(last)
     try:
         for name in [name for name in names if name in source]:
             if sync.up and name == previous and moved:

@@ -56,10 +56,8 @@ def prepare(
     torch.manual_seed(seed)
     model = models.build(**config["model"])
     if missing := sorted(set(model.sources) - set(held)):
-        raise UsageError(
-            f"{config['experiment']} estimates {', '.join(missing)}, but its clips are made of {', '.join(held)}; "
-            "change its sources, or its setting stems."
-        )
+        message = f"{config['experiment']} estimates {', '.join(missing)}, but its clips are made of {', '.join(held)}; change its sources, or its setting stems."
+        raise UsageError(message)
     if model.stft:
         fixed = FixedClips(cache, seconds=training["segment_s"], count=2, names=train_songs)
         mixtures = (fixed[index]["mixture"] for index in range(len(fixed)))  # a stft cache holds magnitudes
@@ -169,10 +167,8 @@ class BestAndLast(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if "best_sdr" not in state_dict:
-            raise SepkitError(
-                f"{self.run.name} was begun when the lowest validation loss made the best epoch; expected valid_sdr in "
-                f"its checkpoint: delete {self.run.path} and train it again."
-            )
+            message = f"{self.run.name} was begun when the lowest validation loss made the best epoch; expected valid_sdr in its checkpoint: delete {self.run.path} and train it again."
+            raise SepkitError(message)
         self.best_sdr, self.best_epoch = state_dict["best_sdr"], state_dict["best_epoch"]
 
 

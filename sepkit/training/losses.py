@@ -151,10 +151,8 @@ def phase_loss(
     2.0
     """
     if estimate.shape != target.shape or estimate.ndim != 4 or estimate.shape[-2] != n_fft // 2 + 1:
-        raise UsageError(
-            f"Expected two spectra (batch, channel, {n_fft // 2 + 1}, frame) of the same shape for n_fft {n_fft}, "
-            f"got estimate {tuple(estimate.shape)} and target {tuple(target.shape)}."
-        )
+        message = f"Expected two spectra (batch, channel, {n_fft // 2 + 1}, frame) of the same shape for n_fft {n_fft}, got estimate {tuple(estimate.shape)} and target {tuple(target.shape)}."
+        raise UsageError(message)
     stft = STFT(n_fft, hop_length).to(estimate.device)
     length = max(1, estimate.shape[-1] - 1) * hop_length
     heard, wanted = (stft(stft.inverse(spectrum, length)) for spectrum in (estimate, target))

@@ -192,9 +192,8 @@ def equal_epochs(
             step_s, valid_s = median(seconds[name][1:]), _validation_s(task, valid, device)
             epoch_s = step_s * task.settings["steps_per_epoch"] + valid_s
             if not (epochs := int(60 * minutes / epoch_s)):
-                raise UsageError(
-                    f"One epoch of {name} takes {epoch_s / 60:.2f} minutes, more than the {minutes:g} given."
-                )
+                message = f"One epoch of {name} takes {epoch_s / 60:.2f} minutes, more than the {minutes:g} given."
+                raise UsageError(message)
             rows.append((name, step_s, valid_s, epoch_s, epochs, epochs * epoch_s / 60))
     table = pd.DataFrame(rows, columns=["experiment", "step_s", "valid_s", "epoch_s", "epochs", "minutes"])
     return table.round({"step_s": 3, "valid_s": 2, "epoch_s": 2, "minutes": 2})
@@ -207,7 +206,7 @@ def _prepared(
     from sepkit.training.fit import prepare
 
     settings = resolve(experiment, profile)
-    cache, _ = training_cache(settings, profile, data, root)
+    cache = training_cache(settings, profile, data, root)
     task, loader, valid = prepare({**settings, "seed": 0, "data": split_songs(cache, None)}, cache, device)
     batches: Any = loader.batch_sampler
     batches.set_epoch(settings["training"]["epochs"] - 1)

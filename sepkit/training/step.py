@@ -128,10 +128,8 @@ class SeparationTask(L.LightningModule):
         sdrs = torch.cat(self.valid_sdrs)
         self.valid_sdrs.clear()
         if not len(sdrs):
-            raise SepkitError(
-                "No validation clip has a target that can be heard, so no epoch can be called the best: "
-                "name validation songs with vocals in validation.txt."
-            )
+            message = "No validation clip has a target that can be heard, so no epoch can be called the best: name validation songs with vocals in validation.txt."
+            raise SepkitError(message)
         self.log("valid_sdr", sdrs.mean())
 
     def _finite(self, loss: Tensor, which: str, batch: dict[str, Any], step: int) -> Tensor:
@@ -145,9 +143,8 @@ class SeparationTask(L.LightningModule):
 
     def configure_optimizers(self):
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            parameters, lr=self.settings["learning_rate"], weight_decay=self.settings["weight_decay"]
-        )
+        rate, decay = self.settings["learning_rate"], self.settings["weight_decay"]
+        optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.settings["epochs"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 

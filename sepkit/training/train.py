@@ -79,8 +79,8 @@ def train(
     if not settings["weights_of"]:
         _require_time(run, settings["training"]["epochs"], **limits)
     start = starting_weights(settings, profile, **where)
-    cache, layout = training_cache(settings, profile, data, root)
-    names = {"cache": cache.path.name, "layout": layout, **split_songs(cache, fold)}
+    cache = training_cache(settings, profile, data, root)
+    names = {"cache": cache.path.name, "layout": cache.layout, "origin": cache.origin, **split_songs(cache, fold)}
     config = {"run": run.name, **settings, "seed": seed, "fold": fold, "data": names}
     run.path.mkdir(parents=True, exist_ok=True)
     with alone(run.path):
@@ -153,15 +153,12 @@ def starting_weights(settings: dict[str, Any], profile: Profile, **where: Any) -
     return load_model(train(start, profile=profile, **where)).state_dict()
 
 
-def training_cache(
-    settings: dict[str, Any], profile: Profile, data: Path | str | None, root: Root
-) -> tuple[Cache, str]:
-    """(cache of the training and validation songs that `settings` need, layout of the songs)."""
+def training_cache(settings: dict[str, Any], profile: Profile, data: Path | str | None, root: Root) -> Cache:
+    """Of the training and validation songs that `settings` need."""
     wanted, loss = training_cache_settings(settings), settings["loss"]["name"]
     if wanted.kind == "stft" and loss not in ON_MAGNITUDES:
         raise UsageError(f"The loss {loss} needs waveforms, which a stft cache does not hold; use cache_kind wave.")
-    cache = open_cache(profile, data, root, wanted, ("train", "valid"), "Training")
-    return cache, cache.layout
+    return open_cache(profile, data, root, wanted, ("train", "valid"), "Training")
 
 
 def train_many(
@@ -221,6 +218,7 @@ def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
     have, want = _flat(run.config), _flat(wanted)
     settings = (key for key in have if key.startswith(("model.", "loss.", "training.")))
     different = [key for key in dict.fromkeys([*want, *settings]) if have.get(key) != want.get(key)]
+    different = [key for key in different if key != "data.origin"]  # a folder may be renamed; its songs are compared
     if different:
         key = different[0]
         raise SepkitError(

@@ -162,7 +162,7 @@ def test_songs_of_a_cache_are_enough(root, tmp_path, given):
 
 
 def test_the_fix_for_a_folder_without_songs_is_the_one_that_works(make_song, tmp_path, capsys):
-    make_song(tmp_path / "songs" / "A - One", seconds=0.2)
+    make_song(tmp_path / "songs" / "deeper" / "train" / "A - One", seconds=0.2)
     _, found = as_json(capsys, "--data", tmp_path / "songs", "--root", tmp_path / "root")
     (problem,) = [problem for problem in found["problems"] if problem["blocking"]]
-    assert problem["fix"] == f"move these songs into {tmp_path}/songs/train and {tmp_path}/songs/test"
+    assert problem["fix"] == f"the songs seem to lie one level deeper: give {tmp_path}/songs/deeper"

@@ -17,7 +17,7 @@ import soundfile as sf
 
 from sepkit.data import build as building
 from sepkit.data import manifest as manifests
-from sepkit.data.build import CacheWriter, activity_db, build_cache, fingerprint
+from sepkit.data.build import CacheWriter, activity_db, build_cache, cache_track, fingerprint
 from sepkit.data.cache import Cache, CacheSettings, cache_gigabytes, track_file
 from sepkit.data.songs import accompaniment, find_songs, read_song
 from sepkit.errors import SepkitError
@@ -360,8 +360,11 @@ def test_songs_written_one_at_a_time_are_the_cache_that_a_folder_gives(songs, em
     built, tracks = build(songs, empty_root), find_songs(songs).tracks
     root = Root.open(tmp_path / "fetched", "demo")
     for part in (tracks[:2], tracks[2:]):
-        writer = CacheWriter(root, FULL, "wav")
-        assert not any(writer.add(track) for track in part)
+        writer = CacheWriter(root, FULL, "wav", origin=find_songs(songs).origin)
+        for track in part:
+            song, problems = cache_track(track, writer.path, FULL)
+            assert not problems
+            writer.enter(track.name, song)
         assert list(writer.songs) == [track.name for track in tracks[: len(writer.songs)]]
     assert json.loads((writer.path / "manifest.json").read_text())["whole"] == []
     writer.finish(("train", "valid", "test"))
@@ -371,10 +374,10 @@ def test_songs_written_one_at_a_time_are_the_cache_that_a_folder_gives(songs, em
 
 def test_a_song_with_a_problem_is_named_and_not_written(songs, empty_root):
     (songs / "train" / "A0 - Train" / "bass.wav").unlink()
-    writer = CacheWriter(empty_root, FULL, "wav")
-    (problem,) = writer.add(find_songs(songs).tracks[0])
+    song, (problem,) = cache_track(find_songs(songs).tracks[0], empty_root.path, FULL)
     assert (problem.track, problem.file, problem.kind) == ("A0 - Train", "bass.wav", "missing stem")
-    assert not writer.songs
+    assert song is None
+    assert not list(empty_root.path.rglob("*.h5"))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

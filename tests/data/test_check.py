@@ -79,13 +79,13 @@ def test_found_and_expected_are_said(songs):
     assert (mono.expected, mono.found) == ("2 channels", "1")
 
 
-@pytest.mark.parametrize("name", ["Vocals.wav", "vocal.wav", "VOCALS.WAV"])
+@pytest.mark.parametrize("name", ["vocal.wav", "vocals_.flac"])
 def test_a_misnamed_stem_is_guessed(songs, name):
     song = songs / "train" / "A0 - Train"
     (song / "vocals.wav").rename(song / name)
     (problem,) = problems_of(songs)
     assert problem.kind == "missing stem"
-    assert problem.fix == f"rename {name} to vocals.wav"
+    assert problem.fix == f"rename {name} to vocals"
 
 
 @pytest.mark.parametrize("holds", ["nothing", "notes.txt", "._mixture.wav"])
@@ -252,8 +252,9 @@ def test_an_empty_stem_mp4_blocks_by_name(mp4_songs):
 
 
 def test_many_problems_are_counted_and_three_shown(songs):
-    for stem in STEMS[1:]:
-        (songs / "train" / "A0 - Train" / f"{stem}.wav").unlink()
+    for song in ("train/A0 - Train", "test/T0 - Test"):
+        for stem in STEMS[1:3]:
+            (songs / song / f"{stem}.wav").unlink()
     with pytest.raises(SepkitError, match=r"4 problem\(s\) .* and 1 more") as caught:
         require_headers(find_songs(songs), "Training")
     assert str(caught.value).count("missing stem") == 3
@@ -267,17 +268,14 @@ def kinds(songs, exclude=()):
     ("there", "kind", "fix"),
     [
         ("._bass.wav", "missing stem", "repair it, or exclude the song"),
-        ("bass.flac", "missing stem", "convert bass.flac to bass.wav"),
-        ("BASS.mp3", "missing stem", "convert BASS.mp3 to bass.wav"),
-        ("Bass.WAV", "missing stem", "rename Bass.WAV to bass.wav"),
-        ("bass.wave", "missing stem", "rename bass.wave to bass.wav"),
+        ("bases.flac", "missing stem", "rename bases.flac to bass"),
         ("bass.wav.txt", "missing stem", "repair it, or exclude the song"),
         ("bass.wav -> gone.wav", "broken link", "copy bass.wav itself there"),
         ("bass.wav/", "unreadable", "repair it, or exclude the song"),
     ],
 )
 def test_advice_on_a_stem_that_is_not_there_fits(songs, there, kind, fix):
-    """S80 and its neighbours: what systems leave is never offered, a FLAC file is not to be renamed."""
+    """S80 and its neighbours: what systems leave is never offered."""
     song = songs / "train" / "A0 - Train"
     if " -> " in there:
         (song / "bass.wav").unlink()
@@ -292,26 +290,14 @@ def test_advice_on_a_stem_that_is_not_there_fits(songs, there, kind, fix):
     assert problem.fix.startswith(fix)
 
 
-@pytest.mark.parametrize("rest", ["accompaniment", "Instrumental", "no_vocals"])
-def test_songs_of_two_stems_are_one_line_whose_advice_works(songs, rest):
-    shutil.rmtree(songs / "test")
-    for song in (songs / "train").iterdir():
-        other = sum(sf.read(song / f"{stem}.wav", dtype="int16")[0] for stem in ("drums", "bass", "other"))
-        for stem in ("drums", "bass", "other"):
-            (song / f"{stem}.wav").unlink()
-        sf.write(song / f"{rest}.wav", other, 44100, subtype="PCM_16")
-    _, _, problems = check_folder(find_songs(songs), n_jobs=1)
-    assert not [problem for problem in problems if problem.kind == "short clips"]
-    two = [problem for problem in problems if problem.blocking]
-    assert [problem.kind for problem in two] == ["two stems"] * 3
-    assert f"rename {rest}.wav to other.wav, and write drums.wav and bass.wav" in two[0].fix
-    for song in (songs / "train").iterdir():  # as it says
-        (song / f"{rest}.wav").rename(song / "other.wav")
-        for stem in ("drums", "bass"):
-            sf.write(song / f"{stem}.wav", np.zeros((132300, 2)), 44100, subtype="PCM_16")
-    problems = check_folder(find_songs(songs), n_jobs=1)[2]
-    assert {problem.kind for problem in problems} == {"silent", "no test songs"}
-    assert not any(problem.blocking for problem in problems)
+@pytest.mark.parametrize("name", ["bass.flac", "BASS.mp3", "Bass.WAV", "bass.wave"])
+def test_other_kinds_of_audio_and_letters_are_read(songs, name):
+    song = songs / "train" / "A0 - Train"
+    (song / "bass.wav").rename(song / name)
+    assert problems_of(songs) == []
+    track = find_songs(songs).tracks[0]
+    assert track.told("bass") == name
+    assert read_song(track)[0]["bass"].shape == (2, 132300)
 
 
 def set_length(file, length):
@@ -334,12 +320,11 @@ def test_a_song_written_into_a_pipe_is_taken(songs, files, length):
     assert {problem.file for problem in problems_of(songs)} == {"bass.wav"}
 
 
-def test_a_header_with_length_0_is_told_as_that(songs):
+def test_a_header_with_length_0_is_taken(songs):
     """S64."""
     set_length(songs / "train" / "A0 - Train" / "bass.wav", 0)
-    problem = problems_of(songs)[0]
-    assert (problem.file, problem.kind, problem.blocking) == ("bass.wav", "no length", True)
-    assert problem.found == "0 samples there, in a file of 529244 bytes"
+    assert problems_of(songs) == []
+    assert read_song(find_songs(songs).tracks[0])[0]["bass"].shape == (2, 132300)
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 512, 4409])
@@ -393,24 +378,14 @@ def test_an_artist_in_train_and_test_is_told(songs, make_song):
     assert (found.found, found.blocking) == ("1: a0 - Another", False)
 
 
-@pytest.mark.parametrize(
-    ("name", "fix"),
-    [
-        ("Train", "move its songs into train/"),
-        ("testing", "move its songs into test/"),
-        ("valid", "move the songs of valid/ into train/, and name them"),
-        ("A - One", "move them into train/ or test/"),
-        ("more", "move them into train/ or test/"),
-    ],
-)
-def test_songs_in_other_folders_are_told(songs, make_song, name, fix):
+@pytest.mark.parametrize("name", ["A - One", "more"])
+def test_songs_in_other_folders_are_told(songs, make_song, name):
     make_song(songs / name if name == "A - One" else songs / name / "A - One", seed=97, seconds=0.2)
     for left in ("__MACOSX", "notes", ".cache"):
         (songs / left / "train" / "x").mkdir(parents=True)
     (songs / "__MACOSX" / "train" / "x" / "mixture.wav").touch()
     (problem,) = check_counts(find_songs(songs))
-    assert (problem.file, problem.kind, problem.blocking) == (name, "not read", False)
-    assert problem.fix.startswith(fix)
+    assert (problem.file, problem.kind, problem.found, problem.blocking) == (name, "not read", "songs", False)
 
 
 def test_links_and_files_beside_the_songs_are_told(songs):
@@ -423,12 +398,12 @@ def test_links_and_files_beside_the_songs_are_told(songs):
 
 def test_no_fault_hides_another(songs, make_song):
     song = songs / "train" / "A0 - Train"
-    (song / "bass.wav").rename(song / "bass.flac")
+    (song / "bass.wav").rename(song / "contra.flac")
     (song / "drums.wav").unlink()
     (song / "drums.wav").symlink_to(song / "gone.wav")
     (songs / "train" / "Empty - Folder").mkdir()
     (songs / "train" / "__MACOSX").mkdir()
-    make_song(songs / "valid" / "A - One", seed=97, seconds=0.2)
+    make_song(songs / "more" / "A - One", seed=97, seconds=0.2)
     make_song(songs / "test" / "Tiny - Song", seed=96, seconds=1 / 44100)
     shutil.copytree(songs / "train" / "A1 - Train", songs / "test" / "Else - Where")
     for stem in STEMS:
@@ -449,20 +424,15 @@ def test_two_folders_whose_names_are_one_are_told(songs):
 @pytest.mark.parametrize(
     ("change", "fixes"),
     [
-        (lambda songs: (songs / "train").rename(songs / "Train"), {"train": "rename Train to train", "valid": "rename"}),
         (
             lambda songs: (songs / "validation.txt").write_text("A0 - Train\nA1 - Train\nV0 - Valid"),
             {"train": "all songs of train/ are validation songs: name fewer in validation.txt"},
         ),
         (lambda songs: (songs / "validation.txt").write_text(""), {"valid": "name songs of train/ in validation.txt"}),
-        (
-            lambda songs: ((songs / "valid").mkdir(), (songs / "train/V0 - Valid").rename(songs / "valid/V0 - Valid")),
-            {"valid": "move the songs of valid/ into train/, and name them"},
-        ),
         (lambda songs: shutil.rmtree(songs / "train"), {"train": "copy songs into {}/train", "valid": "copy songs into {}/train"}),
         (lambda songs: shutil.rmtree(songs / "test"), {"test": "copy songs into {}/test"}),
     ],
-    ids=["Train", "all valid", "none valid", "valid folder", "no train", "no test"],
+    ids=["all valid", "none valid", "no train", "no test"],
 )  # fmt: skip
 def test_the_fix_for_an_empty_split_fits(songs, change, fixes):
     change(songs)
@@ -471,4 +441,3 @@ def test_the_fix_for_an_empty_split_fits(songs, change, fixes):
     assert empty.keys() == fixes.keys()
     for split, fix in fixes.items():
         assert empty[split].startswith(fix.format(songs))
-    assert ("unknown name" in found) == (split == "valid" and "valid/" in fix)

@@ -9,7 +9,7 @@ import sepkit
 from sepkit.data.cache import Cache, CacheSettings
 from sepkit.data.demo.songs import DemoSong
 from sepkit.data.folds import FOLDS, deal, split_songs
-from sepkit.data.songs import artist_of
+from sepkit.data.tracks import artist_of
 from sepkit.errors import SepkitError, UsageError
 from sepkit.storage import write_json
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sepkit
-from sepkit.data.build import CacheWriter
+from sepkit.data.build import CacheWriter, cache_track
 from sepkit.data.cache import CacheSettings, track_file
 from sepkit.data.opening import open_cache
 from sepkit.data.songs import SPLITS, find_songs
@@ -214,7 +214,7 @@ def test_the_songs_of_a_folder_are_known_in_a_cache_from_an_archive(mini_songs, 
     root = Root.open(tmp_path / "root", "full")
     writer = CacheWriter(root, TWO, "wav")
     for track in find_songs(mini_songs).tracks:
-        writer.add(track)
+        writer.enter(track.name, cache_track(track, writer.path, TWO)[0])
     writer.finish(SPLITS)
     assert opened(root, data=mini_songs).path == writer.path
     shutil.copy(songs / "train/A0 - Train/bass.wav", songs / "test/T0 - Test/bass.wav")

@@ -60,8 +60,8 @@ def a_file(path):
         (missing, "does not exist"),
         (a_file, "is a file; unpack it first"),
         (empty, "found nothing"),
-        (empty_splits, "copy the songs into train/ and test/"),
-        (songs_without_files, "copy the songs into train/ and test/"),
+        (empty_splits, "copy songs there"),
+        (songs_without_files, "copy songs there"),
         (zipped, "unpack the archive first"),
     ],
 )
@@ -79,7 +79,7 @@ def test_where_there_are_no_songs_one_sentence_names_the_path(tmp_path, place, s
     [
         ("train", "", "looks like a train or test folder itself: give its parent {mini}"),
         ("test", "", "looks like a train or test folder itself: give its parent {mini}"),
-        ("train/A0 - Train", "", "looks like one song: give the folder two levels up, {mini}"),
+        ("train/A0 - Train", "", "looks like one song: give the folder that holds the songs, {mini}"),
         ("", "..", "lie one level deeper: give {mini}"),
     ],
 )
@@ -96,13 +96,13 @@ def test_both_layouts_in_one_folder_are_refused(make_mini, tmp_path):
     make_mini(tmp_path, 1, 0, 0)
     (tmp_path / "test").mkdir(exist_ok=True)
     (tmp_path / "test" / "X - Y.stem.mp4").touch()
-    with pytest.raises(SepkitError, match=r"both 1 WAV folders and 1 \.stem\.mp4 files"):
+    with pytest.raises(SepkitError, match=r"both 1 folders and 1 \.stem\.mp4 files"):
         find_songs(tmp_path)
 
 
 def test_splits_come_from_validation_txt(mini_songs):
     folder = find_songs(mini_songs)
-    assert (folder.layout, folder.own_validation) == ("wav", True)
+    assert (folder.layout, folder.split_by["valid"]) == ("wav", "named in validation.txt")
     assert folder.counts == {"train": 2, "valid": 1, "test": 1}
     assert names(folder, "valid") == ["V0 - Valid"]
     assert names(folder, "train") == ["A0 - Train", "A1 - Train"]
@@ -114,7 +114,7 @@ def test_without_validation_txt_musdbs_own_list_decides(make_mini, tmp_path):
     assert folder.counts == {"train": 1, "valid": 2, "test": 1}
     assert set(names(folder, "valid")) < musdb_validation_names()
     assert len(musdb_validation_names()) == 14
-    assert not folder.own_validation
+    assert folder.split_by["valid"] == "MUSDB18's own"
 
 
 def test_validation_txt_may_come_from_windows_and_misspellings_are_noticed(make_mini, tmp_path):
@@ -194,15 +194,16 @@ def test_reading_changes_neither_rate_nor_channels(make_song, tmp_path):
 def test_a_missing_stem_is_never_left_out(make_song, tmp_path, stem):
     """S03: no accompaniment without bass."""
     (make_song(tmp_path / "train" / "A - B") / f"{stem}.wav").unlink()
-    with pytest.raises(SepkitError, match=rf"A - B: {stem}\.wav is missing"):
-        read_song(find_songs(tmp_path).tracks[0])
+    make_song(tmp_path / "train" / "C - D")
+    with pytest.raises(SepkitError, match=rf"A - B: There is no file .*{stem}\.wav"):
+        read_song(next(track for track in find_songs(tmp_path).tracks if track.name == "A - B"))
 
 
 def test_an_unreadable_stem_and_mixed_rates_are_named(make_song, tmp_path):
     song = make_song(tmp_path / "train" / "A - B")
     track = find_songs(tmp_path).tracks[0]
     (song / "drums.wav").write_bytes(b"RIFF, but not really")
-    with pytest.raises(SepkitError, match=r"A - B: .*drums\.wav is not a readable WAV file"):
+    with pytest.raises(SepkitError, match=r"A - B: .*drums\.wav is not audio that can be read here"):
         read_song(track)
     sf.write(song / "drums.wav", np.zeros((48000 * 3, 2)), 48000)
     with pytest.raises(SepkitError, match="A - B: its stems have different sample rates"):
@@ -381,25 +382,14 @@ def test_what_systems_leave_among_songs_is_no_song(tmp_path):
     assert find_songs(songs).counts == {"train": 1, "valid": 0, "test": 1}
 
 
-def flac(folder, *places):
-    bare(folder, *places)
-    for file in folder.rglob("*.wav"):
-        file.rename(file.with_suffix(".flac"))
-
-
 @pytest.mark.parametrize(
-    ("make", "places", "advice"),
+    ("places", "advice"),
     [
-        (bare, ["A - One", "B - Two"], "move these songs into {root}/train and {root}/test"),
-        (bare, ["Train/A - One", "TEST/T - Test"], "rename TEST to test and rename Train to train"),
-        (bare, ["valid/A - One"], "move the songs of valid/ into train/, and name them, one a line, in validation.txt"),
-        (bare, ["__MACOSX/train/A - One", "musdb/train/A - One"], "one level deeper: give {root}/musdb"),
-        (bare, ["."], "this looks like one song: move songs into a train/ or test/ folder"),
-        (flac, ["train/A - One", "test/T - Test"], "convert the files of A - One and of the other songs to WAV"),
-        (flac, ["A - One"], "move these songs into {root}/train and {root}/test"),
+        (["__MACOSX/train/A - One", "musdb/train/A - One"], "one level deeper: give {root}/musdb"),
+        (["."], "this looks like one song: give the folder that holds the songs, {root.parent}"),
     ],
-)  # fmt: skip
-def test_advice_on_a_folder_without_songs_fits(tmp_path, make, places, advice):
+)
+def test_advice_on_a_folder_without_songs_fits(tmp_path, places, advice):
     root = tmp_path / "songs"
     root.mkdir()
     if places == ["."]:
@@ -407,11 +397,25 @@ def test_advice_on_a_folder_without_songs_fits(tmp_path, make, places, advice):
         root.rmdir()
         (tmp_path / "other").rename(root)
     else:
-        make(root, *places)
+        bare(root, *places)
     with pytest.raises(SepkitError, match="0 found") as caught:
         find_songs(root)
     assert advice.format(root=root) in str(caught.value)
     assert "__MACOSX" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("places", "splits"),
+    [
+        (["Train/A - One", "TEST/T - Test", "dev/B - Two"], {"A - One": "train", "T - Test": "test", "B - Two": "valid"}),
+        (["training/A - One", "valid/B - Two", "C - Three"], {"A - One": "train", "B - Two": "valid"}),
+        (["A - One", "B - Two", "C - Three"], {"A - One": "test", "B - Two": "valid", "C - Three": "train"}),
+        (["train/A - One", "train/B - Two", "test/T - Test"], {"A - One": "valid", "B - Two": "train", "T - Test": "test"}),
+    ],
+    ids=["other names", "beside them", "neither", "no list"],
+)  # fmt: skip
+def test_splits_come_from_folders_or_are_drawn(tmp_path, places, splits):
+    assert {track.name: track.split for track in find_songs(bare(tmp_path, *places)).tracks} == splits
 
 
 def test_a_relative_folder_is_made_absolute_where_it_is_read(tmp_path, monkeypatch):

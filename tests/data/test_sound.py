@@ -1,6 +1,8 @@
 """Headers against what is there: whole, cut short, without a length."""
 
+import shutil
 import struct
+import subprocess
 
 import numpy as np
 import pytest
@@ -68,3 +70,20 @@ def test_a_wav_file_that_is_really_empty_is_refused(tmp_path):
     sf.write(tmp_path / "none.wav", np.zeros((0, 2)), RATE)
     with pytest.raises(SepkitError, match="has 0 samples in 2 channels"):
         Sound(tmp_path / "none.wav")
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg")
+@pytest.mark.parametrize(("options", "whole"), [((), True), (("-write_xing", "0"), False)])
+def test_an_mp3_file_is_read_whole_or_not_at_all(tmp_path, options, whole):
+    """Without a length in its header libsndfile guesses one from the first frame, and stops there."""
+    quiet = np.concatenate([0.5 * NOISE, 0.001 * NOISE, NOISE, NOISE])
+    sf.write(tmp_path / "song.wav", quiet, 44100)
+    call = ["ffmpeg", "-v", "error", "-i", tmp_path / "song.wav", "-q:a", "4", *options, tmp_path / "song.mp3"]
+    subprocess.run(call, check=True)
+    if whole:
+        assert read(tmp_path / "song.mp3").shape == quiet.shape
+        return
+    with pytest.raises(
+        SepkitError, match=r"song\.mp3 goes on for \d+ bytes after the \d\.\d\d s that can be read here"
+    ):
+        read(tmp_path / "song.mp3")

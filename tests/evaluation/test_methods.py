@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import statsmodels.stats.power as textbook
 
-from sepkit.data.songs import artist_of
+from sepkit.data.tracks import artist_of
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.paired import artist_bootstrap, artist_interval, components, pseudo_median, wilcoxon
 from sepkit.evaluation.power import checkpoints_db, detectable_db, measured_spread, methods_db, power_table

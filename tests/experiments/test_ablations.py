@@ -34,7 +34,7 @@ def test_b_wiener_takes_the_weights_of_b_and_trains_nothing(where, root):
 def test_base_32k_trains_on_songs_at_32_khz(where, root, mini_songs):
     run = train("Base-32k", **where)
     assert load_model(run).sample_rate == 32000
-    cache, _ = training_cache(resolve(MENU["Base-32k"], where["profile"]), where["profile"], mini_songs, root)
+    cache = training_cache(resolve(MENU["Base-32k"], where["profile"]), where["profile"], mini_songs, root)
     assert cache.sample_rate == 32000
     assert run.config["data"]["cache"] == cache.path.name
 
@@ -48,7 +48,7 @@ def test_an_experiment_with_stems_learns_from_clips_of_four_and_is_scored_on_two
     """The accompaniment of its clips comes from three songs; its estimates are those of any other experiment."""
     experiment = replace(MENU["Base"], name="stems", stems=True, remix=1.0)
     run = train(experiment, **where)
-    cache, _ = training_cache(resolve(experiment, where["profile"]), where["profile"], mini_songs, root)
+    cache = training_cache(resolve(experiment, where["profile"]), where["profile"], mini_songs, root)
     assert cache.settings.sources == STEMS
     assert run.config["data"]["cache"] == cache.path.name
     assert cache_sources(run.config) == ("vocals", "accompaniment")
