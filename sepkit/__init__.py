@@ -19,7 +19,10 @@ _HOMES = {
     "reporting.report": ("report",),
     "reporting.player": ("player",),
     "commands.grid": ("grid", "out_of_fold"),
-    **{f"commands.{name}": (name,) for name in ("doctor", "demo", "fetch", "cache", "separate", "compare", "week")},
+    **{
+        f"commands.{name}": (name,)
+        for name in ("doctor", "demo", "fetch", "cache", "separate", "export", "compare", "week")
+    },
 }
 _CALLS = {call: home for home, calls in _HOMES.items() for call in calls}
 _MODULES = ("data", "evaluation", "experiments", "models", "profiles", "reporting", "storage", "training")

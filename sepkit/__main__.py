@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "Trains an experiment, or continues its training.",
     "evaluate": "Scores a trained experiment, or the reference mixture or oracle.",
     "separate": "Separates audio files with a trained run.",
+    "export": "Writes a trained network for use elsewhere: weights, configuration, model card.",
     "compare": "Compares two runs, or experiments with all their seeds, over their test songs.",
     "scoreboard": "Prints the scoreboard and writes it as CSV, Markdown, HTML and LaTeX.",
     "report": "Writes the milestone report, one HTML file.",

@@ -17,7 +17,7 @@ from sepkit.storage import Root, write_csv
 
 
 def test_the_contracts_commands_are_there():
-    contract = "doctor demo fetch cache train grid evaluate separate compare scoreboard report budget plan week"
+    contract = "doctor demo fetch cache train grid evaluate separate export compare scoreboard report budget plan week"
     assert set(COMMANDS) == set(contract.split())
     assert all(callable(getattr(sepkit, name)) for name in COMMANDS)
 

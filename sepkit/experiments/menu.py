@@ -91,7 +91,7 @@ WEEK = (
         model={"name": "demucs-tiny"}, loss={"name": "waveform_l1"},
         epochs=15, max_segment_s=6.0, default_week=True, plan_min=80, t4_step_s=2.2,
         profiles={
-            "demo": {"training": {"steps_per_epoch": 20, "learning_rate": 2e-2, "sampling": "vocals"}},
+            "demo": {"training": {"steps_per_epoch": 16, "learning_rate": 2e-2, "sampling": "vocals"}},
             "preview": {"training": {"epochs": 24, "batch_size": 2, "segment_s": 3.0}},  # for a CPU's memory
         }),
     Experiment("G", day=4, backbone="Band-split RNN, small", domain="STFT complex mask", extras="spectrum and waveform L1",

@@ -1,0 +1,97 @@
+"""`export`: a trained network for use elsewhere: weights, configuration, a model card, and ten lines that load them."""
+
+from pathlib import Path
+from typing import Any
+
+from sepkit.errors import SepkitError
+from sepkit.experiments import MENU
+from sepkit.profiles import ProfileLike, get_profile
+from sepkit.storage import Root, RootLike, read_scores, write_json, write_text, writing
+from sepkit.storage.checkpoints import load_model
+
+ARGUMENTS = {
+    "run": {"help": "a trained run, or an experiment (Base: Base-s0)"},
+    "folder": {"help": "a new or empty folder, or one of an export before"},
+}
+FILES = ("config.json", "load.py", "model.safetensors", "README.md")
+LOADS = '''"""Loads the network beside this file; needs safetensors, and sepkit for the network's class."""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from sepkit.models import build
+
+here = Path(__file__).parent
+config = json.loads((here / "config.json").read_text())
+model = build(**config["model"]).eval()
+model.load_state_dict(load_file(here / "model.safetensors"))
+model.chunk_s = config["training"]["segment_s"] if model.normalizes_over_time else None
+# model(mixture): (batch, 2, time) at model.sample_rate -> (batch, source, 2, time), sources as in model.sources;
+# a whole song: sepkit.models.separate(model, mixture, sample_rate), mixture (2, time)
+'''
+LICENCES = {
+    "made": "Synthetic songs that sepkit makes: free of rights.",
+    "downloaded": "MUSDB18's 7-second excerpts: for academic use only, under the licences of their tracks "
+    "(https://doi.org/10.5281/zenodo.1117372).",
+    "given": "As the songs of the folder say; MUSDB18-HQ is for academic use only, under the licences of its tracks "
+    "(https://doi.org/10.5281/zenodo.3338373).",
+}
+
+
+def export(run: str, folder: Path | str, *, root: RootLike = None, profile: ProfileLike = None) -> Path:
+    """Writes the best weights of `run` into `folder` and returns it: model.safetensors, config.json, load.py, README.md.
+
+    Raises SepkitError where the run is not finished, or `folder` holds other files.
+    """
+    from safetensors.torch import save_file
+
+    place = Root.open(root, profile)
+    source = place.run_of(run) if run in MENU else place.run(run)
+    folder = Path(folder).expanduser()
+    if folder.exists() and (not folder.is_dir() or {each.name for each in folder.iterdir()} - {*FILES}):
+        raise SepkitError(
+            f"Expected a new or empty folder, or an export, but {folder} holds other files; give another."
+        )
+    if not source.finished:
+        raise SepkitError(f"{source.name} {source.standing}; train it to its end before it is exported.")
+    model, config = load_model(source), source.config
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    with writing(folder / "model.safetensors") as part:
+        save_file(weights, part, metadata={"run": source.name})
+    write_json(folder / "config.json", config)
+    write_text(folder / "load.py", LOADS)
+    write_text(folder / "README.md", _card(source, config, sum(value.numel() for value in model.parameters())))
+    return folder
+
+
+def _card(run: Any, config: dict[str, Any], parameters: int) -> str:
+    """The model card: what it is, how it was trained, on what, how well, under which licence."""
+    entry, profile, status = MENU.get(config["experiment"]), get_profile(config["profile"]), run.status
+    songs = config["data"]
+    facts = {
+        "experiment": f"{config['experiment']}: {entry.change if entry else config['model']['name']}",
+        "network": f"{config['model']['name']}, {parameters:,} parameters, {config['model']['sample_rate']} Hz",
+        "songs": f"{profile.songs}; trained on {len(songs['train'])}, chosen on {len(songs['valid'])}",
+        "training": f"seed {config['seed']}, {status.get('epochs')} epochs, best {status.get('best_epoch')}, "
+        f"{status.get('minutes', 0):.1f} min on {status.get('device')}",
+    }
+    lines = [
+        f"# {run.name}",
+        "",
+        "| what | |",
+        "|---|---|",
+        *(f"| {name} | {text} |" for name, text in facts.items()),
+        "",
+    ]
+    if run.scored:
+        scores = read_scores(run.scores_path)
+        medians = scores.groupby(["source", "metric"], sort=False)["value"].median().unstack("source")
+        about = f"Medians over {scores['track'].nunique()} test songs, dB; protocol {scores['protocol'].iloc[0]}:"
+        lines += [about, "", medians.round(2).to_markdown(missingval="—"), ""]
+    else:
+        lines += ["Not scored on test songs.", ""]
+    lines += ["Licence of the songs that it was trained on:", "", LICENCES[profile.songs_from], "", "`load.py` loads it."]
+    return "\n".join(lines) + "\n"
