@@ -93,5 +93,11 @@ def _card(run: Any, config: dict[str, Any], parameters: int) -> str:
         lines += [about, "", medians.round(2).to_markdown(missingval="—"), ""]
     else:
         lines += ["Not scored on test songs.", ""]
-    lines += ["Licence of the songs that it was trained on:", "", LICENCES[profile.songs_from], "", "`load.py` loads it."]
+    lines += [
+        "Licence of the songs that it was trained on:",
+        "",
+        LICENCES[profile.songs_from],
+        "",
+        "`load.py` loads it.",
+    ]
     return "\n".join(lines) + "\n"
