@@ -122,7 +122,7 @@ def residual_db(audio: dict[str, np.ndarray]) -> float:
 class Checked(NamedTuple):
     duration_s: float
     problems: list[Problem]
-    digests: dict[str, str]  # of the samples of its mixture and of its vocals
+    digests: dict[str, str]  # of its mixture and of its vocals, with 16 bits, where these are not silent
 
 
 def check_track(track: Track) -> Checked:
@@ -144,13 +144,9 @@ def check_track(track: Track) -> Checked:
     if len(parts) > 1:
         audio = {source: np.concatenate([part[source] for part, _ in parts], axis=1) for source in audio}
     duration_s, found = (n_samples or audio["mixture"].shape[1]) / sample_rate, check_audio(track, audio, sample_rate)
-    return Checked(duration_s, problems + found, {source: _digest(audio[source]) for source in ("mixture", "vocals")})
-
-
-def _digest(samples: np.ndarray) -> str:
-    """Of the samples (channel, time) with 16 bits; empty where these are silent."""
-    rounded = np.rint(np.nan_to_num(samples).clip(-1, 1) * 32767).astype(np.int16)
-    return blake2b(rounded.tobytes()).hexdigest() if rounded.any() else ""
+    rounded = {source: np.rint(np.nan_to_num(audio[source]).clip(-1, 1) * 32767) for source in ("mixture", "vocals")}
+    heard = {source: samples.astype(np.int16).tobytes() for source, samples in rounded.items() if samples.any()}
+    return Checked(duration_s, problems + found, {source: blake2b(heard[source]).hexdigest() for source in heard})
 
 
 def check_folder(folder: SongFolder, n_jobs: int = -1) -> tuple[float, float, list[Problem]]:
@@ -170,8 +166,7 @@ def _same_audio(folder: SongFolder, songs: list[Checked]) -> Iterator[Problem]:
     first: dict[str, Track] = {}
     for track, song in zip(folder.tracks, songs, strict=True):
         for source, digest in song.digests.items():
-            other = first.setdefault(digest, track) if digest else track
-            if other is not track:
+            if (other := first.setdefault(digest, track)) is not track:
                 blocking = (track.split == "test") != (other.split == "test")
                 file, found = track.told(source), f"those of {other.name!r} in {other.path.parent.name}/"
                 fix = "delete one of the two songs, or name it in exclude.txt"

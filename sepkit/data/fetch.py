@@ -20,6 +20,7 @@ from sepkit.data.cache import CacheSettings, cache_gigabytes
 from sepkit.data.check import require
 from sepkit.data.packs import PACK_BYTES, restore, store, stored_manifests
 from sepkit.data.tracks import SPLITS, Problem
+from sepkit.devices import pick_device
 from sepkit.errors import SepkitError
 from sepkit.parallel import locked, progress, spread
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
@@ -164,3 +165,5 @@ def _say_sizes(
     if needed > free:
         fix = "free some space, give a --root on another disk, or take --profile full-32k, which needs less"
         raise SepkitError(f"The songs need {needed:.2f} GB, but {root.path} has {free:.2f} GB free; {fix}.")
+    if pick_device(None) == "cuda":
+        print("A GPU is attached, and its minutes count: fetch songs on a runtime without one.", flush=True)

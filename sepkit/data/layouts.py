@@ -35,8 +35,10 @@ Roles = Mapping[str, list[str]]
 
 def entries_of(folder: Path) -> list[Path]:
     """What people put into `folder`, by name, without what systems leave there: ._bass.wav, .DS_Store, __MACOSX …"""
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [entry for entry in entries if not entry.name.startswith(".") and entry.name.casefold() not in LEFTOVERS]
+    with suppress(OSError):  # a file, or a folder of somebody else
+        names = sorted(folder.iterdir())
+        return [entry for entry in names if not entry.name.startswith(".") and entry.name.casefold() not in LEFTOVERS]
+    return []
 
 
 def split_of(folder: Path) -> str:
@@ -45,11 +47,9 @@ def split_of(folder: Path) -> str:
 
 def is_song(entry: Path, depth: int = 0) -> bool:
     """Whether it is a .stem.mp4 file, or a folder with audio or a data.json, or holds a song, so many levels down."""
-    with suppress(OSError):  # a folder of somebody else
-        inside = entries_of(entry)
-        song = any(file.suffix.casefold() in AUDIO or file.name == "data.json" for file in inside)
-        return song or entry.name.endswith(MP4) or (depth > 0 and any(is_song(folder, depth - 1) for folder in inside))
-    return False
+    inside = entries_of(entry)
+    song = any(file.suffix.casefold() in AUDIO or file.name == "data.json" for file in inside)
+    return song or entry.name.endswith(MP4) or (depth > 0 and any(is_song(folder, depth - 1) for folder in inside))
 
 
 def song_places(root: Path) -> list[tuple[str, Path]]:
@@ -61,7 +61,7 @@ def song_places(root: Path) -> list[tuple[str, Path]]:
     if split_of(root) and len({*map(split_of, entries_of(root.parent))} - {""}) > 1:
         return []  # its parent is the folder of songs
     top = [entry for entry in top if not split_of(entry)]
-    recordings = [song for entry in top for song in entries_of(entry) if (song / "data.json").is_file()]
+    recordings = [song for entry in top for song in entries_of(entry) if song / "data.json" in entries_of(song)]
     return [("", song) for song in recordings or top if is_song(song)]
 
 
@@ -94,11 +94,9 @@ def musdb_song(name: str, split: str, folder: Path) -> Track:
 
 def _stems(folder: Path) -> dict[str, Path]:
     """{stem in lower case: its file}; of a stem that is there twice the best kind of audio, and lower case."""
-    with suppress(OSError):
-        files = [file for file in entries_of(folder) if file.suffix.casefold() in AUDIO and file.is_file()]
-        files.sort(key=lambda file: (AUDIO.index(file.suffix.casefold()), file.name.swapcase()), reverse=True)
-        return {text_of(os.fsencode(file.stem)).casefold(): file for file in files}
-    return {}
+    files = [file for file in entries_of(folder) if file.suffix.casefold() in AUDIO and file.is_file()]
+    files.sort(key=lambda file: (AUDIO.index(file.suffix.casefold()), file.name.swapcase()), reverse=True)
+    return {text_of(os.fsencode(file.stem)).casefold(): file for file in files}
 
 
 def _song(split: str, folder: Path, given: Roles) -> Track:
@@ -108,7 +106,7 @@ def _song(split: str, folder: Path, given: Roles) -> Track:
         return Track(
             text_of(os.fsencode(folder.name)).removesuffix(MP4), split, folder, "stem.mp4", streams, Part(folder)
         )
-    if (folder / "data.json").is_file():
+    if folder / "data.json" in entries_of(folder):
         return _moisesdb(split, folder)
     name, stems = text_of(os.fsencode(folder.name)), _stems(folder)
     rest = [stem for stem in REST if stem in stems and not {"drums", "bass", "other"} & stems.keys()][:1]

@@ -42,8 +42,9 @@ def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongF
     """The songs of `profile`: in `data` or SEPKIT_DATA, else under the root, made or downloaded; SepkitError for none."""
     path = given_songs(data)
     if not path and profile.songs_from == "given":
-        message = f"The {profile.name} profile needs MUSDB18-HQ, and its cache is not here: python -m sepkit fetch --profile {profile.name} makes it; or give the songs, unpacked from https://zenodo.org/records/3338373, with --data or SEPKIT_DATA."
-        raise SepkitError(message)
+        fix = f"python -m sepkit fetch --profile {profile.name} makes it; or give the songs, unpacked from https://"
+        fix += "zenodo.org/records/3338373, with --data or SEPKIT_DATA"
+        raise SepkitError(f"The {profile.name} profile needs MUSDB18-HQ, and its cache is not here: {fix}.")
     make = make_demo_songs if profile.songs_from == "made" else download_preview
     folder = find_songs(path or make(root.path / "songs"), root.excluded())
     tell_unknown(folder.unknown, folder.places)
@@ -69,6 +70,7 @@ def download_preview(folder: Path) -> Path:
         part.replace(folder)  # all songs are unpacked
     except Exception as error:  # urllib, zipfile and musdb each raise their own
         shutil.rmtree(part, ignore_errors=True)
-        message = f"The preview songs could not be downloaded from {PREVIEW_URL} ({type(error).__name__}: {error}); download and unpack the file by hand into {folder}, or give a folder with --data or SEPKIT_DATA."
-        raise SepkitError(message) from error
+        why = f"could not be downloaded from {PREVIEW_URL} ({type(error).__name__}: {error})"
+        fix = f"download and unpack the file by hand into {folder}, or give a folder with --data or SEPKIT_DATA"
+        raise SepkitError(f"The preview songs {why}; {fix}.") from error
     return folder

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from sepkit.data.songs import entries_of
+from sepkit.data.layouts import entries_of
 from sepkit.data.sound import Sound
 from sepkit.errors import SepkitError
 from sepkit.models.separation import complete
