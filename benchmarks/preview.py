@@ -24,7 +24,7 @@ from sepkit.evaluation.comparison import SILENCE
 from sepkit.evaluation.metrics import METRICS
 from sepkit.evaluation.scoring import reference
 from sepkit.evaluation.statistics import Comparison, compare_all, compare_scores, show_p, summary
-from sepkit.experiments import BASE, MENU, REFERENCES, resolve, week_experiments
+from sepkit.experiments import BASE, BOUNDS, MENU, resolve, week_experiments
 from sepkit.profiles import PREVIEW
 from sepkit.reporting.rows import ordered
 from sepkit.storage import Root, Run, frames_beside, read_frames, with_windows, write_csv, write_json, write_text
@@ -73,8 +73,8 @@ def kept_scores() -> pd.DataFrame:
 def measure(arguments: argparse.Namespace) -> None:
     where = {"profile": "preview", "data": arguments.data, "root": arguments.root}
     names = arguments.experiments.split(",")
-    trained = [name for name in names if name not in REFERENCES]
-    runs = [reference(name, **where) for name in names if name in REFERENCES]
+    trained = [name for name in names if name not in BOUNDS]
+    runs = [reference(name, **where) for name in names if name in BOUNDS]
     if trained:
         sepkit.grid(
             trained,
@@ -134,7 +134,7 @@ def readme_table() -> str:
         raise SystemExit(
             f"{SCORES} holds no scores of {BASE}, which all experiments are compared with: --experiments {BASE} --keep."
         )
-    tested = {name: part for name, part in by_name.items() if name not in (BASE, *REFERENCES)}
+    tested = {name: part for name, part in by_name.items() if name not in (BASE, *BOUNDS)}
     tests, _ = compare_all(tested, by_name[BASE])
     lines = [
         "| experiment | seeds | sdr_bsseval | si_sdr | sir | sar | accompaniment | against Base, dB | p | p (Holm) | as methods | CPU min |",
@@ -173,7 +173,7 @@ def row(name: str, scores: pd.DataFrame, test: Comparison | None, facts: pd.Data
     runs = sorted(scores["run"].unique())
     cells = [
         f"**{name}**" if name in MENU else name,
-        "—" if name in REFERENCES else str(len(runs)),
+        "—" if name in BOUNDS else str(len(runs)),
         f"**{main['median']:.2f}** [{main['q25']:.2f}, {main['q75']:.2f}]",
         *(median(metric) for metric in ("si_sdr", "sir_bsseval", "sar_bsseval")),
         median("sdr_bsseval", "accompaniment"),

@@ -24,7 +24,7 @@ import pytest
 
 from sepkit import notebook
 from sepkit.evaluation.scoring import evaluate_many
-from sepkit.experiments import REFERENCES
+from sepkit.experiments import BOUNDS
 from sepkit.reporting import figures  # noqa: F401  imported once, for all days
 from sepkit.reporting.report import report
 from sepkit.storage import Root, bounded, copying, drive, runs, sync
@@ -336,7 +336,7 @@ class Week:
             then()
         trained = [train(name, **day.where, device="cpu") for name in day.rows]
         if trained or number == 6:
-            evaluate_many(trained or REFERENCES, **day.where, device="cpu", n_jobs=1)
+            evaluate_many(trained or BOUNDS, **day.where, device="cpu", n_jobs=1)
         if number == 7:
             report(self.root, self.profile)
         print(notebook.what_now(day))
@@ -363,7 +363,7 @@ def outcome(root):
         found[f"{run}: weights"] = [{key: value.tolist() for key, value in weights.items()} for weights in kept]
         history = root.run(run).history()
         found[f"{run}: epochs"] = history[["epoch", "train_loss", "valid_loss", "valid_sdr", "learning_rate"]].to_csv()
-    for run in [*(f"{name}-s0" for row in ROWS for name in row), *REFERENCES]:
+    for run in [*(f"{name}-s0" for row in ROWS for name in row), *BOUNDS]:
         found[f"{run}: scores"] = (root.run(run).path / "scores.csv").read_text()
     return found
 

@@ -17,7 +17,7 @@ import pytest
 import sepkit
 from sepkit.commands.week import DAYS
 from sepkit.data.demo.songs import make_demo_songs
-from sepkit.experiments import BASE, REFERENCES, week_experiments
+from sepkit.experiments import BASE, BOUNDS, week_experiments
 from sepkit.storage import Root
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -54,7 +54,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
 
 def run_of(root, experiment):
-    return Root(root).run(experiment if experiment in REFERENCES else f"{experiment}-s0")
+    return Root(root).run(experiment if experiment in BOUNDS else f"{experiment}-s0")
 
 
 def comparison(root, experiment, base):
@@ -126,13 +126,13 @@ def test_the_week_leaves_scored_runs_a_scoreboard_and_a_report(root):
     runs = {run.name: run for run in Root(root).runs()}
     experiments = {*week_experiments(), "Base-4", "A-4"}
     expected = {f"{name}-s0" for name in experiments} | {f"Base-s0-f{fold}" for fold in range(3)}
-    assert expected | {*REFERENCES} == set(runs)
+    assert expected | {*BOUNDS} == set(runs)
     assert runs["Base-s0"].status["epochs"] == 4
     for run in runs.values():
         assert run.finished
         assert run.scores()["track"].nunique() > 0
     board = sepkit.scoreboard(root)
-    assert set(board["Exp"]) == {*week_experiments(), *REFERENCES}
+    assert set(board["Exp"]) == {*week_experiments(), *BOUNDS}
     assert board["SDR voc (sdr_bsseval)"].notna().all()
     report = (root / "report" / "milestone2.html").read_text(encoding="utf-8")
     assert "C+D" in report

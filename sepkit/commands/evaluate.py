@@ -5,14 +5,16 @@ from typing import Any
 import sepkit
 from sepkit.commands import CLUSTER, JOBS, RUN
 from sepkit.errors import UsageError
-from sepkit.experiments import REFERENCES, get_experiment
+from sepkit.experiments import REFERENCES, UMXHQ, get_experiment
 from sepkit.storage import Root
 
 ARGUMENTS = {
-    "experiment": {"nargs": "?", "help": "an entry of the menu, or mixture, or oracle"},
+    "experiment": {"nargs": "?", "help": "an entry of the menu, or mixture, oracle or umxhq"},
     "--estimates": {"help": "score this folder of audio files of another program: test/<song>/vocals.wav …"},
-    "--name": {"help": "what such estimates are called (default: the folder's name)"},
-    "--protocol": {"default": "2stem", "help": "of such estimates: 2stem (default), or 4stem"},
+    "--weights": {"help": "score this checkpoint of openunmix or demucs, or umxhq"},
+    "--wiener": {"action": "store_true", "help": "with openunmix's Wiener filter, where the weights are its"},
+    "--name": {"help": "what such estimates or weights are called (default: the folder's or file's name)"},
+    "--protocol": {"default": "2stem", "help": "of such estimates or weights: 2stem (default), or 4stem"},
     **RUN,
     "--split": {"default": "test", "help": "test (once, choices frozen) or valid"},
     **JOBS,
@@ -23,16 +25,17 @@ ARGUMENTS = {
 
 def run(
     *, experiment: str | None, seed: int, fold: int | None, split: str, museval: bool,
-    estimates: str | None, name: str | None, protocol: str, **where: Any,
+    estimates: str | None, weights: str | None, name: str | None, protocol: str, wiener: bool, **where: Any,
 ) -> int:  # fmt: skip
     from sepkit.evaluation.score_files import scores_path
     from sepkit.evaluation.statistics import summary
 
     root = Root.open(where["root"], where["profile"])
-    if (estimates is None) == (experiment is None):
-        raise UsageError("Expected an experiment, or --estimates with a folder, and not both.")
-    if estimates:
-        scored = sepkit.given(name, estimates=estimates, protocol=protocol, root=root, profile=where["profile"])
+    if [estimates, weights, experiment].count(None) != 2:
+        raise UsageError("Expected an experiment, or --estimates with a folder, or --weights with a file: one of them.")
+    if experiment is None:
+        what: dict[str, Any] = {"estimates": estimates, "weights": weights, "protocol": protocol, "wiener": wiener}
+        scored = sepkit.given(name, **what, root=root, profile=where["profile"])
     else:
         scored = root.run(str(experiment))
         if experiment not in REFERENCES and not scored.path.exists():
@@ -49,4 +52,6 @@ def run(
         for metric in scores["metric"].unique():
             of = summary(scores, metric, source)
             print(f"  {source:14} {metric:18} {of['median']:7.2f} [{of['q25']:.2f}, {of['q75']:.2f}] n {of['n']}")
+    if name == "umxhq":
+        print(f"{UMXHQ}.")
     return 1 if scores.attrs["unscored"] else 0

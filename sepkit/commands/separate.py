@@ -15,8 +15,10 @@ from sepkit.commands import DEVICE
 from sepkit.data.sound import Sound, on_disk
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
+from sepkit.evaluation.given import reference
 from sepkit.experiments import MENU
 from sepkit.models import separation
+from sepkit.models.files import network_of
 from sepkit.profiles import ProfileLike
 from sepkit.storage import Root, RootLike, Run, writing
 from sepkit.storage.checkpoints import load_model
@@ -31,6 +33,8 @@ BLOCK_S = 1.0  # of a file that is read at once
 ARGUMENTS = {
     "files": {"nargs": "+", "help": "WAV or FLAC files"},
     "--run": {"default": "Base-s0", "help": "a trained run, or an experiment (default: Base-s0)"},
+    "--weights": {"help": "separate with this checkpoint of openunmix or demucs instead of a run"},
+    "--wiener": {"action": "store_true", "help": "with openunmix's Wiener filter, where the network is openunmix's"},
     "--out": {"help": "folder for the results (default: beside each file)"},
     "--subtype": {"choices": tuple(DEPTHS), "help": "depth of the results (default: that of each file)"},
     **DEVICE,
@@ -41,13 +45,17 @@ def separate(
     files: Iterable[Path | str] | Path | str,
     *,
     run: Run | str = "Base-s0",
+    weights: Path | str | None = None,
+    wiener: bool = False,
     root: RootLike = None,
     profile: ProfileLike = None,
     out: Path | str | None = None,
     subtype: str | None = None,
     device: str | None = None,
 ) -> list[Path]:
-    """Separates WAV or FLAC files with the best weights of `run`; writes <name>.<source>.wav beside them.
+    """Separates WAV or FLAC files with the best weights of `run`, umxhq among them; writes <name>.<source>.wav beside them.
+
+    weights: a checkpoint of openunmix or demucs, used instead of a run; wiener: openunmix's Wiener filter after its network.
 
     Each file keeps its rate, its length to the sample and its depth (16 or 24 bits, or 32-bit float) unless `subtype`,
     PCM_16, PCM_24 or FLOAT, says otherwise; a line says which.  A mono file gives two equal channels.  Samples beyond
@@ -69,18 +77,24 @@ def separate(
             Sound(path).close()
     results: dict[Path, dict[str, Path]] = {}
     if len(failed) < len(given):
-        if not isinstance(run, Run):
-            root = Root.open(root, profile)
-            run = root.run_of(run) if run in MENU else root.run(run)
-        model, device = load_model(run), pick_device(device)
+        if weights is not None:
+            root, name, model = Root.open(root, profile), Path(weights).stem, network_of(weights)[0]
+        else:
+            if not isinstance(run, Run):
+                root = Root.open(root, profile)
+                run = root.run_of(run) if run in MENU else reference(root.run(run), profile)
+            root, name, model = run.root, run.name, load_model(run)
+        if wiener and not hasattr(model, "wiener"):
+            raise UsageError(f"{name} is no network of openunmix, whose Wiener filter this is; leave it out.")
+        model.wiener, device = wiener or getattr(model, "wiener", False), pick_device(device)
         sources = tuple(separation.complete(dict.fromkeys(model.sources, np.zeros(1)), np.zeros(1)))
         inputs, songs = {path.resolve() for path in given}, [path for path in given if path not in failed]
-        results = {path: _places(path, Path(out or path.parent), sources, run.name, inputs) for path in songs}
+        results = {path: _places(path, Path(out or path.parent), sources, name, inputs) for path in songs}
         _check_places(results)
-        with spending(run.root, run=run.name, stage="separate", device=device_name(device)), one_thread(device):
+        with spending(root, run=name, stage="separate", device=device_name(device)), one_thread(device):
             for path, own in results.items():
                 with _noting(failed, path):
-                    notes = _separate(path, own, model, device, subtype, _made_by(run.name, path))
+                    notes = _separate(path, own, model, device, subtype, _made_by(name, path))
                     print(f"{path.name}: {', '.join(own)} in {_folder(own)} ({'; '.join(notes)})", flush=True)
     if failed:
         count = f"{len(failed)} of {len(given)} files could not be separated: " if len(given) > 1 else ""

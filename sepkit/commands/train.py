@@ -3,7 +3,11 @@
 from sepkit.commands import LIMITS, RUN
 from sepkit.storage import Run
 
-ARGUMENTS = {"experiment": {"help": "an entry of the menu: Base, …"}, **RUN, **LIMITS}
+ARGUMENTS = {
+    "experiment": {"help": "an entry of the menu: Base, …"},
+    "--weights": {"help": "start from this checkpoint of openunmix or demucs, with its network, as <experiment>+<file>"},
+    **RUN, **LIMITS,
+}  # fmt: skip
 
 
 def show(done: Run) -> None:

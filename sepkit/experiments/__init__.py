@@ -5,13 +5,13 @@ from collections.abc import Iterable
 
 from sepkit.errors import UsageError
 from sepkit.experiments.ablations import ABLATIONS
-from sepkit.experiments.menu import BASE, BASES, REFERENCES, WEEK
+from sepkit.experiments.menu import BASE, BASES, BOUNDS, REFERENCES, UMXHQ, WEEK
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.experiments.week import CORE, Line, choose_week
 from sepkit.profiles import Profile
 
 __all__ = [
-    "BASE", "BASES", "MENU", "REFERENCES", "Experiment", "Line", "choose_week", "get_experiment", "picked", "resolve",
+    "BASE", "BASES", "BOUNDS", "MENU", "REFERENCES", "UMXHQ", "Experiment", "Line", "choose_week", "get_experiment", "picked", "resolve",
     "week_experiments",
 ]  # fmt: skip
 

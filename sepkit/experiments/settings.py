@@ -1,9 +1,11 @@
 """What an experiment is, and the settings of its runs under a profile, as config.json keeps them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from sepkit.models.files import read_weights
 from sepkit.profiles import Profile
 
 FREQUENCY_WEIGHT = "inverse_sqrt"  # α(f) of losses on magnitudes: chosen once on validation songs (LOG.md)
@@ -28,7 +30,7 @@ class Experiment:
     model: Mapping[str, Any] = field(default_factory=lambda: {"name": "openunmix-small"})
     loss: Mapping[str, Any] = field(default_factory=lambda: MAGNITUDE_L1)
     augment: Mapping[str, Any] = field(default_factory=dict)  # settings of `sepkit.data.augment`
-    # initial weights: None = random; "umxhq" = published; else that experiment's best checkpoint of the seed and fold
+    # initial weights: None = random; "umxhq" = published; a file = its; else that experiment's best checkpoint of the seed and fold
     start_from: str | None = None
     weights_of: str | None = None  # the experiment whose weights are used as they are; nothing is trained
     epochs: int = 20
@@ -49,6 +51,22 @@ class Experiment:
     variant_of: str | None = None  # of an ablation, which runs only where it is picked: the experiment that it changes
     # its own settings under a profile: {"demo": {"training": {…}, "model": {…}, "start_from": …}, …}
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def with_weights(experiment: Experiment, file: Path | str) -> Experiment:
+    """`experiment` on the network in a checkpoint of openunmix or demucs, from its weights, under a name of its own."""
+    file = Path(file).expanduser().absolute()
+    network = read_weights(file)[0]
+    own = experiment.model if experiment.model["name"] == network["name"] else {}
+    profiles = {name: {key: value for key, value in of.items() if key not in ("model", "start_from")}
+                for name, of in experiment.profiles.items()}  # fmt: skip
+    return replace(
+        experiment,
+        name=f"{experiment.name}+{file.stem}",
+        model={**own, **network},
+        start_from=str(file),
+        profiles=profiles,
+    )
 
 
 def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:

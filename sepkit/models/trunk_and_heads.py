@@ -2,6 +2,10 @@
 
 The layers are those of `openunmix.model.OpenUnmix` (Stöter et al., JOSS 2019): the trunk up to its second batch
 normalisation, a head what follows.  Weights are drawn in the order in which the layers are made.
+
+With `wiener` the estimates go through one step of expectation maximisation of openunmix's Wiener filter: a source is
+the part of the mixture that its power and its place between the channels explain.  Beside a single source stands the
+residual.
 """
 
 from functools import partial
@@ -14,6 +18,7 @@ from sepkit.errors import UsageError
 from sepkit.models import importing
 from sepkit.models.mask import MaskModel, level_of
 
+WIENER_FRAMES, WIENER_HOP = 300, 1024  # openunmix's windows of the Wiener filter: as many frames of so many samples
 LEVELLED = ("separation", "always", "never")
 TINY = 1e-6  # keeps a silent clip silent
 BOUNDS: dict[str, Any] = {"sigmoid": torch.sigmoid, "relu": torch.relu, "clamp": partial(torch.clamp, min=0, max=1)}
@@ -81,14 +86,16 @@ class TrunkAndHeads(MaskModel):
 
     levelled: when clips are brought to the training songs' mean level before the layers see them, so that the mask does
         not depend on how loud a song is: in separation (and validation), always, or never.
+    wiener: filter the estimates when the network separates; training does not.
     """
 
     several: ClassVar[bool] = False  # whether it estimates several sources
     core: Trunk
     heads: nn.ModuleList
 
-    def __init__(self, levelled: str = "separation", **spectral: Any) -> None:
+    def __init__(self, levelled: str = "separation", wiener: bool = False, **spectral: Any) -> None:
         super().__init__(**spectral)
+        self.wiener = wiener
         if levelled not in LEVELLED:
             raise UsageError(f"Expected levelled to be one of {', '.join(LEVELLED)}, got {levelled!r}.")
         self.levelled = levelled
@@ -126,3 +133,26 @@ class TrunkAndHeads(MaskModel):
         features = self.features(magnitude)
         masks = [self.bound(head(features, len(magnitude)).permute(1, 2, 3, 0)) for head in self.heads]
         return torch.stack(masks, dim=1) if self.several else masks[0].unsqueeze(1)
+
+    def spectra(self, spectrum: Tensor) -> Tensor:
+        estimates = super().spectra(spectrum)
+        if not self.wiener or self.training:
+            return estimates
+        step = max(1, WIENER_FRAMES * WIENER_HOP // self.stft.hop_length)
+        pieces = zip(estimates.split(step, dim=-1), spectrum.split(step, dim=-1), strict=True)
+        return torch.cat([wiener(*piece) for piece in pieces], dim=-1)
+
+
+def wiener(estimates: Tensor, spectrum: Tensor) -> Tensor:
+    """(batch, source, channel, freq, frame) and (batch, channel, freq, frame), complex -> filtered estimates."""
+    from openunmix import filtering
+
+    magnitudes = estimates.abs().double().permute(0, 4, 3, 2, 1)  # (batch, frame, freq, channel, source)
+    mixtures = torch.view_as_real(spectrum.to(torch.complex128)).permute(0, 3, 2, 1, 4)
+    sources, alone = estimates.shape[1], estimates.shape[1] == 1
+    # each (frame, freq, channel, 2, source), in doubles, which its matrices need
+    filtered = [
+        filtering.wiener(*clip, iterations=1, residual=alone) for clip in zip(magnitudes, mixtures, strict=True)
+    ]
+    real, imaginary = torch.stack(filtered)[..., :sources].permute(4, 0, 5, 3, 2, 1).unbind()
+    return torch.complex(real, imaginary).to(estimates.dtype)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sepkit.errors import SepkitError, UsageError
+from sepkit.models.files import read_weights
 from sepkit.models.trunk_and_heads import Trunk, TrunkAndHeads
-from sepkit.models.weights import load_weights, renamed
+from sepkit.models.weights import load_weights
 
 # of openunmix.umxhq_spec, which keeps its addresses to itself; the file's name ends in its SHA-256
 URL = "https://zenodo.org/records/3370489/files/{}.pth"
@@ -46,6 +47,7 @@ class Model(TrunkAndHeads):
         if trainable == "last_layer":
             for name, parameter in self.named_parameters():
                 parameter.requires_grad_(name.startswith("core.lstm.") and f"_l{layers - 1}" in name)
+        self.train()  # Lightning takes the mode of each layer as it finds it
 
     def train(self, mode: bool = True) -> "Model":
         super().train(mode)
@@ -56,13 +58,12 @@ class Model(TrunkAndHeads):
 
     def load_pretrained(self) -> None:
         """Loads the published weights; SepkitError where they can't be fetched or this network is smaller."""
-        state, where = fetch(self.sources[0])
-        own = self.state_dict()  # no window and no rate, which the published files hold too
-        load_weights(self, {key: value for key, value in renamed(state).items() if key in own}, where)
+        file = fetch(self.sources[0])
+        load_weights(self, read_weights(file)[1], str(file))
 
 
-def fetch(source: str) -> tuple[dict[str, Tensor], str]:
-    """(weights, file) of the published umxhq for `source`, from torch's folder of downloads or the net.
+def fetch(source: str = "vocals") -> Path:
+    """The file of the published umxhq for `source`, in torch's folder of downloads, from the net where it is absent.
 
     TORCH_HOME says where torch's folder is.  Raises SepkitError with the address, the folder, and how to put the file
     there by hand.
@@ -72,10 +73,8 @@ def fetch(source: str) -> tuple[dict[str, Tensor], str]:
     url = URL.format(FILES[source])
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     try:
-        state = torch.hub.load_state_dict_from_url(
-            url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-        )
-        return {f"core.{key}": value for key, value in state.items()}, str(file)
+        torch.hub.load_state_dict_from_url(url, map_location="cpu", progress=False, check_hash=True, weights_only=True)
+        return file
     except Exception as error:  # urllib, ssl, sockets, the hash, a cut-off file: each with errors of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         what = f"{file} can't be read" if file.exists() else f"{url} can't be fetched"

@@ -82,7 +82,7 @@ def row(
     gpu = sum(float(status.get("gpu_min") or 0) for status in statuses) / len(runs)
     cpu = sum(float(status.get("cpu_min") or status.get("minutes") or 0) for status in statuses) / len(runs)
     vram = max(int(status.get("vram_mib") or 0) for status in statuses)
-    backbone = NONE if name in REFERENCES else (runs[0].config.get("model") or {}).get("name", NONE)
+    backbone = (runs[0].config.get("model") or {}).get("name", NONE)
     described = (entry.backbone, entry.domain, entry.extras) if entry else (backbone, NONE, NONE)
     found: dict[str, Any] = dict(zip(DESCRIBED, (name, *described), strict=True))
     found |= {**dict.fromkeys(LEADING, np.nan), "GPU min": gpu or np.nan, "CPU min": np.nan if gpu else cpu or np.nan}

@@ -10,7 +10,7 @@ from sepkit.errors import SepkitError
 from sepkit.evaluation import statistics
 from sepkit.evaluation.shared import refuse_unlike_files, unlike_training
 from sepkit.evaluation.statistics import ALPHA, ARTIST_OVERLAP, OUTLIERS, Comparison, show_p
-from sepkit.experiments import BASES, REFERENCES
+from sepkit.experiments import BASES, REFERENCES, UMXHQ
 from sepkit.profiles import PROTOCOLS, STEMS
 from sepkit.reporting.rows import LEADING, MAIN, ONSETS, facts_of, ordered, row, score_columns, shown
 from sepkit.reporting.tables import Block, Grid, interval, number, plain_grid
@@ -84,6 +84,7 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, lef
     by_name = {name: rows[rows["experiment"] == name] for name in ordered(rows["experiment"].unique())}
     tested = {name: scores for name, scores in by_name.items() if name not in (base, *REFERENCES)}
     tests, notes = dict[str, Comparison](), [*left_out, *unlike_training(_runs(root, *by_name.values()))]
+    notes += [f"{UMXHQ}."] if "umxhq" in by_name else []
     if base in by_name:
         unlike, fit, songs = dict[str, str](), dict(tested), list(map(str, by_name[base]["track"].unique()))
         for name, scores in tested.items():

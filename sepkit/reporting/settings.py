@@ -137,7 +137,7 @@ def appendix(root: Root, board: Board) -> list[Block]:
     commands += [
         f"python -m sepkit evaluate --{kind} {shlex.quote(own[0].config[kind])} --name {shlex.quote(name)}"
         for name, own in runs.items()
-        for kind in ("estimates",)
+        for kind in ("estimates", "weights")
         if kind in own[0].config
     ]
     versions = dict[str, set[str]]()

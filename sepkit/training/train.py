@@ -27,7 +27,8 @@ from sepkit.data.opening import open_cache, other_songs
 from sepkit.devices import device_name, pick_device
 from sepkit.errors import OutOfTime, SepkitError, UsageError
 from sepkit.experiments import MENU, get_experiment
-from sepkit.experiments.settings import Experiment, resolve
+from sepkit.experiments.settings import Experiment, resolve, with_weights
+from sepkit.models.files import network_of
 from sepkit.models.weights import differences
 from sepkit.parallel import on_cluster, progress, spread
 from sepkit.profiles import Profile, ProfileLike, get_profile
@@ -52,18 +53,20 @@ def train(
     device: str | None = None,
     hours: float | None = None,
     session_hours: float | None = None,
+    weights: Path | str | None = None,
 ) -> Run:
     """Trains `experiment`, or resumes it, and returns its run.
 
     profile: demo, preview or full (SEPKIT_PROFILE, else demo); data: the folder of songs; root: where everything is
     written; seed: of weights, clips and dropout; fold: 0, 1 or 2 of the cross-validation by artist, None for the usual
     split; device: cpu or cuda, None for the best; hours: GPU hours of the week (SEPKIT_HOURS, else 8); session_hours:
-    how long this session lasts (SEPKIT_SESSION_HOURS, else 12 in Colab).
+    how long this session lasts (SEPKIT_SESSION_HOURS, else 12 in Colab); weights: see `with_weights`.
 
     Raises OutOfTime where another epoch would pass the hours or the session: all is saved, and the same call goes on.
     Raises SepkitError, in one sentence, where songs, settings or checkpoints do not allow it.
     """
     experiment, profile, device = get_experiment(experiment), get_profile(profile), pick_device(device)
+    experiment = experiment if weights is None else with_weights(experiment, weights)
     root = Root.open(root, profile)
     settings = resolve(experiment, profile)
     run = root.run_of(experiment.name, seed, fold)
@@ -137,6 +140,8 @@ def starting_weights(settings: dict[str, Any], profile: Profile, **where: Any) -
     start, network = settings["start_from"], settings["model"]
     if start is None:
         return None
+    if Path(start).is_absolute():
+        return network_of(start)[0].state_dict()
     if start == network["name"]:
         with torch.random.fork_rng(devices=[]):
             model = models.build(**network)

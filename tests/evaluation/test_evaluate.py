@@ -1,6 +1,5 @@
 """scores.csv: the same bytes whatever the workers, the kills and the order; nothing scored that should not be."""
 
-import re
 import shutil
 from dataclasses import replace
 
@@ -18,9 +17,9 @@ from sepkit.evaluation import scoring as module
 from sepkit.evaluation.bsseval import References
 from sepkit.evaluation.estimators import mixture_estimate
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS
-from sepkit.evaluation.published import umxhq_check
 from sepkit.evaluation.score_files import COLUMNS, scores_path
 from sepkit.evaluation.scoring import evaluate, evaluate_many, reference
+from sepkit.experiments import BOUNDS
 from sepkit.storage import Root, frames_beside, read_frames, read_scores, write_json
 from sepkit.training.train import train
 
@@ -297,7 +296,7 @@ class Faulty:
     def __init__(self, fault):
         self.fault = fault
 
-    def __call__(self, mixture, target):
+    def __call__(self, mixture, target, song):
         vocals = 0.5 * mixture
         if mixture.shape[1] == 88200 and target["vocals"].any():
             if self.fault == "refused":
@@ -314,7 +313,7 @@ def references(trained, songs, tmp_path_factory):
     """A root with both references scored, each alone; not to be changed."""
     path = tmp_path_factory.mktemp("references") / "root"
     shutil.copytree(trained.path, path)
-    for name in module.REFERENCES:
+    for name in BOUNDS:
         reference(name, data=songs, root=path, n_jobs=1)
     return Root.open(path, "demo")
 
@@ -370,7 +369,7 @@ def test_scores_with_another_protocol_are_scored_again(four, score, songs, score
 
 
 def test_an_estimate_that_lacks_a_source_is_undefined_with_the_reason(run, score, monkeypatch):
-    monkeypatch.setattr(module, "make_estimator", lambda run, device: lambda mixture, target: {"vocals": mixture})
+    monkeypatch.setattr(module, "make_estimator", lambda run, device: lambda mixture, target, song: {"vocals": mixture})
     table = score(run)
     assert table["value"].isna().all()
     assert table["status"].str.contains("the estimate in track 'T0 - Test' has vocals").any()
@@ -387,7 +386,7 @@ def test_estimates_are_as_long_as_their_song_and_add_up_to_it(run, songs):
 
 
 def test_the_references_lie_where_they_must(references, songs):
-    mixture, oracle = (references.run(name) for name in module.REFERENCES)
+    mixture, oracle = (references.run(name) for name in BOUNDS)
     low, high = mixture.scores(), oracle.scores()
     assert mixture.finished
     assert set(low["run"]) == {"mixture"}
@@ -421,7 +420,7 @@ def test_where_the_accompaniment_comes_from(name, origin):
 
 def test_the_references_say_where_their_accompaniment_comes_from(run):
     origins = {}
-    for name in module.REFERENCES:
+    for name in BOUNDS:
         write_json(run.root.run(name).path / "config.json", {"experiment": name})
         origins[name] = module.accompaniment_of(module.make_estimator(run.root.run(name)))
     assert origins == {"mixture": "mixture", "oracle": "residual"}
@@ -476,11 +475,3 @@ def test_on_a_gpu_the_parent_separates_and_sends_portions(run, songs, monkeypatc
     monkeypatch.setattr(module, "_score", given)
     assert repr(dict(module.score_songs(waiting, cache, "cuda", 1))) == repr(expected)
     assert sizes == together
-
-
-def test_the_check_of_umxhq_gives_both_figures_and_books_its_minutes(references, songs, monkeypatch):
-    monkeypatch.setattr(type(models.build("umxhq", hidden_size=8)), "load_pretrained", lambda _: None)
-    monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
-    sentence = umxhq_check(root=references, data=songs, device="cpu", hidden_size=8)
-    assert re.match(r"umxhq's vocals read -?\d+\.\d\d dB sdr_bsseval here .* 6\.25 dB", sentence)
-    assert "umxhq check" in set(references.budget()["stage"])

@@ -177,7 +177,10 @@ def test_what_is_not_finite_is_a_line_and_no_file(mine, mini_songs, monkeypatch,
     make = listening.make_estimator
 
     def diverged(run, device):
-        return lambda mixture, targets: {**make(run, device)(mixture, targets), "vocals": mixture * np.float32(np.nan)}
+        return lambda mixture, targets, song: {
+            **make(run, device)(mixture, targets),
+            "vocals": mixture * np.float32(np.nan),
+        }
 
     monkeypatch.setattr(listening, "make_estimator", diverged)
     assert excerpts(run, mini_songs) == []

@@ -15,13 +15,14 @@ from openunmix.utils import bandwidth_to_max_bin
 from sepkit import models
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.scoring import reference
-from sepkit.models import band_split, openunmix_multitask, umxhq
+from sepkit.models import band_split, trunk_and_heads, umxhq
 from sepkit.models.weights import load_weights, renamed
 
 NARROW = {
     "openunmix-small": {"hidden_size": 16},
     "openunmix-multitask": {"hidden_size": 16},
     "demucs-tiny": {"channels": 4},
+    "demucs": {"klass": "Demucs", "sources": ("vocals",), "arguments": {"channels": 4, "depth": 3}},
     "umxhq": {"hidden_size": 16},
     "openunmix-complex": {"hidden_size": 16},
     "band-split": {"features": 8, "hidden_size": 8, "layers": 1, "mask_hidden_size": 8},
@@ -342,7 +343,7 @@ def test_the_wiener_filter_uses_where_the_sources_stand():
     truth = model.stft(sources)
     mixture = truth.sum(dim=1)
     masked = truth.abs() / truth.abs().sum(dim=1, keepdim=True).clamp_min(1e-10) * mixture.unsqueeze(1)
-    filtered = openunmix_multitask.wiener(masked, mixture)
+    filtered = trunk_and_heads.wiener(masked, mixture)
     error = [float((estimate - truth).abs().square().sum()) for estimate in (masked, filtered)]
     assert error[1] < 0.5 * error[0]
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sepkit.evaluation.statistics import compare_scores, holm
-from sepkit.experiments import MENU, REFERENCES, week_experiments
+from sepkit.experiments import BOUNDS, MENU, week_experiments
 from sepkit.storage import Root, frames_beside, write_csv
 from sepkit.storage.scores import BSS_EVAL_METRICS
 
@@ -171,7 +171,7 @@ def test_every_experiment_of_a_week_is_stored_base_and_best_with_three_seeds(pre
     scores = preview.kept(preview.SCORES)
     seeds = scores[scores["fold"].isna()].groupby("experiment")["seed"].nunique()
     trained = {name for name in week_experiments() if MENU[name].start_from is None}  # F needs umxhq's weights
-    assert set(seeds.index) >= {*trained, *REFERENCES}
+    assert set(seeds.index) >= {*trained, *BOUNDS}
     assert (seeds[["Base", "Best"]] >= 3).all()
     assert {"Base-2048", "Base-4096"} <= set(seeds.index)
 
@@ -190,7 +190,7 @@ def test_what_is_kept_was_trained_for_the_same_minutes_and_scored_on_all_songs(p
     whole = scores[scores["fold"].isna()]
     assert (whole.groupby("run")["track"].nunique() == 50).all()
     trained = facts[facts["epochs"] > 0]
-    assert set(trained.index) == set(scores["run"]) - set(REFERENCES)
+    assert set(trained.index) == set(scores["run"]) - set(BOUNDS)
     minutes = trained.loc[trained["device"] == "cpu", "cpu_min"]  # a GPU's run has a CPU run's epochs
     assert minutes.between(16, 24).all(), minutes.to_dict()
 
