@@ -77,16 +77,7 @@ def separate(
             Sound(path).close()
     results: dict[Path, dict[str, Path]] = {}
     if len(failed) < len(given):
-        if weights is not None:
-            root, name, model = Root.open(root, profile), Path(weights).stem, network_of(weights)[0]
-        else:
-            if not isinstance(run, Run):
-                root = Root.open(root, profile)
-                run = root.run_of(run) if run in MENU else reference(root.run(run), profile)
-            root, name, model = run.root, run.name, load_model(run)
-        if wiener and not hasattr(model, "wiener"):
-            raise UsageError(f"{name} is no network of openunmix, whose Wiener filter this is; leave it out.")
-        model.wiener, device = wiener or getattr(model, "wiener", False), pick_device(device)
+        (root, name, model), device = _network(run, weights, wiener, root, profile), pick_device(device)
         sources = tuple(separation.complete(dict.fromkeys(model.sources, np.zeros(1)), np.zeros(1)))
         inputs, songs = {path.resolve() for path in given}, [path for path in given if path not in failed]
         results = {path: _places(path, Path(out or path.parent), sources, name, inputs) for path in songs}
@@ -100,6 +91,23 @@ def separate(
         count = f"{len(failed)} of {len(given)} files could not be separated: " if len(given) > 1 else ""
         raise SepkitError(count + " ".join(failed.values()))
     return [file for own in results.values() for file in own.values()]
+
+
+def _network(
+    run: Run | str, weights: Path | str | None, wiener: bool, root: RootLike, profile: ProfileLike
+) -> tuple[Root, str, Any]:
+    """(root whose record has the minutes, name of the run or of the file, network)."""
+    if weights is not None:
+        root, name, model = Root.open(root, profile), Path(weights).stem, network_of(weights)[0]
+    else:
+        if not isinstance(run, Run):
+            root = Root.open(root, profile)
+            run = root.run_of(run) if run in MENU else reference(root.run(run), profile)
+        root, name, model = run.root, run.name, load_model(run)
+    if wiener and not hasattr(model, "wiener"):
+        raise UsageError(f"{name} is no network of openunmix, whose Wiener filter this is; leave it out.")
+    model.wiener = wiener or getattr(model, "wiener", False)
+    return root, name, model
 
 
 @contextmanager
