@@ -53,8 +53,10 @@ class Experiment:
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def with_weights(experiment: Experiment, file: Path | str) -> Experiment:
-    """`experiment` on the network in a checkpoint of openunmix or demucs, from its weights, under a name of its own."""
+def with_weights(experiment: Experiment, file: Path | str | None) -> Experiment:
+    """`experiment` on the network in a checkpoint of openunmix or demucs, from its weights, under a name of its own; None changes nothing."""
+    if file is None:
+        return experiment
     file = Path(file).expanduser().absolute()
     network = read_weights(file)[0]
     own = experiment.model if experiment.model["name"] == network["name"] else {}

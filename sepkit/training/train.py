@@ -65,9 +65,8 @@ def train(
     Raises OutOfTime where another epoch would pass the hours or the session: all is saved, and the same call goes on.
     Raises SepkitError, in one sentence, where songs, settings or checkpoints do not allow it.
     """
-    experiment, profile, device = get_experiment(experiment), get_profile(profile), pick_device(device)
-    experiment = experiment if weights is None else with_weights(experiment, weights)
-    root = Root.open(root, profile)
+    experiment, profile = with_weights(get_experiment(experiment), weights), get_profile(profile)
+    root, device = Root.open(root, profile), pick_device(device)
     settings = resolve(experiment, profile)
     run = root.run_of(experiment.name, seed, fold)
     drive.tell(run.name, drive.pull(root, only=kept(run)))  # goes on from the copy that is further along
