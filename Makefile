@@ -36,6 +36,7 @@ bench: setup
 	$(PY) benchmarks/bench_loader.py
 	$(PY) benchmarks/bench_augment.py
 	$(PY) benchmarks/bench_bss_eval.py
+	$(PY) benchmarks/bench_step.py
 
 clean:
 	rm -rf sepkit-root .pytest_cache .ruff_cache .mypy_cache
