@@ -86,7 +86,9 @@ def beside_openunmix(minutes: float, wiener: bool) -> None:
         noise = np.random.default_rng(0).normal(0, 0.1, (round(minutes * 60 * RATE), 2))
         sf.write(folder / "song.wav", noise, RATE, subtype="FLOAT")
         for tool in ("sepkit", "openunmix"):
-            subprocess.run([sys.executable, __file__, "--tool", tool, place, str(int(wiener)), str(minutes)], check=True)
+            subprocess.run(
+                [sys.executable, __file__, "--tool", tool, place, str(int(wiener)), str(minutes)], check=True
+            )
         ours, theirs = (sf.read(folder / f"{name}.wav")[0] for name in ("song.vocals", "theirs"))
         apart = 10 * np.log10(np.square(ours - theirs).sum() / np.square(theirs).sum())
         print(f"{minutes:6.2f} min: the vocals differ by {apart:.0f} dB")
