@@ -192,8 +192,9 @@ def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Pic
     column, unit = ("gpu_min", "GPU minutes") if gpu else ("minutes", "CPU minutes (no GPU was used)")
     table = budget.pivot_table(index="run", columns="stage", values=column, aggfunc="sum", fill_value=0)
     table = table.loc[table.sum(axis=1).sort_values().index, table.sum().sort_values(ascending=False).index]
-    figure = Picture(DOUBLE, 0.85 + ROW * max(len(table), 2) + 0.75 * bool(gpu))
-    heights = ([1.0] if gpu else []) + [0.8 * len(table) or 1.0]
+    rows = max(len(table), 4)  # of bars, or of the names of stages beside few
+    figure = Picture(DOUBLE, 0.85 + ROW * rows + 0.75 * bool(gpu))
+    heights = ([1.0] if gpu else []) + [0.8 * rows]
     *top, each = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for total in top:
         total.barh(0, gpu, color=GREY, height=0.5)
@@ -209,5 +210,9 @@ def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Pic
     each.set_yticks(range(len(table)), table.index)
     each.set(xlabel=unit, ylabel="run")
     if len(table):
-        each.legend(title="stage", fontsize=SMALL, title_fontsize=SMALL, loc="lower right", edgecolor="white")
+        beside: Any = {
+            "loc": "outside right upper",
+            "ncols": 1 + len(table.columns) // (2 * rows + 2),
+        }  # never over a bar
+        figure.legend(**beside, title="stage", fontsize=SMALL, title_fontsize=SMALL, edgecolor="white")
     return figure

@@ -292,6 +292,20 @@ def test_budget_bars_add_up(week):
     assert labelled(figure)
 
 
+@pytest.mark.parametrize("gpu", [0.0, 1.0])
+@pytest.mark.parametrize(("runs", "stages"), [(1, 1), (1, 11), (2, 9), (5, 12)])
+@pytest.mark.filterwarnings("error")
+def test_stages_are_named_beside_the_bars_however_many_there_are(gpu, runs, stages):
+    rows = [(f"R{run}", f"stage {stage}", 1.0, gpu) for run in range(runs) for stage in range(stages)]
+    figure = figures.budget_bars(pd.DataFrame(rows, columns=["run", "stage", "minutes", "gpu_min"]))
+    assert figure._repr_png_()
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == {row[1] for row in rows}
+    named = legend.get_window_extent()
+    assert not any(axes.get_window_extent().overlaps(named) for axes in figure.axes)
+    assert named.ymin >= 0
+
+
 def test_budget_without_a_gpu_says_so(week):
     budget = week.budget().assign(gpu_min=0.0, device="cpu")
     (each,) = figures.budget_bars(budget).axes
