@@ -39,6 +39,11 @@ JOBS: dict[str, Any] = {
 CLUSTER: dict[str, Any] = {
     "--cluster": {"help": "address of a dask scheduler, as tcp://host:8786, whose workers do the work (SEPKIT_CLUSTER)"}
 }
+RANKS: dict[str, Any] = {
+    "--devices": {"type": int, "default": 1, "help": "devices of this machine that train a run together (default: 1)"},
+    "--num-nodes": {"type": int, "default": 1, "help": "machines that train a run together: 1, see docs/cluster.md"},
+    "--strategy": {"default": "auto", "help": "Lightning's for several devices (default: auto, which is ddp_spawn)"},
+}
 LIMITS: dict[str, Any] = {
     "--hours": {"type": float, "help": "GPU hours of the week (default: SEPKIT_HOURS, else 8)"},
     "--session-hours": {"type": float, "help": "hours of this session (default: SEPKIT_SESSION_HOURS; Colab: 12)"},

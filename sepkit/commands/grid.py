@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.commands import CLUSTER, DATA, DEVICE, JOBS, LIMITS, folds, names, numbers, print_table
+from sepkit.commands import CLUSTER, DATA, DEVICE, JOBS, LIMITS, RANKS, folds, names, numbers, print_table
 from sepkit.data.folds import FOLDS
 from sepkit.errors import UsageError
 from sepkit.evaluation.scoring import evaluate_many
@@ -15,14 +15,14 @@ from sepkit.storage import Run, run_name
 from sepkit.training.train import train_many
 
 METRICS = ("sdr_bsseval", "sdr_global", "si_sdr")
-LIMITED = ("hours", "session_hours")  # training alone
+TRAINING = ("hours", "session_hours", "devices", "num_nodes", "strategy")  # not of scoring
 Folds = Iterable[int | None]  # None: the usual split
 Scored = tuple[Run, pd.DataFrame]
 ARGUMENTS = {
     "--experiments": {"type": names, "required": True, "help": "entries of the menu, as Base,C,UMX"},
     "--seeds": {"type": numbers, "default": [0], "help": "as 0,1,2 (default: 0)"},
     "--folds": {"type": folds, "default": [None], "help": "as 0,1,2; none is the usual split (default: none)"},
-    **DATA, **DEVICE, **JOBS, **CLUSTER, **LIMITS,
+    **DATA, **DEVICE, **JOBS, **CLUSTER, **RANKS, **LIMITS,
 }  # fmt: skip
 show = print_table
 
@@ -61,7 +61,7 @@ def out_of_fold(experiment: str | Experiment, *, seeds: Iterable[int] = (0,), **
 def _trained_and_scored(menu: list[Experiment], seeds: Iterable[int], folds: Folds, **where: Any) -> list[Scored]:
     """(run, its scores) of experiments × seeds × folds; a line marks runs from umxhq on its own songs."""
     runs = train_many(menu, seeds=seeds, folds=folds, **where)
-    scores = evaluate_many(runs, **{key: each for key, each in where.items() if key not in LIMITED})
+    scores = evaluate_many(runs, **{key: each for key, each in where.items() if key not in TRAINING})
     for run in runs:
         if run.config["fold"] is not None and run.config["start_from"] == "umxhq":
             print(f"{run.name}: umxhq's weights come from training on these songs", flush=True)

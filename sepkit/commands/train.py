@@ -1,12 +1,12 @@
 """`train`: one experiment, one seed."""
 
-from sepkit.commands import LIMITS, RUN
+from sepkit.commands import LIMITS, RANKS, RUN
 from sepkit.storage import Run
 
 ARGUMENTS = {
     "experiment": {"help": "an entry of the menu: Base, …"},
     "--weights": {"help": "start from this checkpoint of openunmix or demucs, with its network, as <experiment>+<file>"},
-    **RUN, **LIMITS,
+    **RUN, **RANKS, **LIMITS,
 }  # fmt: skip
 
 

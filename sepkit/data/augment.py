@@ -7,6 +7,7 @@ stay aligned to the sample.  A phase vocoder takes five times as long, smears at
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,22 +45,22 @@ def make_augment(settings: Mapping[str, Any]) -> Augment | None:
     if not settings:
         return None
     values = {**dict.fromkeys(LIMITS, 0), "probability": 1, **settings}
-    pitch, tempo, gain_db, swap, probability = (float(values[name]) for name in LIMITS)
+    return partial(_augmented, tuple(float(values[name]) for name in LIMITS))  # which pickles
 
-    def augment(sources: np.ndarray, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-        # everything is drawn, used or not, so that later draws of a clip do not depend on the settings
-        chance, semitones, speed = rng.random(), pitch * rng.uniform(-1, 1), 1 + tempo * rng.uniform(-1, 1)
-        gains = gain_db * rng.uniform(-1, 1, len(sources))
-        swapped = rng.random(len(sources)) < swap
-        if chance < probability:
-            sources = change(sources, sample_rate, semitones=semitones, tempo=speed)
-        if swapped.any():
-            sources = np.where(swapped[:, None, None], sources[:, ::-1], sources)
-        if gain_db:
-            sources = sources * (10 ** (gains / 20)).astype(np.float32)[:, None, None]
-        return np.ascontiguousarray(sources)
 
-    return augment
+def _augmented(values: Any, sources: np.ndarray, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
+    pitch, tempo, gain_db, swap, probability = values
+    # everything is drawn, used or not, so that later draws of a clip do not depend on the settings
+    chance, semitones, speed = rng.random(), pitch * rng.uniform(-1, 1), 1 + tempo * rng.uniform(-1, 1)
+    gains = gain_db * rng.uniform(-1, 1, len(sources))
+    swapped = rng.random(len(sources)) < swap
+    if chance < probability:
+        sources = change(sources, sample_rate, semitones=semitones, tempo=speed)
+    if swapped.any():
+        sources = np.where(swapped[:, None, None], sources[:, ::-1], sources)
+    if gain_db:
+        sources = sources * (10 ** (gains / 20)).astype(np.float32)[:, None, None]
+    return np.ascontiguousarray(sources)
 
 
 def change(sources: np.ndarray, sample_rate: int, *, semitones: float = 0.0, tempo: float = 1.0) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sepkit.data.cache import ACTIVITY_S, Cache, mixture_of
@@ -98,7 +99,7 @@ class TrainingClips(Dataset):
 
 
 class FixedClips(Dataset):
-    """The same clips every time: `count` evenly spaced ones of each song, for validation."""
+    """The same clips every time: `count` evenly spaced ones of each song, for validation; a rank has its part."""
 
     def __init__(self, cache: Cache, *, seconds: float, count: int, names: Sequence[str]) -> None:
         self.cache, self.length = cache, clip_length(seconds, cache.sample_rate)
@@ -111,10 +112,10 @@ class FixedClips(Dataset):
             self.clips += [(name, int(start)) for start in starts]
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(part(len(self.clips)))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        name, start = self.clips[index]
+        name, start = self.clips[part(len(self.clips))[index]]
         return _item(self.cache, read_clip(self.cache, name, start, self.length), name)
 
 
@@ -143,7 +144,7 @@ def _item(cache: Cache, clip: np.ndarray, name: str) -> dict[str, Any]:
 
 
 class EpochBatches(Sampler):
-    """Lists of (epoch, index), `steps` an epoch, each of the same seconds: clips half as long come twice as many."""
+    """Lists of (epoch, index), `steps` an epoch, each of the same seconds: a rank's part of clips twice as many where half as long."""
 
     def __init__(self, clips: TrainingClips, batch_size: int, steps: int) -> None:
         self.clips, self.batch_size, self.steps, self.epoch = clips, batch_size, steps, 0
@@ -155,10 +156,18 @@ class EpochBatches(Sampler):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         size = max(1, round(self.batch_size * self.clips.length / self.clips.length_in(self.epoch)))
         for first in range(0, self.steps * size, size):
-            yield [(self.epoch, index) for index in range(first, first + size)]
+            yield [(self.epoch, first + index) for index in part(size)]
 
     def __len__(self) -> int:
         return self.steps
+
+
+def part(count: int) -> range:
+    """Those of `count` clips that this rank takes; all of them, whose mean is the same, where there are fewer than ranks."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return range(count)
+    rank, ranks = distributed.get_rank(), distributed.get_world_size()
+    return range(rank * count // ranks, (rank + 1) * count // ranks) if count >= ranks else range(count)
 
 
 def training_loader(clips: TrainingClips, *, batch_size: int, steps: int, workers: int = 0) -> DataLoader:

@@ -96,12 +96,15 @@ _process: list[_Clock] = []  # its own clock, if any, which books what no stage 
 
 
 @contextmanager
-def spending(root: Root, *, run: str = "shared", stage: str, device: str, epoch: int | None = None) -> Iterator[None]:
+def spending(
+    root: Root, *, run: str = "shared", stage: str, device: str, epoch: int | None = None, gpus: int = 1
+) -> Iterator[None]:
     """Books the minutes of its block into budget.csv, also where it raises or the process is killed.
 
-    Inside another `spending` only the inner one books.  run: "shared" for work that belongs to no single run.
+    Inside another `spending` only the inner one books.  run: "shared" for work that belongs to no single run; gpus: how
+    many count, where there are any.
     """
-    clock = _Clock(root, run=run, stage=stage, device=device, epoch=epoch)
+    clock = _Clock(root, run=run, stage=stage, device=device, epoch=epoch, gpus=gpus)
     outer = _stage.get() or next(iter(_process), None)
     token = _stage.set(clock)
     if outer:
@@ -178,13 +181,13 @@ def session_started() -> float:
 
 
 def out_of_time(
-    root: Root, next_s: float = 0.0, *, hours: float | None = None, session_hours: float | None = None
+    root: Root, next_s: float = 0.0, gpus: int = 1, *, hours: float | None = None, session_hours: float | None = None
 ) -> str | None:
-    """Why work of `next_s` seconds does not fit any more, and what to do; None where it does."""
+    """Why work of `next_s` seconds on so many GPUs does not fit any more, and what to do; None where it does."""
     limit, length, lasted = week_hours(hours), session_length(session_hours), time.time() - session_started()
     spent = limit - hours_left(root, hours=limit)
     needed = f", and the next epoch takes {next_s / 60:.1f} minutes" if next_s else ""
-    if gpu_now()[0] and 3600 * (limit - spent) <= next_s:
+    if gpu_now()[0] and 3600 * (limit - spent) <= gpus * next_s:
         return (
             f"{spent:.2f} of the week's {limit:g} GPU hours are spent{needed}; evaluate and report what is finished "
             f"(without a GPU that costs none), or give more hours (--hours or SEPKIT_HOURS)"

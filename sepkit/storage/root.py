@@ -121,13 +121,14 @@ class Root:
         gpu_attached: bool,
         epoch: int | None = None,
         vram_mib: float = 0.0,
+        gpus: int = 1,
     ) -> None:
-        """Appends one row to budget.csv; the minutes are GPU minutes wherever a GPU is attached.
+        """Appends one row to budget.csv; the minutes are GPU minutes, of each of `gpus`, wherever a GPU is attached.
 
         Its id, unlike any other, tells it from rows of another runtime when two ledgers become one.
         """
-        when, spent = time.strftime("%Y-%m-%dT%H:%M:%S"), (f"{minutes:.4f}", f"{minutes if gpu_attached else 0:.4f}")
-        row = [when, run, stage, epoch, *spent, device, f"{vram_mib:.0f}", uuid.uuid4().hex]
+        when, gpu_min = time.strftime("%Y-%m-%dT%H:%M:%S"), gpus * minutes if gpu_attached else 0
+        row = [when, run, stage, epoch, f"{minutes:.4f}", f"{gpu_min:.4f}", device, f"{vram_mib:.0f}", uuid.uuid4().hex]
         self.path.mkdir(parents=True, exist_ok=True)
         make_plain(self.path / "budget.csv", BUDGET_HEADER)
         text = io.StringIO(newline="")

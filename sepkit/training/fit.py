@@ -4,11 +4,9 @@ After each epoch history.csv, the minutes, checkpoints and the copy on Drive are
 flushed and renamed: Lightning's own writes are not atomic on a mounted Drive.
 """
 
-import logging
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from sepkit import models
 from sepkit.data.augment import make_augment
 from sepkit.data.batches import FixedClips, TrainingClips, training_loader
 from sepkit.data.cache import Cache
-from sepkit.devices import device_name, kept_memory, one_thread, precision
+from sepkit.devices import device_name, precision
 from sepkit.errors import OutOfTime, SepkitError, UsageError
 from sepkit.models.mask import magnitude_statistics
 from sepkit.models.weights import load_weights
@@ -33,15 +31,8 @@ from sepkit.storage import Run, drive, write_csv, writing
 from sepkit.storage.checkpoints import kept, load_checkpoint, newest
 from sepkit.storage.ledger import out_of_time, spending
 from sepkit.training.losses import make_loss
+from sepkit.training.ranks import Together, computing, ranks_of
 from sepkit.training.step import SeparationTask
-
-
-@contextmanager
-def computing(device: str) -> Iterator[None]:
-    """How training computes on `device`; the caller's random state is put back, and Lightning is silent."""
-    fork = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
-    with fork, one_thread(device), kept_memory(device), quiet_lightning():
-        yield
 
 
 def prepare(
@@ -83,30 +74,37 @@ def fit(
     device: str,
     start: dict[str, Tensor] | None = None,
     limits: dict[str, float | None] | None = None,
+    devices: int = 1,
+    strategy: str = "auto",
 ) -> None:
     """Trains `run` to its end, from its newest checkpoint where it has one, otherwise from `start`.
 
     start: the weights of another run or published ones; None draws them from the seed.  limits: as for `out_of_time`.
+    devices, strategy: as for `train`.
     Raises OutOfTime, all being saved, after an epoch that is the last for which there is time.
     """
     training, name = config["training"], device_name(device)
     mixed = precision(device, bfloat16=training["bfloat16"])
-    where = {"device": name, "precision": mixed}
+    where = {"device": name, "precision": mixed, "ranks": devices}
     stopping = EarlyStopping(monitor="valid_sdr", mode="max", patience=training["patience"])
-    keeper, recorder, in_time = BestAndLast(run), Recorder(run, name), InTime(run, limits or {})
+    recorder, in_time, ranks = Recorder(run, name), InTime(run, limits or {}), ranks_of if devices > 1 else nullcontext
     averaging: list[Callback] = [averaged(training["ema"])] if training["ema"] else []
-    with computing(device), spending(run.root, run=run.name, stage="train", device=name):
+    with computing(device), spending(run.root, run=run.name, stage="train", device=name, gpus=devices):
         task, loader, valid_loader = prepare(config, cache, device, start)
         checkpoint = newest(run)
         if checkpoint is not None:  # Lightning sets the epoch too late, after workers drew their first batches
             batches: Any = loader.batch_sampler
             batches.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
+            if (before := run.status.get("ranks", 1)) != devices:
+                print(f"{run.name}: begun on {before} device(s), goes on with {devices}: same clips, other dropout")
         trainer = L.Trainer(
             accelerator=device,
-            devices=1,
+            devices=devices,
+            strategy=Together(device, strategy) if devices > 1 else "auto",
+            use_distributed_sampler=False,
             precision=mixed,
             max_epochs=training["epochs"],
-            callbacks=[*averaging, recorder, stopping, in_time, keeper],
+            callbacks=[*averaging, recorder, stopping, in_time, BestAndLast(run)],
             plugins=[AtomicCheckpointIO()],
             logger=False,
             enable_progress_bar=False,
@@ -116,19 +114,19 @@ def fit(
         )
         run.write_status(state="running", **where, started=time.strftime("%Y-%m-%dT%H:%M:%S"))
         try:
-            with recorder.spent, bar(run.name, training["epochs"] * training["steps_per_epoch"]) as recorder.bar:
+            with recorder.spent, recorder.shown, ranks(run):
                 trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as error:  # Lightning turns Ctrl-C into it
             raise KeyboardInterrupt from error
         except Exception as error:
             run.write_status(state="failed", **where, reason=str(error))
             raise
-    if in_time.reason:
-        run.write_status(state="stopped", **where, reason=in_time.reason)
+    if reason := run.status.get("reason"):
+        run.write_status(state="stopped", **where, reason=reason)
         copied = drive.push(run.root, only=kept(run))
         saved = "everything is saved" + (" and in the copy on Drive" if copied is not None and copied.safe else "")
-        raise OutOfTime(f"{run.name} {run.standing}: {in_time.reason}. {saved[0].upper()}{saved[1:]}.")
-    _finish(run, keeper, stopping, **where, parameters=sum(parameter.numel() for parameter in task.parameters()))
+        raise OutOfTime(f"{run.name} {run.standing}: {reason}. {saved[0].upper()}{saved[1:]}.")
+    _finish(run, stopping, **where, parameters=sum(parameter.numel() for parameter in task.parameters()))
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -142,7 +140,8 @@ class AtomicCheckpointIO(CheckpointIO):
                 path.replace(path.with_name("previous.ckpt"))
 
     def load_checkpoint(self, path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        return load_checkpoint(Path(path))
+        handed = Path(path).name == ".temp.ckpt"  # by rank 0 to the caller: weights alone
+        return torch.load(path, weights_only=True) if handed else load_checkpoint(Path(path))
 
     def remove_checkpoint(self, path) -> None:
         Path(path).unlink(missing_ok=True)
@@ -160,7 +159,8 @@ class BestAndLast(Checkpoint):
             self.best_sdr, self.best_epoch = sdr, trainer.current_epoch
             trainer.save_checkpoint(self.run.best)
         trainer.save_checkpoint(self.run.last)
-        drive.tell(self.run.name, drive.push(self.run.root, only=kept(self.run)))
+        if trainer.is_global_zero:
+            drive.tell(self.run.name, drive.push(self.run.root, only=kept(self.run)))
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_sdr": self.best_sdr, "best_epoch": self.best_epoch}
@@ -176,18 +176,19 @@ class Recorder(Callback):
     """After each epoch: a row in history.csv, and a bar or a line on the screen; the minutes go to budget.csv meanwhile.
 
     It runs before the checkpoint is written; a resumed run cuts the rows of history.csv that came after its checkpoint.
-    The budget keeps all rows.  `spent` is to be closed, and `bar` to be given, by the caller.
+    The budget keeps all rows, but of several ranks only their caller's.  `spent` is to be closed by the caller.
     """
 
     def __init__(self, run: Run, device: str) -> None:
-        self.run, self.device, self.spent = run, device, ExitStack()
+        self.run, self.device, self.spent, self.shown = run, device, ExitStack(), ExitStack()
         self.rows: list[dict[str, Any]] = []
         self.bar: Any = None
 
     def on_train_start(self, trainer, pl_module) -> None:
         file = self.run.path / "history.csv"
         past: Any = pd.read_csv(file).to_dict("records") if file.exists() else []
-        self.rows = [row for row in past if row["epoch"] <= trainer.current_epoch]
+        self.rows = [{**row, "ranks": row.get("ranks", 1)} for row in past if row["epoch"] <= trainer.current_epoch]
+        self.bar = self.shown.enter_context(bar(self.run.name, trainer.max_epochs * trainer.num_training_batches))
         self.bar.initial = self.bar.n = trainer.current_epoch * trainer.num_training_batches
         # a run killed between its early stop and the state "finished" must not go on training
         for stopper in trainer.early_stopping_callbacks:
@@ -199,22 +200,31 @@ class Recorder(Callback):
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         of = {"run": self.run.name, "stage": "train", "device": self.device, "epoch": trainer.current_epoch + 1}
-        self.spent.enter_context(spending(self.run.root, **of))
+        if trainer.world_size == 1:
+            self.spent.enter_context(spending(self.run.root, **of))
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        self.shown.close()
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         self.bar.update()
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         self.spent.close()
-        seconds = time.perf_counter() - self.start
+        seconds, cpu_s = time.perf_counter() - self.start, time.process_time() - self.cpu_start
+        loss = pl_module.mean_over_ranks(torch.stack(pl_module.train_losses))
+        cpu_s = trainer.world_size * float(pl_module.mean_over_ranks(loss.new_tensor([cpu_s])))
+        if not trainer.is_global_zero:
+            return
         row = {
             "epoch": trainer.current_epoch + 1,
-            "train_loss": float(torch.stack(pl_module.train_losses).mean()),
+            "train_loss": float(loss),
             **{name: float(trainer.callback_metrics[name]) for name in ("valid_loss", "valid_sdr")},
             "learning_rate": self.learning_rate,
             "seconds": round(seconds, 3),
-            "cpu_seconds": round(time.process_time() - self.cpu_start, 3),
+            "cpu_seconds": round(cpu_s, 3),
             "vram_mib": round(torch.cuda.max_memory_allocated() / 2**20) if torch.cuda.is_available() else 0,
+            "ranks": trainer.world_size,
         }
         self.rows.append(row)
         write_csv(self.run.path / "history.csv", pd.DataFrame(self.rows))
@@ -238,8 +248,11 @@ class InTime(Callback):
         now = time.perf_counter()
         seconds, self.since = now - self.since, now  # the copy on Drive of the epoch before included
         if not trainer.should_stop and trainer.current_epoch + 1 < trainer.max_epochs:
-            self.reason = out_of_time(self.run.root, seconds, **self.limits) or ""
-            trainer.should_stop = bool(self.reason)
+            if trainer.is_global_zero:
+                self.reason = out_of_time(self.run.root, seconds, trainer.world_size, **self.limits) or ""
+            if self.reason:  # for the caller of several ranks
+                self.run.write_status(**{**self.run.status, "state": "stopped", "reason": self.reason})
+            trainer.should_stop = trainer.strategy.reduce_boolean_decision(bool(self.reason), all=False)
 
 
 def averaged(decay: float) -> WeightAveraging:
@@ -249,40 +262,31 @@ def averaged(decay: float) -> WeightAveraging:
     their first weights (the warm-up of TensorFlow's ExponentialMovingAverage).
     """
 
-    def average(kept: Tensor, new: Tensor, steps: Any) -> Tensor:
-        share = 1 - min(decay, (1 + int(steps)) / (10 + int(steps)))
-        return kept + share * (new - kept)  # exact where they are equal: frozen weights, windows
-
-    return WeightAveraging(avg_fn=average)
+    return WeightAveraging(avg_fn=partial(_average, decay))
 
 
-def _finish(run: Run, best: BestAndLast, stopping: EarlyStopping, **facts: Any) -> None:
+def _average(decay: float, kept: Tensor, new: Tensor, steps: Any) -> Tensor:
+    share = 1 - min(decay, (1 + int(steps)) / (10 + int(steps)))
+    return kept + share * (new - kept)  # exact where they are equal: frozen weights, windows
+
+
+def _finish(run: Run, stopping: EarlyStopping, **facts: Any) -> None:
     """Writes the status of a finished run and prints its line."""
     history, stopped = run.history(), "all epochs done"
-    if stopping.stopped_epoch > 0 and len(history) < run.config["training"]["epochs"]:
+    if len(history) < run.config["training"]["epochs"]:
         stopped = f"early, after {stopping.patience} epochs without improvement"
-    minutes, cpu_min = (round(float(history[key].sum()) / 60, 3) for key in ("seconds", "cpu_seconds"))
-    rate, best_epoch = float(history["learning_rate"].iloc[-1]), best.best_epoch + 1
+    history["gpu_seconds"] = history["seconds"] * history.get("ranks", 1) * torch.cuda.is_available()
+    minutes, cpu_min, gpu_min = (round(float(history[f"{key}seconds"].sum()) / 60, 3) for key in ("", "cpu_", "gpu_"))
+    rate, best_sdr = float(history["learning_rate"].iloc[-1]), float(history["valid_sdr"].max())
+    best_epoch = int(history["epoch"].iloc[history["valid_sdr"].argmax()])
     run.write_status(
         state="finished", stopped=stopped, epochs=len(history), last_learning_rate=rate,
-        best_epoch=best_epoch, best_sdr=round(best.best_sdr, 3), vram_mib=int(history["vram_mib"].max()),
-        minutes=minutes, cpu_min=cpu_min, gpu_min=minutes if torch.cuda.is_available() else 0.0, **facts,
+        best_epoch=best_epoch, best_sdr=round(best_sdr, 3), vram_mib=int(history["vram_mib"].max()),
+        minutes=minutes, cpu_min=cpu_min, gpu_min=gpu_min, **facts,
     )  # fmt: skip
     drive.tell(run.name, drive.push(run.root, only=kept(run)))  # before it is said
     print(
-        f"{run.name} {stopped}: {len(history)} epochs, best {best_epoch} ({best.best_sdr:.2f} dB), "
+        f"{run.name} {stopped}: {len(history)} epochs, best {best_epoch} ({best_sdr:.2f} dB), "
         f"last learning rate {rate:.2e}, {minutes:.1f} min",
         flush=True,
     )
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's banner and its advice on loaders."""
-    with ExitStack() as after, warnings.catch_warnings():
-        for logger in map(logging.getLogger, ("lightning.pytorch", "lightning.fabric")):
-            after.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.ERROR)
-        warnings.filterwarnings("ignore", module=r"lightning\..*")
-        warnings.filterwarnings("ignore", message=r".*(does not have many workers|isinstance\(treespec|LeafSpec).*")
-        yield

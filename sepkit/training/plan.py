@@ -132,7 +132,8 @@ def _step_cost(
     run = root.run_of(experiment.name)
     if (run.path / "history.csv").exists():
         steps = resolve(experiment, profile)["training"]["steps_per_epoch"]
-        return float(run.history()["seconds"].median()) / steps, f"measured in {run.name}"
+        history = run.history()
+        return float((history["seconds"] * history.get("ranks", 1)).median()) / steps, f"measured in {run.name}"
     device = pick_device(device)
     if (profile.as_planned and device == "cpu") or not measure:
         return experiment.t4_step_s, "estimate for a T4"
@@ -143,7 +144,7 @@ def _step_cost(
 
 def step_seconds(experiment: Experiment, profile: Profile, device: str) -> float:
     """Seconds of one training step, measured on random clips: no songs are needed."""
-    from sepkit.training.fit import computing  # with Lightning, which takes seconds to import
+    from sepkit.training.ranks import computing  # with Lightning, which takes seconds to import
     from sepkit.training.step import SeparationTask
 
     settings = resolve(experiment, profile)
@@ -176,7 +177,7 @@ def equal_epochs(
     Columns: experiment, step_s, valid_s (a whole validation), epoch_s, epochs, minutes (of these epochs).
     Raises UsageError where one epoch takes longer than that.
     """
-    from sepkit.training.fit import computing
+    from sepkit.training.ranks import computing
 
     if not minutes > 0:  # nan included
         raise UsageError(f"Expected minutes above 0, got {minutes}.")

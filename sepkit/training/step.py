@@ -88,6 +88,7 @@ class SeparationTask(L.LightningModule):
         super().__init__()
         self.model, self.loss, self.picks, self.settings, self.seed = model, loss, picks, settings, seed
         self.train_losses: list[Tensor] = []
+        self.valid_losses: list[Tensor] = []  # one a clip
         self.valid_sdrs: list[Tensor] = []
         sources = list(model.sources)
         self.judged = [sources.index("vocals")] if "vocals" in sources else list(range(len(sources)))
@@ -105,7 +106,7 @@ class SeparationTask(L.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         loss, sdrs = self.judge(batch)
         self._finite(loss, "validation", batch, batch_idx)
-        self.log("valid_loss", loss, on_epoch=True, batch_size=len(batch["track"]))
+        self.valid_losses += [loss] * len(batch["track"])
         self.valid_sdrs.append(sdrs)
 
     def judge(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -121,16 +122,23 @@ class SeparationTask(L.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # dropout draws from (seed, epoch, step), so a resumed run draws the same; data loaders use the same
         # generator when they start, which in a resumed run is at another time
-        draw = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx]).generate_state(1, np.uint64)
+        rank = [self.global_rank] if self.global_rank else []  # has clips, and dropout, of its own
+        draw = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx, *rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(draw[0] >> 1))
 
     def on_validation_epoch_end(self) -> None:
-        sdrs = torch.cat(self.valid_sdrs)
+        losses, sdrs = map(self.mean_over_ranks, (torch.stack(self.valid_losses), torch.cat(self.valid_sdrs)))
+        self.valid_losses.clear()
         self.valid_sdrs.clear()
-        if not len(sdrs):
+        if sdrs.isnan():
             message = "No validation clip has a target that can be heard, so no epoch can be called the best: name validation songs with vocals in validation.txt."
             raise SepkitError(message)
-        self.log("valid_sdr", sdrs.mean())
+        self.log_dict({"valid_loss": losses, "valid_sdr": sdrs})
+
+    def mean_over_ranks(self, values: Tensor) -> Tensor:
+        """The mean of the values (n,) of all ranks, which may have different n; nan where there are none."""
+        total = torch.stack([values.float().sum(), torch.tensor(len(values), device=values.device).float()])
+        return torch.div(*self.trainer.strategy.reduce(total, reduce_op="sum"))
 
     def _finite(self, loss: Tensor, which: str, batch: dict[str, Any], step: int) -> Tensor:
         if not torch.isfinite(loss):

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterable
 from functools import partial
@@ -39,6 +40,7 @@ from sepkit.storage.locks import alone
 from sepkit.storage.repair import has_best, mend, start_again
 from sepkit.training.losses import ON_MAGNITUDES
 
+STRATEGIES = ("auto", "ddp_spawn", "ddp_spawn_find_unused_parameters_true")  # auto: ddp_spawn on several devices
 ONE_AT_A_TIME = threading.Lock()  # a cluster's worker may have several threads; torch has one random state
 
 
@@ -54,20 +56,24 @@ def train(
     hours: float | None = None,
     session_hours: float | None = None,
     weights: Path | str | None = None,
+    devices: int = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
 ) -> Run:
     """Trains `experiment`, or resumes it, and returns its run.
 
     profile: demo, preview or full (SEPKIT_PROFILE, else demo); data: the folder of songs; root: where everything is
     written; seed: of weights, clips and dropout; fold: 0, 1 or 2 of the cross-validation by artist, None for the usual
     split; device: cpu or cuda, None for the best; hours: GPU hours of the week (SEPKIT_HOURS, else 8); session_hours:
-    how long this session lasts (SEPKIT_SESSION_HOURS, else 12 in Colab); weights: see `with_weights`.
+    how long this session lasts (SEPKIT_SESSION_HOURS, else 12 in Colab); weights: see `with_weights`; devices: how many
+    share every batch; num_nodes: 1 (see docs/cluster.md); strategy: Lightning's, one of `STRATEGIES`.
 
     Raises OutOfTime where another epoch would pass the hours or the session: all is saved, and the same call goes on.
     Raises SepkitError, in one sentence, where songs, settings or checkpoints do not allow it.
     """
     experiment, profile = with_weights(get_experiment(experiment), weights), get_profile(profile)
+    settings = shared_by(resolve(experiment, profile), device, devices, num_nodes, strategy)
     root, device = Root.open(root, profile), pick_device(device)
-    settings = resolve(experiment, profile)
     run = root.run_of(experiment.name, seed, fold)
     drive.tell(run.name, drive.pull(root, only=kept(run)))  # goes on from the copy that is further along
     mend(run)
@@ -77,7 +83,8 @@ def train(
             _tell_other_songs(run, profile, data)
             return run
     limits = {"hours": hours, "session_hours": session_hours}
-    where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, "device": device, **limits}
+    where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, **limits}
+    where |= {"device": device, "devices": devices, "strategy": strategy}
     if not settings["weights_of"]:
         _require_time(run, settings["training"]["epochs"], **limits)
     start = starting_weights(settings, profile, **where)
@@ -86,22 +93,50 @@ def train(
     config = {"run": run.name, **settings, "seed": seed, "fold": fold, "data": names}
     run.path.mkdir(parents=True, exist_ok=True)
     with alone(run.path):
-        if (run.path / "config.json").exists():
-            _same_settings(run, config)
-        else:
-            write_json(run.path / "config.json", config)
-        if run.finished and has_best(run):  # by another process, meanwhile
+        if _begun(run, config):  # and finished by another process, meanwhile
             return run
-        if run.finished:
-            start_again(run)
         if settings["weights_of"]:
             take_weights(run, train(settings["weights_of"], profile=profile, **where))
         else:
             from sepkit.training.fit import fit  # with Lightning, which takes seconds to import
 
-            fit(run, config, cache, device, start, limits)
+            fit(run, config, cache, device, start, limits, devices, strategy)
     drive.tell(run.name, drive.push(root, only=(*kept(run), "exclude.txt", "cache")))
     return run
+
+
+def _begun(run: Run, config: dict[str, Any]) -> bool:
+    """Whether the run is finished; else its config.json is there, with the same settings."""
+    if (run.path / "config.json").exists():
+        _same_settings(run, config)
+    else:
+        write_json(run.path / "config.json", config)
+    if run.finished and not has_best(run):
+        start_again(run)
+    return run.finished
+
+
+def shared_by(
+    settings: dict[str, Any], device: str | None = None, devices: int = 1, num_nodes: int = 1, strategy: str = "auto"
+) -> dict[str, Any]:
+    """The settings of a run; UsageError where so many devices are not here or can't share its batches equally."""
+    training = settings["training"]
+    lengths = [training["segment_s"], *(seconds for _, seconds in training["curriculum"] or ())]
+    sizes = [max(1, round(training["batch_size"] * lengths[0] / seconds)) for seconds in lengths]
+    odd = next((size for size in sizes if size % max(1, devices)), 0)
+    here = torch.cuda.device_count() if devices > 1 and pick_device(device) == "cuda" else max(1, devices)
+    wrong = {
+        f"One run trains on one machine, got num_nodes {num_nodes}; see docs/cluster.md.": num_nodes != 1,
+        f"Expected a strategy of {', '.join(STRATEGIES)}, got {strategy!r}.": strategy not in STRATEGIES,
+        f"{devices} devices were asked for, but torch finds {here} here; give 1 to {here}.": not 1 <= devices <= here,
+        f"{settings['experiment']} has batches of {odd} clips, which {devices} devices can't share equally.": odd,
+        # Lightning starts no processes from a notebook
+        "A notebook trains on one device; for more, run `!python -m sepkit train … --devices` in a cell.": devices > 1
+        and hasattr(sys, "ps1"),
+    }
+    for sentence in (sentence for sentence, so in wrong.items() if so):
+        raise UsageError(sentence)
+    return settings
 
 
 def _tell_other_songs(run: Run, profile: Profile, data: Path | str | None) -> None:
@@ -128,7 +163,7 @@ def no_time_for(run: Run, epochs: int, **limits: float | None) -> str | None:
     if run.finished or len(past) >= epochs:
         return None
     here = run.status.get("device") == device_name(pick_device(None))
-    return out_of_time(run.root, past[-1] if past and here else 0.0, **limits)
+    return out_of_time(run.root, past[-1] if past and here else 0.0, 1, **limits)
 
 
 def starting_weights(settings: dict[str, Any], profile: Profile, **where: Any) -> dict[str, torch.Tensor] | None:
@@ -176,19 +211,24 @@ def train_many(
 ) -> list[Run]:
     """Trains experiments × seeds × folds and returns their runs in that order; resumable at any point.
 
-    n_jobs: runs at a time; None is one a core without a GPU, one with it.  cluster: its workers train, see `on_cluster`.
-    `where` as for `train`.
+    n_jobs: runs at a time; None is one a core without a GPU, one with it or on several devices.  cluster: its workers
+    train, see `on_cluster`.  `where` as for `train`.
     """
     experiments, seeds, folds = list(experiments), list(seeds), list(folds)
     todo, profile = list(product(experiments, seeds, folds)), get_profile(where.get("profile"))
+    ranks = {key: where[key] for key in ("device", "devices", "num_nodes", "strategy") if key in where}
+    for experiment in experiments:
+        shared_by(resolve(get_experiment(experiment), profile), **ranks)
     # all found here: a cluster's workers have no SEPKIT_PROFILE, SEPKIT_ROOT and SEPKIT_DATA
     where |= {"profile": profile, "root": Root.open(where.get("root"), profile), "data": given_songs(where.get("data"))}
     with on_cluster(cluster, where["root"].path, where["data"]) as away, contextlib.ExitStack() as within:
+        if away and where.get("devices", 1) > 1:
+            raise UsageError("A cluster's worker trains on one device; give either a cluster or several devices.")
         if away:
             jobs = -1
         else:
             jobs = n_jobs or (1 if pick_device(where.get("device")) == "cuda" else os.cpu_count() or 1)
-            jobs = min(jobs, max(1, len(todo)))
+            jobs = min(jobs, max(1, len(todo))) if where.get("devices", 1) == 1 else 1
         if jobs != 1:
             _prepare(experiments, seeds=seeds, folds=folds, n_jobs=n_jobs, cluster=cluster, **where)
             within.enter_context(workers_book())

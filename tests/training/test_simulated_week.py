@@ -37,7 +37,10 @@ class Week:
         write_json(run.path / "config.json", {"experiment": name, "fold": None})
         in_time, reason = InTime(run, {}), no_time_for(run, epochs)
         done = len(run.history()) if (run.path / "history.csv").exists() else 0
-        trainer = SimpleNamespace(should_stop=False, max_epochs=epochs)
+        alone = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)
+        trainer = SimpleNamespace(
+            should_stop=False, max_epochs=epochs, is_global_zero=True, world_size=1, strategy=alone
+        )
         while not reason and done < epochs:
             trainer.current_epoch = done
             in_time.on_train_epoch_start(trainer, None)

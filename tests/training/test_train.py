@@ -120,7 +120,7 @@ def scripted_validation(monkeypatch, sdrs):
 
     def validation_step(self, batch, batch_idx):
         value = torch.tensor([sdrs[self.current_epoch]])
-        self.log("valid_loss", value[0], batch_size=1)
+        self.valid_losses.append(value[0])
         self.valid_sdrs.append(value)
 
     monkeypatch.setattr(SeparationTask, "validation_step", validation_step)
