@@ -106,14 +106,15 @@ def train(
 
 
 def _begun(run: Run, config: dict[str, Any]) -> bool:
-    """Whether the run is finished; else its config.json is there, with the same settings."""
+    """Whether the run is finished with its best weights; its config.json is written, or has the same settings."""
     if (run.path / "config.json").exists():
         _same_settings(run, config)
     else:
         write_json(run.path / "config.json", config)
-    if run.finished and not has_best(run):
+    done = run.finished and has_best(run)
+    if run.finished and not done:
         start_again(run)
-    return run.finished
+    return done
 
 
 def shared_by(
