@@ -73,7 +73,7 @@ def train(
     """
     experiment, profile = with_weights(get_experiment(experiment), weights), get_profile(profile)
     settings = shared_by(resolve(experiment, profile), device, devices, num_nodes, strategy)
-    root, device = Root.open(root, profile), pick_device(device)
+    device, root = pick_device(device), Root.open(root, profile)
     run = root.run_of(experiment.name, seed, fold)
     drive.tell(run.name, drive.pull(root, only=kept(run)))  # goes on from the copy that is further along
     mend(run)
