@@ -129,7 +129,7 @@ class Week:
         config = {"profile": "demo", "model": {}}
         settings = [CacheSettings(sample_rate=self.profile.sample_rate), scoring_cache_settings(config)]
         if self.fetched:
-            fetch_songs(self.root, settings, self.songs[1], n_jobs=1)
+            fetch_songs(self.root, settings, self.songs[1], None, n_jobs=1)
         for each in settings:
             with suppress(SepkitError):  # Drive has no whole cache: then songs are needed
                 open_cache(self.profile, None, self.root, each, SPLITS, "the test")

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sepkit.models.files import read_weights
 from sepkit.profiles import Profile
 
 FREQUENCY_WEIGHT = "inverse_sqrt"  # α(f) of losses on magnitudes: chosen once on validation songs (LOG.md)
@@ -58,6 +57,8 @@ def with_weights(experiment: Experiment, file: Path | str | None) -> Experiment:
     if file is None:
         return experiment
     file = Path(file).expanduser().absolute()
+    from sepkit.models.files import read_weights  # with torch, which the menu alone does not need
+
     network = read_weights(file)[0]
     own = experiment.model if experiment.model["name"] == network["name"] else {}
     profiles = {name: {key: value for key, value in of.items() if key not in ("model", "start_from")}
