@@ -51,10 +51,10 @@ DEMO = Profile(
     name="demo", songs="procedural songs, 24 train / 6 validation / 20 test", songs_from="made", test_songs=20,
     valid_songs=6, song_s=9.0,
     reduced="synthetic songs; narrower networks at 22.05 kHz, Open-Unmix's with two layers and half the frames, 1.5 s "
-    "clips, at most 8 epochs of 12 steps (UMX, C2: of 24; A, G, H, Best: of 16 to 40, all clips with vocals), patience "
-    "8, higher learning rates; fine-tuning starts from a network trained here instead of umxhq; D-pitch, D-time, G, H and E "
+    "clips, at most 6 epochs of 12 steps (UMX, C2: of 24; A, G, H, Best: of 16 to 40, all clips with vocals), patience "
+    "6, higher learning rates; fine-tuning starts from a network trained here instead of umxhq; D-pitch, D-time, G, H and E "
     "run only where they are picked",
-    left_out=("D-pitch", "D-time", "G", "H", "E"), sample_rate=22050, segment_s=1.5, steps_per_epoch=12, epochs=8, patience=8, learning_rate=3e-3,
+    left_out=("D-pitch", "D-time", "G", "H", "E"), sample_rate=22050, segment_s=1.5, steps_per_epoch=12, epochs=6, patience=6, learning_rate=3e-3,
     models={
         "openunmix-small": {"hop_length": 512, "hidden_size": 128, "layers": 2},
         "openunmix-complex": {"hop_length": 512, "hidden_size": 128, "layers": 2},
