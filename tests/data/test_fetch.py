@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 import matplotlib
 import pytest
+from joblib.externals.loky import reusable_executor
 
 import sepkit
 from sepkit.data import build as building
@@ -359,6 +360,7 @@ def check_kills(packed, tmp_path, kills, n_jobs):
         died = 0
 
         def call():
+            reusable_executor._executor = None  # a fork's: the workers that earlier tests left are its parent's
             fetched(tmp_path / "root", source, n_jobs=n_jobs)
 
         while died < kills and killed(call, server, pick.uniform(0, 0.5)):
