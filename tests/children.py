@@ -5,6 +5,7 @@ import sys
 import traceback
 
 import numpy as np
+from joblib.externals.loky import reusable_executor
 
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS, METRICS
 
@@ -13,6 +14,7 @@ def live(out, work):
     """Ends this process with the status of `work()`, what it prints in the file `out`."""
     file = out.open("w")
     os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+    reusable_executor._executor = None  # of a fork: the workers that earlier tests left are its parent's
     sys.stdout = sys.stderr = file
     status = 1
     try:
