@@ -20,13 +20,13 @@ from sepkit.evaluation.listening import choose_songs, excerpts
 from sepkit.evaluation.statistics import summary
 from sepkit.experiments import BASE, MENU, Line, get_experiment, picked, resolve
 from sepkit.profiles import Profile, get_profile
-from sepkit.reporting import compute, figures
+from sepkit.reporting import compute
 from sepkit.reporting.lessons import expectations
 from sepkit.reporting.outcome import PREDICTIONS, Outcome, outcome, predictions
-from sepkit.reporting.player import player
+from sepkit.reporting.songs import excerpt_view, excerpts_player
 from sepkit.reporting.tables import NONE, number
 from sepkit.storage import Root, Run, drive, hours_left, ledger, write_json
-from sepkit.storage.excerpts import Excerpt, easy_and_hard
+from sepkit.storage.excerpts import easy_and_hard
 from sepkit.storage.ledger import week_hours
 from sepkit.training.plan import plan, week_lines
 from sepkit.training.train import no_time_for
@@ -68,17 +68,12 @@ class Day:
         found = {run.name: {each.song: each for each in excerpts(run, self.data)} for run in runs}
         for label, song in zip(("easy", "hard"), self.easy_and_hard() if runs else (), strict=False):
             there, title = {name: of[song] for name, of in found.items() if song in of}, f"{label}: {song}"
+            small = 48 if len(there) > 2 else 64  # a notebook has to stay small
             with ThreadPoolExecutor(1) as beside:  # sounds are encoded while pictures are drawn
-                sounds = beside.submit(_player, there, title) if there else None
+                sounds = [beside.submit(excerpts_player, there, "vocals", title=title, kbit_s=small)] if there else []
                 for name, excerpt in there.items():
-                    keys = {"mixture": "mixture", "target": "vocals", "estimate": "vocals estimate"}
-                    shown = {column: excerpt.clips[key] for column, key in keys.items()}
-                    view = figures.song_view(
-                        shown, excerpt.sample_rate, start_s=excerpt.start_s, title=f"{name}, {title}"
-                    )
-                    display(view)
-                if sounds:
-                    display(sounds.result())
+                    display(excerpt_view(excerpt, f"{name}, {title}"))
+                display(*(sound.result() for sound in sounds))
 
     def predict(self, gains: Mapping[str, Any], why: str = "") -> str:
         """Keeps the gains over Base, in dB, that the student expects, and says which are kept; None adds none.
@@ -108,15 +103,6 @@ class Day:
             f"{facts['device']}, {facts['precision']}; {facts['free_disk_gb']} GB free in {self.root.path}\n"
             f"GPU hours left: {hours_left(self.root):.2f} of {week_hours():g}{copy}"
         )
-
-
-def _player(there: Mapping[str, Excerpt], title: str) -> Any:
-    """The mixture, the vocals, and what runs make of them, by name."""
-    first = next(iter(there.values()))
-    heard = {"mixture": first.clips["mixture"], "vocals": first.clips["vocals"]}
-    heard |= {name: excerpt.clips["vocals estimate"] for name, excerpt in there.items()}
-    small = 48 if len(heard) > 4 else 64  # a notebook has to stay small
-    return player(heard, first.sample_rate, title=title, error=[(name, "vocals") for name in there], kbit_s=small)
 
 
 def begin(

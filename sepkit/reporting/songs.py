@@ -2,7 +2,9 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -49,13 +51,26 @@ def listening_blocks(root: Root, board: Board) -> list[Block]:
     return blocks
 
 
+def excerpt_view(excerpt: Excerpt, title: str) -> Picture:
+    """Mixture, target, estimate and difference of an excerpt's vocals."""
+    columns = {"mixture": "mixture", "target": "vocals", "estimate": "vocals estimate"}
+    clips = {column: excerpt.clips[name] for column, name in columns.items()}
+    return song_view(clips, excerpt.sample_rate, start_s=excerpt.start_s, title=title)
+
+
+def excerpts_player(there: Mapping[str, Excerpt], target: str, **options: Any) -> Any:
+    """One player of the mixture, the vocals, which it calls `target`, and what runs make of them, by name, at one gain.
+
+    options: title, seconds and kbit_s, as of `player`.
+    """
+    first = next(iter(there.values()))
+    clips = {"mixture": first.clips["mixture"], target: first.clips["vocals"]}
+    clips |= {name: excerpt.clips["vocals estimate"] for name, excerpt in there.items()}
+    return player(clips, first.sample_rate, error=[(name, target) for name in there], **options)
+
+
 def _picture(name: str, excerpt: Excerpt) -> Image:
-    clips = {
-        "mixture": excerpt.clips["mixture"],
-        "target": excerpt.clips["vocals"],
-        "estimate": excerpt.clips["vocals estimate"],
-    }
-    view = song_view(clips, excerpt.sample_rate, start_s=excerpt.start_s, title=name)
+    view = excerpt_view(excerpt, name)
     error = excerpt.clips["vocals estimate"] - excerpt.clips["vocals"]
     level = 10 * np.log10((error**2).sum() / (excerpt.clips["vocals"] ** 2).sum())
     alt = f"{name}, {excerpt.song}: mixture, target, estimate and their difference, waveforms and mel spectrograms; the difference is {level:+.1f} dB against the target."
@@ -70,12 +85,8 @@ def _webp(view: Picture) -> str:
 
 
 def _player(there: dict[str, Excerpt], seconds: float, song: str) -> Markup:
-    """One player of mixture, target and all estimates, at one gain; not printed."""
+    """The player of all estimates; not printed."""
     if not there:
         return Markup()
-    first = next(iter(there.values()))
-    clips = {"mixture": first.clips["mixture"], "target": first.clips["vocals"]}
-    clips |= {name: excerpt.clips["vocals estimate"] for name, excerpt in there.items()}
-    errors = [(name, "target") for name in there]
-    page = player(clips, first.sample_rate, seconds=seconds, title=song, error=errors, kbit_s=KBIT_S)
+    page = excerpts_player(there, "target", seconds=seconds, title=song, kbit_s=KBIT_S)
     return Markup('<div class="screen">{}</div>').format(Markup(page.data))
