@@ -56,6 +56,18 @@ def clock(monkeypatch):
     ledger.close_clock()
 
 
+@pytest.fixture
+def no_network(tmp_path, monkeypatch):
+    """torch's folder of downloads, empty; the net is away."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("HTTP Error 403: Forbidden")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def make_song():
     return write_song

@@ -21,16 +21,10 @@ def where(trained_root, mini_songs, tmp_path):
 
 
 @pytest.fixture
-def downloads(tmp_path, monkeypatch):
-    """torch's folder of downloads; the net is away."""
-
-    def refuse(*args, **kwargs):
-        raise OSError("HTTP Error 403: Forbidden")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    (tmp_path / "checkpoints").mkdir()
-    return tmp_path / "checkpoints"
+def downloads(no_network):
+    """Where torch puts what it downloads; the net is away."""
+    (no_network / "checkpoints").mkdir()
+    return no_network / "checkpoints"
 
 
 def test_umxhq_is_a_reference_with_weights(where, downloads, tmp_path, capsys):

@@ -241,16 +241,6 @@ def test_trained_from_the_start_everything_learns():
     assert not torch.equal(model.core.bn1.running_mean, before)
 
 
-@pytest.fixture
-def no_network(tmp_path, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError("HTTP Error 403: Forbidden")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    return tmp_path
-
-
 def test_without_network_only_the_published_weights_are_missing_and_the_error_says_where_they_go(no_network):
     models.build("umxhq", **NARROW["umxhq"])
     with pytest.raises(SepkitError) as caught:
