@@ -96,17 +96,17 @@ def _top(sample_rate: int) -> float:
 
 
 def _draw_levels(axes: Any, level: np.ndarray, sample_rate: int, start_s: float) -> Any:
-    """A mel spectrogram whose axes are seconds and Hz: every band and frame lies around its middle."""
+    """A mel spectrogram over seconds and mel, its ticks in Hz: every band and frame lies around its middle."""
     top, hop_s = _top(sample_rate), sample_rate // 50 / sample_rate
-    mels = (np.arange(BANDS + 1) + 0.5) / (BANDS + 1) * mel_of(top)
-    times = start_s + (np.arange(level.shape[1] + 1) - 0.5) * hop_s
-    axes.set_yscale("function", functions=(mel_of, hz_of))
-    scale: Any = {"cmap": "magma", "vmin": FLOOR_DB, "vmax": 0, "rasterized": True}
-    image = axes.pcolormesh(times, hz_of(mels), np.maximum(level, FLOOR_DB), **scale)
+    bands, frames = level.shape
+    low, high = mel_of(top) * np.array([0.5, bands + 0.5]) / (bands + 1)
+    extent = (start_s - 0.5 * hop_s, start_s + (frames - 0.5) * hop_s, low, high)
+    # the axis is in mel, where bands are equally high: an image, which is drawn faster than a mesh
+    scale: Any = {"cmap": "magma", "vmin": FLOOR_DB, "vmax": 0, "interpolation": "nearest"}
+    image = axes.imshow(np.maximum(level, FLOOR_DB), aspect="auto", origin="lower", extent=extent, **scale)
     ticks = [hz for hz in TICKS if hz <= top]
-    axes.set_yticks(ticks, [f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in ticks])
-    axes.minorticks_off()
-    axes.set(ylim=(0, top), facecolor="black")
+    axes.set_yticks(mel_of(ticks), [f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in ticks])
+    axes.set(ylim=(0, mel_of(top)), facecolor="black")
     axes.grid(visible=False)
     return image
 
