@@ -22,14 +22,9 @@ show = print
 
 
 def compare(
-    run: Run | Path | str,
-    base: Run | Path | str,
-    *,
-    metric: str = "sdr_bsseval",
-    source: str = "vocals",
-    root: RootLike = None,
-    profile: ProfileLike = None,
-) -> Comparison:
+    run: Run | Path | str, base: Run | Path | str, *, metric: str = "sdr_bsseval", source: str = "vocals",
+    root: RootLike = None, profile: ProfileLike = None,
+) -> Comparison:  # fmt: skip
     """`run` against `base` over their test songs; see `compare_scores`.
 
     An experiment stands for all its scored seeds, a run, as oracle, for itself, and a path for museval's JSON files.

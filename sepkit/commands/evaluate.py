@@ -17,10 +17,8 @@ ARGUMENTS = {
     "--protocol": {"default": "2stem", "help": "of such estimates or weights: 2stem (default), or 4stem"},
     **RUN,
     "--split": {"default": "test", "help": "test (once, choices frozen) or valid"},
-    **JOBS,
-    **CLUSTER,
-    "--museval": {"action": "store_true", "help": "also write the windows as museval does"},
-}
+    **JOBS, **CLUSTER, "--museval": {"action": "store_true", "help": "also write the windows as museval does"},
+}  # fmt: skip
 
 
 def run(

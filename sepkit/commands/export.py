@@ -51,9 +51,8 @@ def export(run: str, folder: Path | str, *, root: RootLike = None, profile: Prof
     source = place.run_of(run) if run in MENU else place.run(run)
     folder = Path(folder).expanduser()
     if folder.exists() and (not folder.is_dir() or {each.name for each in folder.iterdir()} - {*FILES}):
-        raise SepkitError(
-            f"Expected a new or empty folder, or an export, but {folder} holds other files; give another."
-        )
+        expected = "a new or empty folder, or an export"
+        raise SepkitError(f"Expected {expected}, but {folder} holds other files; give another.")
     if not source.finished:
         raise SepkitError(f"{source.name} {source.standing}; train it to its end before it is exported.")
     model, config = load_model(source), source.config
@@ -78,14 +77,8 @@ def _card(run: Any, config: dict[str, Any], parameters: int) -> str:
         "training": f"seed {config['seed']}, {status.get('epochs')} epochs, best {status.get('best_epoch')}, "
         f"{status.get('minutes', 0):.1f} min on {status.get('device')}",
     }
-    lines = [
-        f"# {run.name}",
-        "",
-        "| what | |",
-        "|---|---|",
-        *(f"| {name} | {text} |" for name, text in facts.items()),
-        "",
-    ]
+    rows = [f"| {name} | {text} |" for name, text in facts.items()]
+    lines = [f"# {run.name}", "", "| what | |", "|---|---|", *rows, ""]
     if run.scored:
         scores = read_scores(run.scores_path)
         medians = scores.groupby(["source", "metric"], sort=False)["value"].median().unstack("source")

@@ -28,17 +28,10 @@ ARGUMENTS = {**PICK, **DATA, "--days": {"type": numbers, "help": "some days only
 
 
 def week(
-    *,
-    profile: ProfileLike = None,
-    data: Path | str | None = None,
-    root: RootLike = None,
-    seed: int = 0,
-    days: Iterable[int] | None = None,
-    pick: Iterable[str] | None = None,
-    hours: float | None = None,
-    cluster: str | None = None,
-    notebooks: Path | str | None = None,
-) -> list[Path]:
+    *, profile: ProfileLike = None, data: Path | str | None = None, root: RootLike = None, seed: int = 0,
+    days: Iterable[int] | None = None, pick: Iterable[str] | None = None, hours: float | None = None,
+    cluster: str | None = None, notebooks: Path | str | None = None,
+) -> list[Path]:  # fmt: skip
     """Runs the notebooks (all, or `days`) headless and returns the executed files.
 
     pick: experiments that days 2 to 5 run; None as `sepkit.experiments.picked` says. hours: GPU hours of the week; a
@@ -68,10 +61,8 @@ def week(
     if len(board := sepkit.scoreboard(root, profile)):
         print(f"\n{board.attrs['plan']}\n")
         places = {"scoreboard": "scoreboard.html", "report": "report/milestone2.html", "executed notebooks": "week"}
-        print(
-            *(f"{name}: {root.path / place}" for name, place in places.items() if (root.path / place).exists()),
-            sep="\n",
-        )
+        there = {name: root.path / place for name, place in places.items() if (root.path / place).exists()}
+        print(*(f"{name}: {place}" for name, place in there.items()), sep="\n")
     return executed
 
 

@@ -161,6 +161,34 @@ def test_a_song_in_blocks_gives_the_bytes_of_the_whole_song(rate, size):
     assert done == mixture.shape[1]
 
 
+@pytest.mark.parametrize("length", [900, 44100, 44101, 5 * 44100 + 17])
+@pytest.mark.parametrize("batch", [2, 3, 100])
+def test_several_chunks_at_once_give_what_one_at_a_time_gives(length, batch):
+    for model in (small(), build("openunmix-small", sample_rate=22050, hidden_size=8, levelled="always")):
+        mixture = noise(length)
+        one, several = (separate(model, mixture, chunk_s=1.0, batch=count) for count in (1, batch))
+        for source in one:
+            np.testing.assert_allclose(several[source], one[source], rtol=0, atol=1e-6)
+
+
+class Short(Identity):
+    """Has memory for two chunks."""
+
+    def forward(self, mixture):
+        if len(mixture) > 2:
+            raise torch.OutOfMemoryError
+        self.lengths.append(len(mixture))
+        return mixture[:, None]
+
+
+def test_chunks_that_memory_is_too_short_for_are_halved():
+    model, mixture = Short(sample_rate=10000), noise(5500)
+    model.train()
+    np.testing.assert_allclose(separate(model, mixture, 10000, chunk_s=0.1, batch=5)["vocals"], mixture, atol=1e-7)
+    assert model.lengths == [2, 1, 2, 2]  # 5, as 2 and 1 of 3, and 2
+    assert model.training
+
+
 class RandomMask(MaskModel):
     """Keeps a random half of the bins, the same ones each time."""
 
@@ -259,6 +287,32 @@ def test_estimates_that_are_not_finite_are_refused(gain):
 def test_settings_that_can_not_work_are_refused(settings, says):
     with pytest.raises(SepkitError, match=says):
         separate(Identity(), noise(1000), **settings)
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+def test_steps_of_a_depth_add_up_to_the_mixture_exactly(bits):
+    """Vocals that are rounded to the mixture's steps leave a residual of such steps, up to twice full scale."""
+    rng, step = np.random.default_rng(bits), 2.0 ** (1 - bits)
+    mixture = (rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (2, 200_000)) * step).astype(np.float32)
+    mixture[:, ::3] *= np.float32(2**-9)
+    mixture = np.rint(mixture / step) * np.float32(step)
+    vocals = rng.uniform(-1, 1, mixture.shape).astype(np.float32) * rng.choice([1, 0.5, 1e-3, 1e-6], mixture.shape)
+
+    class Vocals(Identity):
+        def forward(self, mixture):
+            return torch.from_numpy(vocals.astype(np.float32))[None, None]
+
+    for given, exact in ((step, True), (2.0**-23, True), (None, False)):
+
+        def finish(samples, given=given):
+            return np.rint(samples / given) * given if given else samples
+
+        (piece,) = stream(Vocals(), [mixture], finish=finish)
+        assert piece["vocals"].dtype == piece["accompaniment"].dtype == np.float32
+        assert np.array_equal(piece["vocals"] + piece["accompaniment"], mixture) == exact
+        largest = np.maximum(np.abs(piece["vocals"]), np.abs(piece["accompaniment"]))
+        missed = piece["vocals"].astype(np.float64) + piece["accompaniment"] - mixture
+        assert (np.abs(missed) <= 2.0**-24 * largest).all()
 
 
 def test_what_a_model_does_not_estimate_is_completed():
