@@ -99,23 +99,41 @@ class References:
         return Windows(torch.from_numpy(signals.reshape(-1, signals.shape[2])).to(self.device), self.window, keep)
 
     @cached_property
-    def _shared(self) -> tuple[Tensor, Tensor, Solver, list[Solver]]:
-        """Correlations `(window, row, row, lag)`, energies `(window, row)`, solvers: of all, of each."""
+    def _shared(self) -> tuple[Tensor, Tensor, Array]:
+        """Correlations `(window, row, row, lag)`, energies `(window, row)`, correlations in all `(row, row, lag)`."""
         windows, whole, energies = self._rows.correlate(self._rows.parts, len(self._rows.rows))
-        lags, signals, n = whole.cpu().numpy(), self.target.reshape(len(whole), -1), self.channels
-        together = Solver(lags, signals)
-        parts = [slice(i, i + n) for i in range(0, len(lags), n)]
-        alone = [Solver(lags[own, own], signals[own]) for own in parts] if self.sources > 1 else [together]
-        return windows[: self.n_windows], energies[: self.n_windows], together, alone
+        return windows[: self.n_windows], energies[: self.n_windows], whole.cpu().numpy()
+
+    @cached_property
+    def _solvers(self) -> tuple[Solver, list[Solver]]:
+        """For the filters from all rows, and from those of each source."""
+        lags = self._shared[2]
+        signals, n = self.target.reshape(len(lags), -1), self.channels
+        together, parts = Solver(lags, signals), [slice(i, i + n) for i in range(0, len(lags), n)]
+        return together, [Solver(lags[own, own], signals[own]) for own in parts] if self.sources > 1 else [together]
 
     def score(self, estimate: ArrayLike) -> dict[str, Array]:
         """`bss_eval` of this estimate, `(source, channel, time)`, against the targets."""
+        return self.score_and_lags(estimate)[0]
+
+    def lags(self, source: int) -> Array | None:
+        """`(channel, lag)`: the autocorrelation of each channel of a target over the track; None where no window sounds."""
+        return None if self.silent.any(axis=0).all() else self._of_channels(self._shared[2])[source]
+
+    def score_and_lags(self, estimate: ArrayLike) -> tuple[dict[str, Array], Array | None]:
+        """`score`, and each target channel's correlations with its estimate's, `(source, channel, lag)`; None: not needed for the scores."""
         signals = checked(estimate, "estimate", like=self.target)
         scores = np.full((4, self.sources, self.n_windows), np.nan)
-        sound = np.asarray(~(self.silent | silence(signals, self.sample_rate)).any(axis=0))
+        sound, lags = np.asarray(~(self.silent | silence(signals, self.sample_rate)).any(axis=0)), None
         if sound.any():
-            scores[:, :, sound] = self._score(self._windows(signals), sound)[:, :, sound]
-        return dict(zip(("sdr", "isr", "sir", "sar"), scores, strict=True))
+            found, toward = self._score(self._windows(signals), sound)
+            scores[:, :, sound], lags = found[:, :, sound], self._of_channels(self._shared[2] + toward)
+        return dict(zip(("sdr", "isr", "sir", "sar"), scores, strict=True)), lags
+
+    def _of_channels(self, lags: Array) -> Array:
+        """`(row, row, lag)` -> each row with itself, `(source, channel, lag)`."""
+        rows = range(len(lags))
+        return lags[rows, rows].reshape(self.sources, self.channels, -1)
 
     def reasons(self, estimate: ArrayLike, names: list[str] | None = None) -> list[str]:
         """A status for each source: "ok", or "undefined: …" where `score` has no number for any window.
@@ -141,10 +159,13 @@ class References:
         rest = others[min(others)] if others else "no window in which every target and every estimate sounds"
         return [f"undefined: {own.get(i, rest)}" for i in range(self.sources)]
 
-    def _score(self, estimates: Windows, sound: NDArray[np.bool_]) -> Array:
-        """Scores `(metric, source, window)` of every window; those not `sound` may have lost all to rounding."""
+    def _score(self, estimates: Windows, sound: NDArray[np.bool_]) -> tuple[Array, Array]:
+        """Scores `(metric, source, window)` of every window, and the error's correlations `(row, row, lag)`.
+
+        Scores of windows that are not `sound` may have lost all to rounding.
+        """
         rows, n = self._rows, self.n_windows
-        correlations, true, together, alone = self._shared
+        (correlations, true, _), (together, alone) = self._shared, self._solvers
         errors = (estimate - row for estimate, row in zip(estimates.parts, rows.parts, strict=True))
         by_window, whole, wrong = rows.correlate(errors, len(rows.rows))
         # Filters from each target channel to each channel of the error, (input, channel, tap).
@@ -162,7 +183,7 @@ class References:
             energies[:, i, j] = filters.filtered(j, rows.parts[i], estimates.parts[i] - rows.parts[i])
         spat, interf, p_own, p_all, artif = energies
         ratios = ((target, error), (target, spat), (p_own, interf), (p_all, artif))
-        return np.stack([_db(*(energy.cpu().numpy().T for energy in ratio)) for ratio in ratios])
+        return np.stack([_db(*(energy.cpu().numpy().T for energy in ratio)) for ratio in ratios]), toward
 
 
 class Filters:

@@ -88,12 +88,10 @@ class Windows:
         return windows, windows.sum(0) + self.across(heads[1:]), energies
 
 
-def correlations(target: Array, estimate: Array) -> tuple[Array, Array]:
-    """Of two `(time,)` signals at lags [0, TAPS): target with itself, and with the later estimate."""
-    rows = torch.from_numpy(np.stack([target, estimate]))
-    windows, both = (Windows(part, min(len(target), 2**16)) for part in (rows[:1], rows))
-    lags = windows.correlate(both.parts, 2)[1].numpy()
-    return lags[0, 0], lags[0, 1]
+def correlations(target: Array, estimate: Array) -> Array:
+    """Of two `(time,)` signals at lags [0, TAPS): target with the later estimate."""
+    one, other = (Windows(torch.from_numpy(signal[None]), min(len(signal), 2**16)) for signal in (target, estimate))
+    return one.correlate(other.parts, 1)[1][0, 0].numpy()
 
 
 def filter_correlation(filters: Tensor) -> Tensor:

@@ -39,6 +39,24 @@ class Target:
 
     signal: Array
     sample_rate: int
+    own_lags: Callable[[], Array | None] = lambda: None  # where something else gathers `lags`
+
+    @cached_property
+    def lags(self) -> Array:
+        """`(channel, lag)`: the autocorrelation of each channel at 512 lags."""
+        from sepkit.evaluation.filters import correlations
+
+        found = self.own_lags()
+        return np.stack([correlations(row, row) for row in self.signal]) if found is None else found
+
+    @cached_property
+    def equations(self) -> list[Any]:
+        """The factorised Toeplitz matrix of each channel's `lags`, for filters of 512 taps; None where it is singular."""
+        from scipy.linalg import toeplitz
+        from scipy.linalg.lapack import dgetrf
+
+        factors = [dgetrf(toeplitz(lags / lags[0])) if lags[0] else (None, None, 1) for lags in self.lags]
+        return [factor[:2] if factor[2] == 0 else None for factor in factors]
 
     @cached_property
     def sounds(self) -> bool:
@@ -52,12 +70,17 @@ class Target:
         return at_onsets(self.signal, self.sample_rate)
 
     @cached_property
+    def near_onsets(self) -> Array:
+        """`(channel, time)`: the samples in the 50 ms at each onset."""
+        return self.signal.compress(self.onsets, axis=1)  # row by row in memory, which indexing would not give
+
+    @cached_property
     def silent(self) -> NDArray[np.bool_]:
         """`(window,)`: seconds below −80 dBFS RMS."""
         return _window_power(self.signal, self.sample_rate) < 10 ** (SILENT_BELOW_DBFS / 10)
 
 
-Score = Callable[[Array, Target], float]
+Score = Callable[..., float]
 
 
 @dataclass(frozen=True)
@@ -65,11 +88,13 @@ class Metric:
     """What is known of a metric beside its scores.
 
     score: (estimate, target) -> dB, or raises Undefined; None for the four that BSS Eval gives together.
+    with_lags: score takes `lags=` too, what BSS Eval has: correlations of the target's channels with the estimate's.
     sources: names of the sources that it is for; None is all.
     n_windows: how many windows of the target it looks at; None is all.
     """
 
     score: Score | None = None
+    with_lags: bool = False
     lower_is_better: bool = False
     sources: tuple[str, ...] | None = None
     n_windows: Callable[[Target], int] | None = None
@@ -139,21 +164,22 @@ def si_sdr(estimate: Array, target: Target) -> float:
     return float(scale_invariant_signal_distortion_ratio(given, wanted, zero_mean=False))
 
 
-@metric()
-def sdr_torchmetrics(estimate: Array, target: Target) -> float:
+@metric(with_lags=True)
+def sdr_torchmetrics(estimate: Array, target: Target, lags: Array | None = None) -> float:
     """torchmetrics' `signal_distortion_ratio` in float64, mean of the channels, in dB.
 
     10·log10(c / (1 − c)), c = bᵀR⁻¹b: R the autocorrelation of s and b its correlation with ŝ at 512 lags, both scaled
     to energy 1 (Scheibler 2021). It forgives any 512-tap filter, so it is not BSS Eval v4's SDR, and reads far higher
-    on a filtered estimate. The correlations are computed in blocks: torchmetrics itself takes 13 s and 5 GB for 4
-    minutes; tests compare the two. Undefined where a channel of either is silent, or the equations are singular.
+    on a filtered estimate. The correlations are BSS Eval's, or are computed in blocks: torchmetrics itself takes 13 s
+    and 5 GB for 4 minutes; tests compare the two. Undefined where a channel of either is silent, or the equations are
+    singular.
 
         >>> target = np.random.default_rng(0).standard_normal((2, 4000))
         >>> filtered = np.stack([np.convolve(row, [1, 0.5])[:4000] for row in target])
         >>> sdr_torchmetrics(estimate=filtered, target=target) > 30 > sdr_global(estimate=filtered, target=target)
         True
     """
-    from scipy.linalg import toeplitz
+    from scipy.linalg.lapack import dgetrs
 
     from sepkit.evaluation.filters import correlations
 
@@ -161,13 +187,13 @@ def sdr_torchmetrics(estimate: Array, target: Target) -> float:
     for name, signal in (("target", target.signal), ("estimate", estimate)):
         if not signal.any(axis=1).all():
             raise Undefined(f"a channel of the {name} is silent")
+    if any(factors is None for factors in target.equations):
+        raise Undefined("singular equations, as in torchmetrics")
     values = []
-    for wanted, given in zip(target.signal, estimate, strict=True):
-        auto, cross = correlations(wanted / np.linalg.norm(wanted), given / np.linalg.norm(given))
-        try:
-            coherence = cross @ np.linalg.solve(toeplitz(auto), cross)
-        except np.linalg.LinAlgError:
-            raise Undefined("singular equations, as in torchmetrics") from None
+    for channel, (wanted, given) in enumerate(zip(target.signal, estimate, strict=True)):
+        cross = correlations(wanted, given) if lags is None else lags[channel]
+        cross = cross / (np.linalg.norm(wanted) * np.linalg.norm(given))
+        coherence = cross @ dgetrs(*target.equations[channel], cross)[0]
         # For a perfect estimate rounding gives a little more or less than 1; torchmetrics says +inf or NaN.
         perfect = coherence >= 1 or np.array_equal(wanted, given)
         values.append(math.inf if perfect else _db(float(coherence), float(1 - coherence)))
@@ -189,14 +215,15 @@ def sdr_onsets(estimate: Array, target: Target) -> float:
     """
     _refuse_silence(estimate, target)
     try:
-        estimate = estimate[:, target.onsets]
+        near = target.near_onsets
     except SepkitError as error:
         raise Undefined(str(error)) from error
-    if not target.onsets.any():
+    if not near.size:
         raise Undefined("the target has no onset")
+    estimate = estimate.compress(target.onsets, axis=1)
     if not estimate.any():
         raise Undefined("silent estimate at the onsets")
-    return _sdr(estimate, target.signal[:, target.onsets])
+    return _sdr(estimate, near)
 
 
 @metric(lower_is_better=True, n_windows=lambda target: int(target.silent.sum()))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ class Targets:
         self.protocol, self.track = protocol, track
         self.references = References(self._stack(target, "target"), sample_rate)
         self.n_windows = self.references.n_windows
-        targets = (Target(signal, sample_rate) for signal in self.references.target)
+        lags = (partial(self.references.lags, i) for i in range(self.references.sources))
+        targets = (Target(signal, sample_rate, own) for signal, own in zip(self.references.target, lags, strict=True))
         self.sources = dict(zip(PROTOCOLS[protocol], targets, strict=True))
 
     def score(self, estimate: Mapping[str, Any]) -> tuple[Rows, Rows]:
@@ -51,7 +53,8 @@ class Targets:
         and the BSS_EVAL_METRICS in dB.
         """
         stacked = self._stack(estimate, "estimate", self.references.target)
-        windows = {f"{name}_bsseval": values for name, values in self.references.score(stacked).items()}
+        scores, lags = self.references.score_and_lags(stacked)
+        windows = {f"{name}_bsseval": values for name, values in scores.items()}
         reasons, rows = self.references.reasons(stacked, list(self.sources)), []
         for i, (source, target) in enumerate(self.sources.items()):
             for name, entry in metrics_of(source).items():
@@ -61,8 +64,9 @@ class Targets:
                     value = float(np.nanmedian(values)) if count else math.nan
                 else:
                     count = entry.n_windows(target) if entry.n_windows else self.n_windows
+                    shared = {"lags": lags[i]} if entry.with_lags and lags is not None else {}
                     try:
-                        value, status = entry.score(stacked[i], target), "ok"
+                        value, status = entry.score(stacked[i], target, **shared), "ok"
                     except Undefined as reason:
                         value, status = math.nan, f"undefined: {reason}"
                 rows.append(self._row(source, name, value, count, status))

@@ -239,7 +239,7 @@ def test_rows_that_span_nothing_more_leave_the_equations():
     """Least squares by SVD, 37 times slower, would give the same projections."""
     target = STEREO.copy()
     target[0, 1] = target[0, 0]
-    solver = References(target, RATE)._shared[2]
+    solver = References(target, RATE)._solvers[0]
     assert solver.kept == [0, 2, 3]
     assert solver.inverse and solver._dense[1]  # both ways to solve what is left
 

@@ -57,6 +57,14 @@ def test_sdr_torchmetrics_is_torchmetrics(length):
     assert sdr_torchmetrics(estimate=estimate, target=target) == pytest.approx(expected, abs=1e-8)
 
 
+def test_sdr_torchmetrics_from_the_correlations_of_bss_eval_is_the_same(monkeypatch):
+    alone = {name: sdr_torchmetrics(estimate=ESTIMATE[name], target=TARGET[name]) for name in TARGET}
+    monkeypatch.setattr("sepkit.evaluation.filters.correlations", None)
+    rows = score_track(estimate=ESTIMATE, target=TARGET, sample_rate=RATE)
+    shared = {row["source"]: row["value"] for row in rows if row["metric"] == "sdr_torchmetrics"}
+    assert shared == pytest.approx(alone, abs=1e-9)
+
+
 def test_s19_one_estimate_has_two_sdrs_and_the_names_say_so():
     target = np.stack(list(TARGET.values()))
     filtered = target + np.roll(target, 3, axis=2)
