@@ -8,7 +8,7 @@ import pandas as pd
 from sepkit.errors import SepkitError
 from sepkit.evaluation.shared import joined, on_shared_songs, refuse_old_weights, refuse_unlike_files, unlike_training
 from sepkit.evaluation.statistics import Comparison, compare_scores
-from sepkit.experiments import MENU
+from sepkit.experiments import plain, run_named
 from sepkit.profiles import ProfileLike
 from sepkit.storage import Root, RootLike, Run
 
@@ -56,9 +56,10 @@ def _scored(item: Run | Path | str, root: RootLike, profile: ProfileLike) -> lis
         from sepkit.evaluation.museval_json import read_museval
 
         return read_museval(item)
-    if item not in MENU:
-        return [root.run(item)]
-    runs = root.scored_runs(item)
+    run = run_named(root, item)
+    if run.name == plain(item):
+        return [run]
+    runs = root.scored_runs(plain(item))
     if not runs:
-        raise SepkitError(f"{root.run_of(item).name} is not scored yet; evaluate {item} first.")
+        raise SepkitError(f"{run.name} is not scored yet; evaluate {item} first.")
     return runs

@@ -5,7 +5,7 @@ from typing import Any
 import sepkit
 from sepkit.commands import CLUSTER, JOBS, RUN
 from sepkit.errors import UsageError
-from sepkit.experiments import REFERENCES, UMXHQ, get_experiment
+from sepkit.experiments import REFERENCES, UMXHQ, get_experiment, run_named
 from sepkit.storage import Root
 
 ARGUMENTS = {
@@ -35,11 +35,9 @@ def run(
         what: dict[str, Any] = {"estimates": estimates, "weights": weights, "protocol": protocol, "wiener": wiener}
         scored = sepkit.given(name, **what, root=root, profile=where["profile"])
     else:
-        scored = root.run(str(experiment))
+        scored = run_named(root, experiment, seed, fold)
         if experiment not in REFERENCES and not scored.path.exists():
-            scored = root.run_of(str(experiment), seed, fold)
-            if not scored.path.exists():
-                get_experiment(str(experiment))  # an unknown experiment is a wrong call, not a missing run
+            get_experiment(experiment)  # an unknown experiment is a wrong call, not a missing run
     name, scores = scored.name, sepkit.evaluate(scored, split=split, **where)
     if museval:
         from sepkit.evaluation.museval_json import write_museval

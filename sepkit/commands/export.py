@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from sepkit.errors import SepkitError
-from sepkit.experiments import MENU
+from sepkit.experiments import entry_of, run_named
+from sepkit.models import own
 from sepkit.profiles import ProfileLike, get_profile
 from sepkit.storage import Root, RootLike, read_scores, write_json, write_text, writing
 from sepkit.storage.checkpoints import load_model
@@ -14,23 +15,7 @@ ARGUMENTS = {
     "folder": {"help": "a new or empty folder, or one of an export before"},
 }
 FILES = ("config.json", "load.py", "model.safetensors", "README.md")
-LOADS = '''"""Loads the network beside this file; needs safetensors, and sepkit for the network's class."""
-
-import json
-from pathlib import Path
-
-from safetensors.torch import load_file
-
-from sepkit.models import build
-
-here = Path(__file__).parent
-config = json.loads((here / "config.json").read_text())
-model = build(**config["model"]).eval()
-model.load_state_dict(load_file(here / "model.safetensors"))
-model.chunk_s = config["training"]["segment_s"] if model.normalizes_over_time else None
-# model(mixture): (batch, 2, time) at model.sample_rate -> (batch, source, 2, time), sources as in model.sources;
-# a whole song: sepkit.models.separate(model, mixture, sample_rate), mixture (2, time)
-'''
+LOADS = Path(__file__).with_name("load.txt")
 LICENCES = {
     "made": "Synthetic songs that sepkit makes: free of rights.",
     "downloaded": "MUSDB18's 7-second excerpts: for academic use only, under the licences of their tracks "
@@ -43,14 +28,17 @@ LICENCES = {
 def export(run: str, folder: Path | str, *, root: RootLike = None, profile: ProfileLike = None) -> Path:
     """Writes the best weights of `run` into `folder` and returns it: model.safetensors, config.json, load.py, README.md.
 
+    A network from outside this package comes with the file of its class.
+
     Raises SepkitError where the run is not finished, or `folder` holds other files.
     """
     from safetensors.torch import save_file
 
     place = Root.open(root, profile)
-    source = place.run_of(run) if run in MENU else place.run(run)
-    folder = Path(folder).expanduser()
-    if folder.exists() and (not folder.is_dir() or {each.name for each in folder.iterdir()} - {*FILES}):
+    source = run_named(place, run)
+    folder, code = Path(folder).expanduser(), own.code((source.config.get("model") or {}).get("name", ""))
+    known = {*FILES, "__pycache__", *(file.partition("/")[0] for file in code)}
+    if folder.exists() and (not folder.is_dir() or {each.name for each in folder.iterdir()} - known):
         expected = "a new or empty folder, or an export"
         raise SepkitError(f"Expected {expected}, but {folder} holds other files; give another.")
     if not source.finished:
@@ -61,17 +49,19 @@ def export(run: str, folder: Path | str, *, root: RootLike = None, profile: Prof
     with writing(folder / "model.safetensors") as part:
         save_file(weights, part, metadata={"run": source.name})
     write_json(folder / "config.json", config)
-    write_text(folder / "load.py", LOADS)
+    for file, text in {"load.py": LOADS.read_text(encoding="utf-8"), **code}.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        write_text(folder / file, text)
     write_text(folder / "README.md", _card(source, config, sum(value.numel() for value in model.parameters())))
     return folder
 
 
 def _card(run: Any, config: dict[str, Any], parameters: int) -> str:
     """The model card: what it is, how it was trained, on what, how well, under which licence."""
-    entry, profile, status = MENU.get(config["experiment"]), get_profile(config["profile"]), run.status
+    profile, status = get_profile(config["profile"]), run.status
     songs = config["data"]
     facts = {
-        "experiment": f"{config['experiment']}: {entry.change if entry else config['model']['name']}",
+        "experiment": f"{config['experiment']}: {entry_of(config).change}",
         "network": f"{config['model']['name']}, {parameters:,} parameters, {config['model']['sample_rate']} Hz",
         "songs": f"{profile.songs}; trained on {len(songs['train'])}, chosen on {len(songs['valid'])}",
         "training": f"seed {config['seed']}, {status.get('epochs')} epochs, best {status.get('best_epoch')}, "
@@ -87,10 +77,6 @@ def _card(run: Any, config: dict[str, Any], parameters: int) -> str:
     else:
         lines += ["Not scored on test songs.", ""]
     lines += [
-        "Licence of the songs that it was trained on:",
-        "",
-        LICENCES[profile.songs_from],
-        "",
-        "`load.py` loads it.",
-    ]
+        "Licence of the songs that it was trained on:", "", LICENCES[profile.songs_from], "", "`load.py` loads it.",
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"

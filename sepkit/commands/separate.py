@@ -21,7 +21,7 @@ from sepkit.data.sound import AUDIO, Sound, on_disk
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.given import reference
-from sepkit.experiments import MENU
+from sepkit.experiments import run_named
 from sepkit.models import separation
 from sepkit.models.files import network_of
 from sepkit.parallel import bar
@@ -166,7 +166,7 @@ def _network(
     else:
         if not isinstance(run, Run):
             root = Root.open(root, profile)
-            run = root.run_of(run) if run in MENU else reference(root.run(run), profile)
+            run = reference(run_named(root, run), profile)
         root, name, model = run.root, run.name, load_model(run)
     if wiener and not hasattr(model, "wiener"):
         raise UsageError(f"{name} is no network of openunmix, whose Wiener filter this is; leave it out.")

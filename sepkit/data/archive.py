@@ -54,8 +54,7 @@ class Archive:
         why = str(error if isinstance(error, HTTPError) else getattr(error, "reason", error)) or type(error).__name__
         if failures == TRIES or status not in PASSING:
             kept = "the songs that are fetched are kept and the same command goes on"
-            message = f"{self.url} can't be read ({why}; {failures} tries); {kept}. Or {self.by_hand}."
-            raise SepkitError(message) from error
+            raise SepkitError(f"{self.url} can't be read ({why}; {failures} tries); {kept}. Or {self.by_hand}.") from error  # fmt: skip
         told = error.headers.get("Retry-After", "") if isinstance(error, HTTPError) else ""
         pause = min(max(self.pause_s * 2 ** (failures - 1), float(told) if told.isdigit() else 0.0), LONGEST_PAUSE_S)
         if failures > 1:  # a single lost connection is told with its song

@@ -206,13 +206,9 @@ def cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict
         fix = "free some space, or give a --root on another disk"
         raise SepkitError(f"{file} can't be written ({error.strerror}); {fix}.") from error
     song = {
-        **track.facts,
-        "frames": int(sources.shape[-1]),
-        "bytes": file.stat().st_size,
-        "digest": written,
-        "source": source_digest(track),
-        "residual_db": round(residual, 1) if np.isfinite(residual) else None,
-    }
+        **track.facts, "frames": int(sources.shape[-1]), "bytes": file.stat().st_size, "digest": written,
+        "source": source_digest(track), "residual_db": round(residual, 1) if np.isfinite(residual) else None,
+    }  # fmt: skip
     return song, problems
 
 

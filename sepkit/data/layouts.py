@@ -72,9 +72,7 @@ def read_songs(root: Path) -> tuple[str, list[Track], list[tuple[str, str]]]:
     songs = [_song(*place, roles) for place in places]
     layouts = Counter(song.layout for song in songs if not song.problems)
     if 0 < (mp4s := layouts["stem.mp4"]) < layouts.total():
-        raise SepkitError(
-            f"{root} has both {layouts.total() - mp4s} folders and {mp4s} .stem.mp4 files; keep one kind."
-        )
+        raise SepkitError(f"{root} has both {layouts.total() - mp4s} folders and {mp4s} .stem.mp4 files; keep one kind.")  # fmt: skip
     layout = next(iter(layouts or Counter(song.layout for song in songs)), "wav")
     if layout == "four stems":
         plain = all(file.suffix.casefold() == ".wav" for song in songs for file in song.files)
@@ -144,8 +142,7 @@ def read_roles(file: Path) -> Roles:
     try:
         found = yaml.safe_load(text_of(file.read_bytes()))
     except (OSError, yaml.YAMLError) as error:
-        message = f"{file} can't be read ({' '.join(str(error).split())}); write lines as {EXAMPLE}."
-        raise SepkitError(message) from error
+        raise SepkitError(f"{file} can't be read ({' '.join(str(error).split())}); write lines as {EXAMPLE}.") from error  # fmt: skip
     wrong = [str(name) for name in found if name not in LISTS] if isinstance(found, dict) else ["no lists"]
     if wrong or not found.get("vocals"):
         wanted, wrong = f"lists of stems under {', '.join(LISTS)}, such as {EXAMPLE}", [*wrong, "no vocals"]

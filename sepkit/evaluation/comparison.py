@@ -102,10 +102,7 @@ class Comparison:
         if self.artists < FEWEST_ARTISTS:
             numbers = f"no 95 % interval: fewer than {FEWEST_ARTISTS} artists; {self._p}"
         if not self.enough:
-            return (
-                f"{self.run} against {self.base}: {gap:+.2f} dB in {what} ({numbers}); {self.n - self.n_zero} songs are too "
-                f"few for p < {self.alpha:g}, which needs {self.fewest} that differ."
-            )
+            return f"{self.run} against {self.base}: {gap:+.2f} dB in {what} ({numbers}); {self.n - self.n_zero} songs are too few for p < {self.alpha:g}, which needs {self.fewest} that differ."
         if self.mark in VERDICTS:
             word = f"{'higher' if gap > 0 else 'lower'} ({self.verdict})"
             if self.significant and self.metric not in LOWER_IS_BETTER:
@@ -153,13 +150,9 @@ class Comparison:
         said, whole = list(self.about), float(unbounded(self.whole_track))
         if any(self.silent):
             found = "is not scored" if math.isnan(whole) else f"differs by {whole:+.2f} dB"
-            said.append(
-                f"Left out for silence: {self.silent[0]} windows in which an estimate of {self.run} is silent, {self.silent[1]} in which one of {self.base} is. Over all sound sdr_global of {self.source} {found}."
-            )
+            said.append(f"Left out for silence: {self.silent[0]} windows in which an estimate of {self.run} is silent, {self.silent[1]} in which one of {self.base} is. Over all sound sdr_global of {self.source} {found}.")  # fmt: skip
         if self.n_uneven:
-            said.append(
-                f"{self.n_uneven} songs are compared by medians over unlike windows, which are not kept: delete scores.csv and evaluate again."
-            )
+            said.append(f"{self.n_uneven} songs are compared by medians over unlike windows, which are not kept: delete scores.csv and evaluate again.")  # fmt: skip
         return tuple(said)
 
     @property
@@ -168,16 +161,14 @@ class Comparison:
         test = f"Wilcoxon signed-rank, two-sided, {self.method}, zero differences dropped"
         facts = {
             "protocol": self.protocol + (f", accompaniment {self.origin}" if self.origin else ""),
-            "test": "none" if self.p_value is None else test,
-            "p": show_p(self.p_value),
+            "test": "none" if self.p_value is None else test, "p": show_p(self.p_value),
             "p after Holm": show_p(self.p_holm) if self.p_holm is not None else "one test: not corrected",
             "songs": f"{self.n} compared, {self.n_zero} without change, {len(self.dropped)} undefined",
             "songs better": f"{self.n_better} of {self.n}",
             "windows left out for silence": f"{self.silent[0]} of the run, {self.silent[1]} of the base",
             "medians over unlike numbers of windows": f"{self.n_uneven} songs",
-            "rank-biserial correlation": f"{self.rank_biserial:+.2f}",
-            "artists resampled": str(self.artists),
-        }
+            "rank-biserial correlation": f"{self.rank_biserial:+.2f}", "artists resampled": str(self.artists),
+        }  # fmt: skip
         if self.components:
             facts["degrees of freedom of the methods' interval"] = f"{self.components.degrees:.1f}"
         return facts | {f"left out: {song}": why for song, why in self.dropped.items()}

@@ -53,10 +53,7 @@ class FileEstimate:
         names = {_name(song) for song in songs}
         if not names & self.songs.keys():
             found = ", ".join(sorted(self.songs)[:3]) or "no folder with vocals.wav"
-            raise SepkitError(
-                f"Expected estimates such as {self.folder / songs[0] / 'vocals.wav'} or the same under test/, found "
-                f"{found}; name the folders as the {len(songs)} songs."
-            )
+            raise SepkitError(f"Expected estimates such as {self.folder / songs[0] / 'vocals.wav'} or the same under test/, found {found}; name the folders as the {len(songs)} songs.")  # fmt: skip
         if strange := sorted(self.songs.keys() - names):
             print(
                 f"{self.folder}: {len(strange)} folders are no songs of this split: {', '.join(strange[:3])}",

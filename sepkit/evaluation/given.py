@@ -21,15 +21,9 @@ KINDS = ("estimates", "weights")  # what a configuration says of what was made e
 
 
 def given(
-    name: str | None = None,
-    *,
-    estimates: Path | str | None = None,
-    weights: Path | str | None = None,
-    wiener: bool = False,
-    protocol: str = "2stem",
-    root: RootLike = None,
-    profile: ProfileLike = None,
-) -> Run:
+    name: str | None = None, *, estimates: Path | str | None = None, weights: Path | str | None = None,
+    wiener: bool = False, protocol: str = "2stem", root: RootLike = None, profile: ProfileLike = None,
+) -> Run:  # fmt: skip
     """A finished run for what another program made; score it with `sepkit.evaluate`.
 
     estimates: a folder of audio files, test/<song>/vocals.wav as musdb writes them, or <song>/vocals.wav; or weights: a

@@ -82,13 +82,9 @@ def read_museval(folder: Path | str) -> pd.DataFrame:
         names = ", ".join(sorted(targets))
         first = first or names
         if names != first:
-            message = f"{file} scores {names} and {files[0].name} {first}: what is scored together decides the scores, so one folder holds one set of targets."
-            raise SepkitError(message)
+            raise SepkitError(f"{file} scores {names} and {files[0].name} {first}: what is scored together decides the scores, so one folder holds one set of targets.")  # fmt: skip
         if set(targets) not in (two, four, two | four):
-            raise SepkitError(
-                f"{file} scores {names or 'nothing'}; expected {' and '.join(PROTOCOLS['2stem'])}, or "
-                f"{', '.join(PROTOCOLS['4stem'])}: with other targets scores can't be compared with those here."
-            )
+            raise SepkitError(f"{file} scores {names or 'nothing'}; expected {' and '.join(PROTOCOLS['2stem'])}, or {', '.join(PROTOCOLS['4stem'])}: with other targets scores can't be compared with those here.")  # fmt: skip
         for source, windows in targets.items():
             for metric, values in windows.items():
                 defined = values[np.isfinite(values)]
@@ -113,10 +109,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
                 raise SepkitError(f"{file} has windows of {other[0]} s; expected museval's 1 s.")
             times = [float(frame["time"]) for frame in target["frames"]]
             if not np.allclose(times, np.arange(len(times)), rtol=0, atol=1e-3):
-                raise SepkitError(
-                    f"{file} has windows at {', '.join(f'{time:g}' for time in times[:3])} … s; expected museval's, one "
-                    "at each second from 0: medians over other windows can't be compared with those here."
-                )
+                raise SepkitError(f"{file} has windows at {', '.join(f'{time:g}' for time in times[:3])} … s; expected museval's, one at each second from 0: medians over other windows can't be compared with those here.")  # fmt: skip
             values = [[frame["metrics"][name] for name in NAMES] for frame in target["frames"]]
             targets[str(target["name"])] = pd.DataFrame(values, columns=list(NAMES.values()), dtype=np.float64)
         return {key: value for key, value in content.get("sepkit", {}).items() if key in FACTS}, targets

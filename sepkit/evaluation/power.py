@@ -88,13 +88,9 @@ def methods_db(songs: int, seeds: int, seed_sd: float, paired_sd: float) -> floa
 
 
 def power_table(
-    root: Path | str | Root | None = None,
-    profile: str | Profile | None = None,
-    *,
-    songs: int | None = None,
-    seeds: Iterable[int] = (2, 3, 5),
-    alpha: float = ALPHA,
-) -> pd.DataFrame:
+    root: Path | str | Root | None = None, profile: str | Profile | None = None, *, songs: int | None = None,
+    seeds: Iterable[int] = (2, 3, 5), alpha: float = ALPHA,
+) -> pd.DataFrame:  # fmt: skip
     """The smallest difference found with 80 % power: a row for each question and spread.
 
     Columns: between ("checkpoints", tested at `alpha`, or "methods", by 95 % intervals), songs, seeds (a side),
@@ -111,10 +107,7 @@ def power_table(
     if measured := measured_spread(Root.open(root, profile)):
         seed_sd, paired_sd, count = measured
         paired, spreads = (paired_sd,), [(seed_sd, paired_sd)]
-        basis = (
-            f"spreads of {count} seeds of Base here: SD {seed_sd:.2f} dB between seeds, {paired_sd:.2f} dB over "
-            "songs between two seeds"
-        )
+        basis = f"spreads of {count} seeds of Base here: SD {seed_sd:.2f} dB between seeds, {paired_sd:.2f} dB over songs between two seeds"
     rows: list[tuple[str | float, ...]] = []
     for sd in paired:
         t_test = detectable_db(sd / math.sqrt(songs), songs - 1)

@@ -33,7 +33,7 @@ from sepkit.evaluation.estimators import Estimator, ModelEstimate, accompaniment
 from sepkit.evaluation.files import FileEstimate
 from sepkit.evaluation.score_files import Origin, ScoreFiles, Song, read_origins
 from sepkit.evaluation.track import Targets
-from sepkit.experiments import REFERENCES
+from sepkit.experiments import REFERENCES, plain
 from sepkit.models import refuse_contaminated
 from sepkit.parallel import on_cluster, progress, spread
 from sepkit.profiles import PROTOCOLS, Profile, get_profile
@@ -52,16 +52,10 @@ def evaluate(run: Run | str, **options: Any) -> pd.DataFrame:
 
 
 def evaluate_many(
-    runs: Iterable[Run | str],
-    *,
-    profile: str | Profile | None = None,
-    data: Path | str | None = None,
-    root: Path | str | Root | None = None,
-    split: str = "test",
-    device: str | None = None,
-    n_jobs: int | None = None,
+    runs: Iterable[Run | str], *, profile: str | Profile | None = None, data: Path | str | None = None,
+    root: Path | str | Root | None = None, split: str = "test", device: str | None = None, n_jobs: int | None = None,
     cluster: str | None = None,
-) -> list[pd.DataFrame]:
+) -> list[pd.DataFrame]:  # fmt: skip
     """Scores runs on their test songs (or split="valid") and returns their scores.csv as tables.
 
     runs: or names, `mixture` and `oracle` among them; profile, root: where these lie; data: the folder of songs, where
@@ -169,7 +163,7 @@ def contaminated(run: Run, cache: Cache, songs: Iterable[str], split: str) -> di
             if known and song not in found:
                 found[song] = f"{run.name} was trained on it{of}" + (f" (called {known})" if known != song else "")
         start = config.get("start_from") or config.get("weights_of") or ""
-        before = run.root.run_of(start, config["seed"], config["fold"])
+        before = run.root.run_of(plain(start), config["seed"], config["fold"])
         if not (before.path / "config.json").exists():
             break
         config = before.config
@@ -249,10 +243,9 @@ def score_songs(
             for start in range(0, len(estimators), most):
                 portion = estimators[start : start + most]
                 yield delayed(_score)(
-                    cache,
-                    song,
+                    cache, song,
                     [_made(each, *audio, song) if isinstance(each, ModelEstimate) else each for each in portion],
-                )
+                )  # fmt: skip
 
     results = spread(calls(), n_jobs=n_jobs or os.cpu_count() or 1, ahead="n_jobs")
     for song, estimators in waiting.items():

@@ -52,8 +52,7 @@ class Side:
         self.songs = set(map(str, self.table.columns))
         partial = ", ".join(sorted(counts.index[counts < seeds]))
         if partial:
-            message = f"the {side} has {seeds} seeds of {experiment}, but not all of them scored {partial}: score what is missing."
-            raise SepkitError(message)
+            raise SepkitError(f"the {side} has {seeds} seeds of {experiment}, but not all of them scored {partial}: score what is missing.")  # fmt: skip
         frames = rows["frames"] if "frames" in rows else pd.Series(np.nan, index=rows.index)
         self.counts: pd.Series = frames.groupby(rows["track"]).mean()
         by_song = rows.sort_values("seed").groupby("track")["windows"] if "windows" in rows else ()
@@ -116,8 +115,7 @@ def _chosen(scores: pd.DataFrame, metric: str, source: str, side: str) -> pd.Dat
         if source not in there:
             listed = ", ".join(there.index) or "none at all"
             raise SepkitError(f"the {side} has no scores of source {source!r}, only {listed}.")
-        message = f"the {side} has no scores of metric {metric!r} of {source}, only {', '.join(sorted(there[source]))}; scores with different definitions are never compared."
-        raise SepkitError(message)
+        raise SepkitError(f"the {side} has no scores of metric {metric!r} of {source}, only {', '.join(sorted(there[source]))}; scores with different definitions are never compared.")  # fmt: skip
     return rows.astype({"value": np.float64, "track": str})
 
 
@@ -132,14 +130,10 @@ def _only(column: pd.Series, side: str) -> str:
 def refuse_mixing(run: Side, base: Side) -> None:
     """SepkitError where the two sides are not scores of one thing over one set of songs."""
     if run.protocol != base.protocol:
-        message = f"{run.name} was scored as {run.protocol} and {base.name} as {base.protocol}: they count different windows, so score both with one protocol before comparing."
-        raise SepkitError(message)
+        raise SepkitError(f"{run.name} was scored as {run.protocol} and {base.name} as {base.protocol}: they count different windows, so score both with one protocol before comparing.")  # fmt: skip
     if run.origin != base.origin:
-        raise SepkitError(
-            f"the accompaniment of {run.name} is {run.origin or 'of unknown origin'} and that of {base.name} "
-            f"{base.origin or 'of unknown origin'}: compare runs whose accompaniment comes about in one way, "
-            "or compare their vocals."
-        )
+        message = f"the accompaniment of {run.name} is {run.origin or 'of unknown origin'} and that of {base.name} {base.origin or 'of unknown origin'}: compare runs whose accompaniment comes about in one way, or compare their vocals."
+        raise SepkitError(message)
     only = (("run", run.songs - base.songs), ("base", base.songs - run.songs))
     listed = "; ".join(f"only in the {side}: {', '.join(sorted(songs))}" for side, songs in only if songs)
     if listed:

@@ -21,15 +21,11 @@ def checked(signal: Any, name: str, axes: str = AXES, like: Array | None = None)
         raise SepkitError(f"{name} must be {axes} and not empty; got shape {array.shape}.")
     channels, time = array.shape[-2:]
     if channels > MAX_CHANNELS or time < channels:
-        raise SepkitError(
-            f"{name} must be {axes}; got shape {array.shape}, that is {channels} channels of {time} samples, which "
-            f"looks like {axes.replace('channel, time', 'time, channel')}: swap the last two axes."
-        )
+        raise SepkitError(f"{name} must be {axes}; got shape {array.shape}, that is {channels} channels of {time} samples, which looks like {axes.replace('channel, time', 'time, channel')}: swap the last two axes.")  # fmt: skip
     if like is not None and array.shape[:-1] != like.shape[:-1]:
         raise SepkitError(f"{name} must be {axes} of shape {like.shape}, as the target; got {array.shape}.")
     if like is not None and time != like.shape[-1]:
-        message = f"{name} has {time} samples where {like.shape[-1]} are expected: nothing is padded or cut here, so make the lengths equal before scoring."
-        raise SepkitError(message)
+        raise SepkitError(f"{name} has {time} samples where {like.shape[-1]} are expected: nothing is padded or cut here, so make the lengths equal before scoring.")  # fmt: skip
     if not np.issubdtype(array.dtype, np.floating):
         raise SepkitError(f"{name} must be floating point, full scale at 1; got {array.dtype}.")
     with np.errstate(invalid="ignore", over="ignore"):
@@ -37,8 +33,7 @@ def checked(signal: Any, name: str, axes: str = AXES, like: Array | None = None)
     # A sum needs no second array; only then the samples are looked at.
     if not np.isfinite(total) and not (finite := np.isfinite(array)).all():
         where = "" if array.ndim == 2 else f" of source {np.flatnonzero(~finite.all(axis=(1, 2)))[0]}"
-        message = f"{name}{where} has {array.size - finite.sum()} samples that are NaN or infinite, which would spoil every score: look for a diverged model or a broken file."
-        raise SepkitError(message)
+        raise SepkitError(f"{name}{where} has {array.size - finite.sum()} samples that are NaN or infinite, which would spoil every score: look for a diverged model or a broken file.")  # fmt: skip
     return array.astype(np.float64, copy=False)
 
 

@@ -85,16 +85,14 @@ class Targets:
     def _frames(self, windows: Mapping[str, Array]) -> Rows:
         return [
             {"source": source, "frame": frame, **{name: float(of[i, frame]) for name, of in windows.items()}}
-            for i, source in enumerate(self.sources)
-            for frame in range(self.n_windows)
-        ]
+            for i, source in enumerate(self.sources) for frame in range(self.n_windows)
+        ]  # fmt: skip
 
     def _stack(self, signals: Mapping[str, Any], kind: str, like: Array | None = None) -> Array:
         """`(source, channel, time)` in the protocol's order, each source checked under its own name."""
         names, place = PROTOCOLS[self.protocol], f" in track {self.track!r}" if self.track else ""
         if set(signals) != set(names):
-            message = f"protocol {self.protocol} scores {', '.join(names)} together; the {kind}{place} has {', '.join(signals) or 'nothing'}."
-            raise SepkitError(message)
+            raise SepkitError(f"protocol {self.protocol} scores {', '.join(names)} together; the {kind}{place} has {', '.join(signals) or 'nothing'}.")  # fmt: skip
         arrays: list[Array] = []
         for i, name in enumerate(names):
             # A target must look like the first target, an estimate like its own target.

@@ -12,10 +12,7 @@ BASE = "Base"
 BASES = {"2stem": BASE, "4stem": "Base-4"}  # what the experiments of a protocol are tested against
 BOUNDS = ("mixture", "oracle")  # between which a system lies: the mixture itself, and the ideal ratio mask
 REFERENCES = (*BOUNDS, "umxhq")  # scored without training; the last has published weights
-UMXHQ = (
-    "umxhq: the plan expects 5.2 dB and names no protocol; published are 6.25 dB (four stems, Wiener filter, 50 whole songs; "
-    "Stöter et al. 2019), and vocals with the residual, as here (2stem), read 5.4 to 5.6 dB there"
-)
+UMXHQ = "umxhq: the plan expects 5.2 dB and names no protocol; published are 6.25 dB (four stems, Wiener filter, 50 whole songs; Stöter et al. 2019), and vocals with the residual, as here (2stem), read 5.4 to 5.6 dB there"
 
 PITCH, TEMPO = {"pitch_semitones": 2.0}, {"tempo": 0.1}
 PHASE = {"name": "magnitude_phase", "alpha": FREQUENCY_WEIGHT}

@@ -1,7 +1,9 @@
 """What an experiment is, and the settings of its runs under a profile, as config.json keeps them."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from sepkit.profiles import Profile
 FREQUENCY_WEIGHT = "inverse_sqrt"  # α(f) of losses on magnitudes: chosen once on validation songs (LOG.md)
 MAGNITUDE_L1 = {"name": "magnitude_l1", "alpha": FREQUENCY_WEIGHT}
 LEARNING_RATE = 3e-4  # the plan's, for AdamW
+# what the configuration of a run keeps of an experiment that the menu lacks: words, and how it is named in a call
+WORDS = ("change", "hypothesis", "plan", "literature", "backbone", "domain", "extras")
+ABOUT = (*WORDS, "called", "changes")
 
 
 @dataclass(frozen=True)
@@ -17,9 +22,9 @@ class Experiment:
     """One entry of the menu: what it tries, and the settings in which it differs from the defaults."""
 
     name: str
-    day: int
     change: str
     hypothesis: str
+    day: int = 0  # of the week, whose notebook runs it; 0: none
     plan: str = "not in the plan"  # the gain on vocals that the plan expects
     literature: str = "no figure found"  # a realistic figure, with its source
     backbone: str = "Open-Unmix-small"  # this and the next two: the scoreboard's columns
@@ -50,6 +55,8 @@ class Experiment:
     variant_of: str | None = None  # of an ablation, which runs only where it is picked: the experiment that it changes
     # its own settings under a profile: {"demo": {"training": {…}, "model": {…}, "start_from": …}, …}
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    called: str = ""  # what names it in a call, where its own name does not: package.module:NAME
+    changes: Mapping[str, Any] = field(default_factory=dict)  # {"training.batch_size": 4, …} of `with_changes`
 
 
 def with_weights(experiment: Experiment, file: Path | str | None) -> Experiment:
@@ -59,23 +66,15 @@ def with_weights(experiment: Experiment, file: Path | str | None) -> Experiment:
     file = Path(file).expanduser().absolute()
     from sepkit.models.files import read_weights  # with torch, which the menu alone does not need
 
-    network = read_weights(file)[0]
-    own = experiment.model if experiment.model["name"] == network["name"] else {}
-    profiles = {name: {key: value for key, value in of.items() if key not in ("model", "start_from")}
-                for name, of in experiment.profiles.items()}  # fmt: skip
-    return replace(
-        experiment,
-        name=f"{experiment.name}+{file.stem}",
-        model={**own, **network},
-        start_from=str(file),
-        profiles=profiles,
-    )
+    changes = {f"model.{name}": value for name, value in read_weights(file)[0].items()} | {"start_from": str(file)}
+    return replace(experiment, name=f"{experiment.name}+{file.stem}", changes=changes)
 
 
 def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
-    """All settings of a run as plain data: the profile's, the experiment's, then its own under that profile."""
-    own = experiment.profiles.get(profile.name, {})
-    training = {
+    """All settings of a run as plain data: the profile's, the experiment's, its own under that profile, its changes."""
+    own, changes, model = experiment.profiles.get(profile.name, {}), experiment.changes, experiment.model
+    network, loss = changes.get("model.name", model["name"]), changes.get("loss.name", experiment.loss["name"])
+    training = _changed("training", changes, {
         "epochs": min(experiment.epochs, profile.epochs or experiment.epochs),
         "patience": profile.patience or experiment.patience,
         "learning_rate": experiment.learning_rate or profile.learning_rate or LEARNING_RATE,
@@ -93,22 +92,31 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
         "cache_kind": profile.cache_kind,
         "bfloat16": profile.bfloat16,
         **own.get("training", {}),
-    }
+    })  # fmt: skip
     shorter = [  # [[epochs, seconds], …]
         [round(share * training["epochs"]), length * training["segment_s"]] for share, length in experiment.curriculum
     ]
     return {
         "experiment": experiment.name,
         "profile": profile.name,
-        "model": {
-            "name": experiment.model["name"],
+        # settings of another network or loss than the changes name are not its own
+        "model": _changed("model", changes, {
+            "name": network,
             "sample_rate": experiment.sample_rate or profile.sample_rate,
-            **profile.models.get(experiment.model["name"], {}),
-            **experiment.model,
-            **own.get("model", {}),
-        },
-        "loss": dict(experiment.loss),
-        "start_from": own.get("start_from", experiment.start_from),
+            **profile.models.get(network, {}),
+            **({**model, **own.get("model", {})} if network == model["name"] else {}),
+        }),
+        "loss": _changed("loss", changes, experiment.loss if loss == experiment.loss["name"] else {}),
+        "start_from": changes.get("start_from", own.get("start_from", experiment.start_from)),
         "weights_of": experiment.weights_of,
-        "training": {**training, "curriculum": shorter or None},
-    }
+        "training": {"curriculum": shorter or None, **training},
+    }  # fmt: skip
+
+
+def _changed(section: str, changes: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with the values of the changes whose names begin with this section."""
+    changed = deepcopy(dict(settings))
+    for (begin, *path), value in ((name.split("."), value) for name, value in changes.items()):
+        if begin == section:
+            reduce(dict.__getitem__, path[:-1], changed)[path[-1]] = value
+    return changed

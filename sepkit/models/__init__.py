@@ -1,7 +1,8 @@
 """The networks, one file each, and what they all answer.
 
 `build("name", **settings)` makes the `Model` of the file of that name; `separate` takes a whole song.
-A new network is one new file with a class `Model`, an nn.Module and a `Network`.
+A new network is one new file with a class `Model`, an nn.Module and a `Network`; one outside this package is
+`build("package.module:Class", **settings)`.
 """
 
 import importlib
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from sepkit.dsp import STFT
 from sepkit.errors import SepkitError, UsageError
+from sepkit.models import own
 from sepkit.models.separation import separate
 
 __all__ = ["Network", "build", "names", "separate"]
@@ -42,7 +44,8 @@ class Network(Protocol):
 
     @property
     def name(self) -> str:
-        return type(self).__module__.rpartition(".")[2].replace("_", "-")
+        here, _, file = type(self).__module__.rpartition(".")
+        return file.replace("_", "-") if here == __name__ else f"{type(self).__module__}:{type(self).__name__}"
 
     def __call__(self, mixture: Tensor) -> Tensor: ...
 
@@ -77,9 +80,7 @@ def names() -> list[str]:
 def refuse_contaminated(name: str) -> None:
     """UsageError for a published model whose scores on the test songs mean nothing."""
     if name in CONTAMINATED:
-        message = (
-            f"{name} was trained on MUSDB18's test songs, on which it would be scored; take umxhq as the reference."
-        )
+        message = f"{name} was trained on MUSDB18's test songs, on which it would be scored; take umxhq as the reference."  # fmt: skip
         raise UsageError(message)
 
 
@@ -90,21 +91,32 @@ def build(name: str, **settings: Any) -> Any:
     >>> sum(parameter.numel() for parameter in model.parameters())
     3086088
     """
+    accepted = settings_of(name)
+    if unknown := sorted(settings.keys() - accepted.keys()):
+        raise UsageError(f"{name} has no setting {', '.join(unknown)}; it takes {', '.join(accepted) or 'none'}.")
+    return own.made(name, settings) if ":" in name else _class(name)(**settings)
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """What the network `name` takes: {setting: its default, or inspect.Parameter.empty}."""
+    return _settings(_class(name))
+
+
+def _class(name: str) -> Any:
     refuse_contaminated(name)
+    if ":" in name:
+        return own.network_class(name)
     if name not in names():
-        raise UsageError(f"There is no model {name!r}; expected one of {', '.join(names())}.")
-    model = importlib.import_module(f"sepkit.models.{name.replace('-', '_')}").Model
-    accepted = _settings(model)
-    if unknown := sorted(settings.keys() - set(accepted)):
-        raise UsageError(f"{name} has no setting {', '.join(unknown)}; it takes {', '.join(accepted)}.")
-    return model(**settings)
+        raise UsageError(f"There is no model {name!r}; expected one of {', '.join(names())}, or your own as module:Class.")  # fmt: skip
+    return importlib.import_module(f"sepkit.models.{name.replace('-', '_')}").Model
 
 
-def _settings(model: type) -> list[str]:
+def _settings(model: type) -> dict[str, Any]:
     """What the constructor takes, and before it that of its base, where it passes on what it does not know."""
     parameters = inspect.signature(model).parameters.values()
-    own = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
-    return own if len(own) == len(parameters) else list(dict.fromkeys(_settings(model.__mro__[1]) + own))
+    known = {each.name: each.default for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
+    passed = model is not nn.Module and len(known) < len(parameters)
+    return {**(_settings(model.__mro__[1]) if passed else {}), **known}
 
 
 @contextmanager
@@ -113,7 +125,5 @@ def importing(library: str, fix: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, OSError) as error:
-        message = (
-            f"{library} can't be imported ({error}); it needs a torchaudio that fits torch {torch.__version__}: {fix}"
-        )
+        message = f"{library} can't be imported ({error}); it needs a torchaudio that fits torch {torch.__version__}: {fix}"  # fmt: skip
         raise SepkitError(message) from error

@@ -72,14 +72,11 @@ class Model(MaskModel):
         self.blocks = nn.ModuleList(Block(features, hidden_size) for _ in range(2 * layers))
         self.heads = nn.ModuleList(
             nn.Sequential(
-                nn.LayerNorm(features),
-                nn.Linear(features, mask_hidden_size),
-                nn.Tanh(),
-                nn.Linear(mask_hidden_size, width * outputs),
-                nn.GLU(),
+                nn.LayerNorm(features), nn.Linear(features, mask_hidden_size), nn.Tanh(),
+                nn.Linear(mask_hidden_size, width * outputs), nn.GLU(),
             )
             for width in widths
-        )
+        )  # fmt: skip
 
     def complex_mask(self, spectrum: Tensor) -> Tensor:
         batch, channels, _, frames = spectrum.shape

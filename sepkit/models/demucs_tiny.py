@@ -6,16 +6,16 @@ the BiLSTM out unless it is asked for; without it (1,570,980 parameters) the net
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sepkit.errors import UsageError
-from sepkit.models import Network, importing
+from sepkit.models import demucs
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE
 
 TINY = 1e-8  # keeps silence silent
 
 
-class Model(nn.Module, Network):
+class Model(demucs.Model):
     """A waveform (batch, channel, time) of any length -> (batch, source, channel, time).
 
     demucs' network scales its input to mean 0 and deviation 1 and its output back, pads the input to a length that
@@ -27,25 +27,13 @@ class Model(nn.Module, Network):
     """
 
     def __init__(
-        self,
-        sources: tuple[str, ...] = PROTOCOLS["2stem"],
-        sample_rate: int = SAMPLE_RATE,
-        channels: int = 64,
-        depth: int = 3,
-        lstm_layers: int = 2,
-        resample: bool = True,
-    ) -> None:
-        super().__init__()
+        self, sources: tuple[str, ...] = PROTOCOLS["2stem"], sample_rate: int = SAMPLE_RATE, channels: int = 64,
+        depth: int = 3, lstm_layers: int = 2, resample: bool = True,
+    ) -> None:  # fmt: skip
         if channels < 4 or channels % 4 or depth < 1 or lstm_layers < 0:
-            message = f"Expected channels a multiple of 4, depth of at least 1 and lstm_layers of at least 0, got {channels}, {depth} and {lstm_layers}."
-            raise UsageError(message)
-        self.sources, self.sample_rate, self.stft = tuple(sources), sample_rate, None
-        with importing("demucs", "pip install 'demucs>=4.0.1' torch torchaudio, the last two from the same index."):
-            from demucs.demucs import Demucs
-        self.core = Demucs(
-            list(self.sources), audio_channels=self.channels, samplerate=sample_rate,
-            channels=channels, depth=depth, lstm_layers=lstm_layers, resample=resample,
-        )  # fmt: skip
+            raise UsageError(f"Expected channels a multiple of 4, depth of at least 1 and lstm_layers of at least 0, got {channels}, {depth} and {lstm_layers}.")  # fmt: skip
+        more = {"channels": channels, "depth": depth, "lstm_layers": lstm_layers, "resample": resample}
+        super().__init__("Demucs", sources, sample_rate, more)
 
     def forward(self, mixture: Tensor) -> Tensor:
         length = mixture.shape[-1]

@@ -95,8 +95,7 @@ def stream(
         waiting = waiting[:, mixture.shape[1] :]
         if bad := int(np.count_nonzero(~np.isfinite(piece))):
             loudest = float(np.abs(mixture).max(initial=0.0))
-            message = f"The estimates hold {bad} samples that are not finite, where the mixture reaches {loudest:.3g} times full scale; bring it to full scale, or take another run."
-            raise SepkitError(message)
+            raise SepkitError(f"The estimates hold {bad} samples that are not finite, where the mixture reaches {loudest:.3g} times full scale; bring it to full scale, or take another run.")  # fmt: skip
         yield complete(dict(zip(model.sources, finish(piece), strict=True)), mixture)
 
 

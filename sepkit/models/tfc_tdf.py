@@ -70,10 +70,7 @@ class Model(MaskModel):
         self.bins, self.bands, self.stride = bins, bands, 2**scales
         smallest = bands * self.stride * bottleneck
         if bins > self.stft.n_bins or bins % smallest or min(features, growth, scales) < 1:
-            raise UsageError(
-                f"Expected bins a multiple of {smallest} (bands, scales and bottleneck), at most {self.stft.n_bins}, "
-                f"and features, growth and scales above 0; got {bins}, {features}, {growth} and {scales}."
-            )
+            raise UsageError(f"Expected bins a multiple of {smallest} (bands, scales and bottleneck), at most {self.stft.n_bins}, and features, growth and scales above 0; got {bins}, {features}, {growth} and {scales}.")  # fmt: skip
         parts = 2 * self.channels * bands  # real and imaginary
         widths = [features + growth * scale for scale in range(scales + 1)]
         sizes = [bins // bands // 2**scale for scale in range(scales + 1)]

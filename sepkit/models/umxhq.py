@@ -78,5 +78,4 @@ def fetch(source: str = "vocals") -> Path:
     except Exception as error:  # urllib, ssl, sockets, the hash, a cut-off file: each with errors of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         what = f"{file} can't be read" if file.exists() else f"{url} can't be fetched"
-        message = f"The weights of umxhq are missing: {what} ({reason}); download {url} by hand and put it at {file}."
-        raise SepkitError(message) from error
+        raise SepkitError(f"The weights of umxhq are missing: {what} ({reason}); download {url} by hand and put it at {file}.") from error  # fmt: skip

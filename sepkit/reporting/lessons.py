@@ -9,7 +9,7 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.statistics import ALPHA, ARTIST_OVERLAP, Comparison, compare_scores, show_p
-from sepkit.experiments import MENU, REFERENCES, week_experiments
+from sepkit.experiments import REFERENCES, Experiment, get_experiment, week_experiments
 from sepkit.profiles import Profile
 from sepkit.reporting.rows import LEADING, MAIN
 from sepkit.reporting.scoreboard import EMPTY, Board, collect
@@ -73,10 +73,7 @@ def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
     table, base, said = section.table.set_index("Exp"), section.base, []
     low, here, high = table[MAIN].astype(float).reindex(["mixture", base, "oracle"])
     if high > low and np.isfinite(here):
-        said.append(
-            f"{base} reaches {here:.2f} dB, {100 * (here - low) / (high - low):.0f} % of the way from the mixture "
-            f"({low:.2f}) to the ideal ratio mask ({high:.2f})."
-        )
+        said.append(f"{base} reaches {here:.2f} dB, {100 * (here - low) / (high - low):.0f} % of the way from the mixture ({low:.2f}) to the ideal ratio mask ({high:.2f}).")  # fmt: skip
     trained = table.loc[~table.index.isin(REFERENCES), list(LEADING)].astype(float)
     if len(trained) > 1 and trained.notna().all(axis=None) and (best := trained.idxmax()).nunique() > 1:
         listed = ", ".join(f"{name} by {column}" for column, name in best.items())
@@ -131,17 +128,14 @@ def limitations(board: Board) -> list[str]:
     if section and set(section.scores["track"]) & {*ARTIST_OVERLAP}:
         said.append("Artists of three test songs also sing in training songs; the scoreboard has scores without them.")
     if section:
-        said.append(
-            "BSS Eval leaves out the windows in which a source is silent: voices that a network invents there show in "
-            "silence_energy_db alone. Scores are not listening tests."
-        )
+        said.append("BSS Eval leaves out the windows in which a source is silent: voices that a network invents there show in silence_energy_db alone. Scores are not listening tests.")  # fmt: skip
     ran = {str(name) for each in board.sections for name in each.table["Exp"]}
     absent = ", ".join(name for name in (*week_experiments(), *REFERENCES) if name not in ran)
     return [*said, *([f"No score of: {absent}."] if absent else [])]
 
 
-def expectations(names: Iterable[str]) -> pd.DataFrame:
-    """What each experiment of the menu changes and why, and the gain that plan and literature expect."""
-    known, columns = [name for name in names if name in MENU], ["change", "hypothesis", "plan", "literature"]
-    expected = [[getattr(MENU[name], column) for column in columns] for name in known]
-    return pd.DataFrame(expected, pd.Index(known, name="experiment", dtype=object), columns)
+def expectations(names: Iterable[str | Experiment]) -> pd.DataFrame:
+    """What each of the experiments, or names on the menu, changes and why, and the gain that plan and literature expect."""
+    known, columns = [get_experiment(name) for name in names], ["change", "hypothesis", "plan", "literature"]
+    expected = [[getattr(entry, column) for column in columns] for entry in known]
+    return pd.DataFrame(expected, pd.Index([entry.name for entry in known], name="experiment", dtype=object), columns)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sepkit.evaluation.statistics import Comparison, compare_all, show_p
-from sepkit.experiments import BASE, MENU
+from sepkit.experiments import BASE, entry_of
 from sepkit.reporting.tables import NONE, interval, number
 from sepkit.storage import Root, Run, read_json
 
@@ -62,13 +62,13 @@ def outcome(runs: Run | Iterable[Run], base: Run, metric: str = "sdr_bsseval", s
     against, rows = base.config["experiment"], {}
     for name, test in tests.items():
         experiment = by_name[name].config["experiment"]
-        entry = MENU.get(experiment)
+        entry = entry_of(by_name[name].config)
         guess = guessed.get(experiment, {}) if BASE in (against, experiment) else {}  # it is of the gain over Base
         rows[name] = {
             "you": number(guess.get("gain_db"), "+.1f"), "gain, dB": f"{test.median_difference:+.2f}",
             "95 % interval": (interval(*test.interval, "+.2f") or NONE).replace(" ", "\N{NO-BREAK SPACE}"),
             "p": show_p(test.p_final), "mark": test.mark,
-            "plan": entry.plan if entry else NONE, "literature": entry.literature if entry else NONE,
+            "plan": entry.plan, "literature": entry.literature,
         }  # fmt: skip
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"Against {base.name}, {metric} of {source}")
     return Outcome(table, tests, refused, base.name)

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import METRICS
 from sepkit.evaluation.statistics import Comparison, show_p
-from sepkit.experiments import BASE, BASES, MENU, REFERENCES
+from sepkit.experiments import BASE, BASES, MENU, REFERENCES, Experiment, entry_of
 from sepkit.profiles import Profile
 from sepkit.reporting import lessons
 from sepkit.reporting.canvas import REPORTED, save
@@ -33,10 +33,7 @@ from sepkit.reporting.words import COURSE, NAMES, PREDICTIONS, QUESTION, THOUGHT
 from sepkit.storage import Root, Run, git_revision, write_text
 
 TITLE = "Milestone 2: what improves the separation of vocals?"
-ASKED = (
-    "What improves the separation of vocals from music within 8 GPU-hours of training, and is the difference real? Each "
-    "experiment changes one thing against {}, and stands on a hypothesis that was written before its training."
-)
+ASKED = "What improves the separation of vocals from music within 8 GPU-hours of training, and is the difference real? Each experiment changes one thing against {}, and stands on a hypothesis that was written before its training."  # fmt: skip
 TO_WRITE = "to be written in report/words.md."
 SAID = ("protocol", "p", "p after Holm", "songs better")  # of a test's details, in the table above them
 TESTS = (
@@ -62,18 +59,15 @@ def report(root: Any, profile: Profile | str | None = None) -> Path:
     section = board.main
     blocks = [
         *_question(root, section, own),
-        *([data_block(root, board, section), settings_block(root, section)] if section else []),
-        *board.blocks,
+        *([data_block(root, board, section), settings_block(root, section)] if section else []), *board.blocks,
         *([_statistics(root, section, folder), *_measures(section, folder)] if section else []),
-        *listening_blocks(root, board),
-        _training(root, board, folder),
+        *listening_blocks(root, board), _training(root, board, folder),
         compute_block(root, section, lambda: _draw("budget", folder, "minutes by run", root.budget())),
         Block("Limitations", items=lessons.limitations(board)),
-        Block("Lessons", items=lessons.learnt(section, board) or [EMPTY]),
-        _own(THOUGHTS, own),
+        Block("Lessons", items=lessons.learnt(section, board) or [EMPTY]), _own(THOUGHTS, own),
         Block("References", html=html_of((Path(__file__).parent / "references.md").read_text(encoding="utf-8"))),
         *appendix(root, board),
-    ]
+    ]  # fmt: skip
     names = [name for name in section.table["Exp"] if name not in REFERENCES] if section else []
     revision = git_revision()
     made = f"Made on {time.strftime('%Y-%m-%d')}" + (f" from revision {revision}" if revision else "")
@@ -92,7 +86,8 @@ def _own(heading: str, own: dict[str, Markup]) -> Block:
 
 def _question(root: Root, section: Section | None, own: dict[str, Markup]) -> list[Block]:
     base = section.base if section else BASE
-    names = [name for name in section.table["Exp"] if name in MENU] if section else []
+    entries = _entries(root, section).values() if section else ()
+    names = [entry for entry in entries if entry.hypothesis != NONE]
     table = lessons.expectations(names).drop(columns="literature").rename_axis("Exp").reset_index()
     hypotheses = Block("Question and hypotheses", [ASKED.format(base)], [plain_grid(table)] if names else [])
     guesses = [
@@ -101,6 +96,11 @@ def _question(root: Root, section: Section | None, own: dict[str, Markup]) -> li
     ]
     mine = replace(_own(PREDICTIONS, own), grids=[plain_grid(pd.DataFrame(guesses))] if guesses else [])
     return [hypotheses, _own(QUESTION, own), replace(mine, paragraphs=[]) if guesses else mine]
+
+
+def _entries(root: Root, section: Section) -> dict[str, Experiment]:
+    """What is known of the section's trained experiments, by name."""
+    return {name: entry_of(runs[0].config) for name, runs in runs_of(root, section).items()}
 
 
 def _draw(part: str, folder: Path, alt: str, *data: Any) -> list[Image]:
@@ -126,8 +126,8 @@ def _statistics(root: Root, section: Section, folder: Path) -> Block:
         *_draw("songs", folder, about, {name: sides[name] for name in tests}, of_base),
         *_draw("minutes", folder, about, tests, _minutes(root, section)),
     ]
-    tested = [name for name in section.table["Exp"] if name in MENU or name in tests]
-    table = pd.DataFrame([_tested(name, tests.get(name)) for name in tested])
+    entries = _entries(root, section).items()
+    table = pd.DataFrame([_tested(entry, tests.get(name)) for name, entry in entries if name in MENU or name in tests])
     said = [
         {"Exp": name, "in full": f"{test.sentence} {test.method_sentence if test.method_interval else ''}"}
         for name, test in tests.items()
@@ -141,18 +141,16 @@ def _statistics(root: Root, section: Section, folder: Path) -> Block:
     return Block("Statistics", [TESTS.format(base)], [plain_grid(table)], pictures, details=how)
 
 
-def _tested(name: str, test: Comparison | None) -> dict[str, str]:
-    entry, of_base = MENU.get(name), name in BASES.values()
+def _tested(entry: Experiment, test: Comparison | None) -> dict[str, str]:
+    of_base = entry.name in BASES.values()
     return {
-        "Exp": name,
+        "Exp": entry.name,
         "gain (dB)": f"{test.median_difference:+.2f}\n{interval(*test.interval, '+.2f')}" if test else NONE,
-        "better": f"{test.n_better} of {test.n}" if test else NONE,
-        "p": show_p(test.p_value if test else None),
+        "better": f"{test.n_better} of {test.n}" if test else NONE, "p": show_p(test.p_value if test else None),
         "p (Holm)": show_p(test.p_final if test else None),
         "verdict": test.verdict if test else "the base of the tests" if of_base else "not tested",
-        "plan": entry.plan if entry else NONE,
-        "literature": entry.literature if entry else NONE,
-    }
+        "plan": entry.plan, "literature": entry.literature,
+    }  # fmt: skip
 
 
 def _measures(section: Section, folder: Path) -> list[Block]:

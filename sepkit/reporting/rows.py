@@ -13,17 +13,16 @@ from sepkit.evaluation.comparison import VERDICTS
 from sepkit.evaluation.metrics import LOWER_IS_BETTER
 from sepkit.evaluation.paired import PERFECT_DB, unbounded
 from sepkit.evaluation.statistics import Comparison, show_p
-from sepkit.experiments import BASES, MENU, REFERENCES
+from sepkit.experiments import BASES, MENU, REFERENCES, entry_of
 from sepkit.profiles import PROTOCOLS
 from sepkit.reporting.tables import NONE, Grid, interval, number
 from sepkit.storage import Root
 
 # column: metric and source. The heading carries the definition.
 LEADING = {
-    "SDR voc (sdr_bsseval)": ("sdr_bsseval", "vocals"),
-    "SI-SDR (si_sdr)": ("si_sdr", "vocals"),
+    "SDR voc (sdr_bsseval)": ("sdr_bsseval", "vocals"), "SI-SDR (si_sdr)": ("si_sdr", "vocals"),
     "SAR (sar_bsseval)": ("sar_bsseval", "vocals"),
-}
+}  # fmt: skip
 MAIN, SAR = next(iter(LEADING)), ("sar_bsseval", "vocals")
 PARTS = {"SIR voc (sir_bsseval)": ("sir_bsseval", "vocals"), "ISR voc (isr_bsseval)": ("isr_bsseval", "vocals")}
 ONSETS = {"SDR drums at onsets (sdr_onsets)": ("sdr_onsets", "drums")}
@@ -76,15 +75,14 @@ def row(
     root: Root, name: str, scores: pd.DataFrame, facts: Mapping[str, Mapping[str, float]], test: Comparison | None
 ) -> dict[str, Any]:
     """The numbers of one experiment, from its scores and their facts by column; NaN where there is none."""
-    entry, runs = MENU.get(name), [root.run(run) for run in sorted(scores["run"].unique())]
+    runs = [root.run(run) for run in sorted(scores["run"].unique())]
     seeds = [] if name in REFERENCES else sorted(scores["seed"].dropna().astype(int).unique())
     statuses = [run.status for run in runs]
     gpu = sum(float(status.get("gpu_min") or 0) for status in statuses) / len(runs)
     cpu = sum(float(status.get("cpu_min") or status.get("minutes") or 0) for status in statuses) / len(runs)
     vram = max(int(status.get("vram_mib") or 0) for status in statuses)
-    backbone = (runs[0].config.get("model") or {}).get("name", NONE)
-    described = (entry.backbone, entry.domain, entry.extras) if entry else (backbone, NONE, NONE)
-    found: dict[str, Any] = dict(zip(DESCRIBED, (name, *described), strict=True))
+    entry = entry_of(runs[0].config)
+    found: dict[str, Any] = dict(zip(DESCRIBED, (name, entry.backbone, entry.domain, entry.extras), strict=True))
     found |= {**dict.fromkeys(LEADING, np.nan), "GPU min": gpu or np.nan, "CPU min": np.nan if gpu else cpu or np.nan}
     found |= {"VRAM GB": vram * 2**20 / 1e9 or np.nan, "Sig.": test.mark if test else NONE}
     for column, fact in facts.items():
@@ -98,9 +96,8 @@ def row(
         "windows silent": test.silent[0] if test else 0,
         "Method": ("no change" if test.mark == "no change" else CLAIMS[test.method_verdict]) if test else NONE,
         "accompaniment": ", ".join(sorted(set(scores["accompaniment"].dropna()))) or NONE,
-        "seeds": ", ".join(map(str, seeds)) or NONE,
-        "runs": len(runs),
-    }
+        "seeds": ", ".join(map(str, seeds)) or NONE, "runs": len(runs),
+    }  # fmt: skip
     for column, fact in {"": facts.get(MAIN, {}), **facts}.items():
         for what in ("songs", "undefined", "frames", "frames dropped"):
             trainings = max(len(seeds), 1) if what.startswith("frames") else 1
@@ -148,19 +145,15 @@ def shown(table: pd.DataFrame, caption: str) -> list[Grid]:
         return {
             **{name: str(row[name]).replace(" %", "\u00a0%") for name in DESCRIBED},
             **{name: score(row, name) if name in scores else NONE for name in LEADING},
-            **{name: number(row[name], ".1f") for name in MINUTES},
-            "VRAM GB": number(row["VRAM GB"]),
+            **{name: number(row[name], ".1f") for name in MINUTES}, "VRAM GB": number(row["VRAM GB"]),
             "Sig.": row["Sig."],
             "gain, dB": f"{number(row['gain'], '+.2f')}\n{interval(row['gain low'], row['gain high'], '+.2f')}",
-            "p": show_p(row["p"]),
-            "p (Holm)": show_p(row["p (Holm)"]),
+            "p": show_p(row["p"]), "p (Holm)": show_p(row["p (Holm)"]),
             "method, dB": f"{row['Method']}\n{interval(row['method low'], row['method high'], '+.2f')}",
             **{name: score(row, name) for name in scores if name not in LEADING},
-            "accompaniment": row["accompaniment"],
-            "songs": f"{row['songs']}{undefined}",
-            "windows": f"{row['frames']}\n({row['frames dropped']} dropped{silent})",
-            "seed": str(row["seeds"]),
-        }
+            "accompaniment": row["accompaniment"], "songs": f"{row['songs']}{undefined}",
+            "windows": f"{row['frames']}\n({row['frames dropped']} dropped{silent})", "seed": str(row["seeds"]),
+        }  # fmt: skip
 
     frame, best = pd.DataFrame([cells(row) for row in records]).map(str.strip), best_rows(table)
     empty = {name for name in frame if (frame[name] == NONE).all()}

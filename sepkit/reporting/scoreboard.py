@@ -14,7 +14,7 @@ import pandas as pd
 
 from sepkit.errors import SepkitError
 from sepkit.evaluation.shared import joined, on_shared_songs, refuse_old_weights
-from sepkit.experiments import BASE
+from sepkit.experiments import BASE, plain
 from sepkit.profiles import PROFILES, PROTOCOLS, Profile, get_profile
 from sepkit.reporting.sections import READING, Section, make_section
 from sepkit.reporting.tables import Block, Grid, latex, markdown, page, plain_grid, text
@@ -48,9 +48,8 @@ class Board:
             blocks.append(Block("Not in the tables", grids=[plain_grid(table)]))
         about = {
             "profile": f"{self.profile.name}: {self.profile.songs}",
-            **({"songs": self.origin} if self.origin else {}),
-            "reduced against the plan": self.profile.reduced,
-        }
+            **({"songs": self.origin} if self.origin else {}), "reduced against the plan": self.profile.reduced,
+        }  # fmt: skip
         words = Grid(pd.DataFrame({**about, **READING}.items(), columns=["word", "meaning"]))
         return [*blocks, Block("How to read this", details={"Profile, columns, tests": [words]})]
 
@@ -92,7 +91,7 @@ def collect(root: Root, profile: Profile | str | None = None) -> Board:
             kept[key] = scores
             origin = origin or run.config.get("data", {}).get("origin", "")
             if run.config.get("start_from"):
-                starts[key[0]] = str(run.config["start_from"])
+                starts[key[0]] = plain(run.config["start_from"])
         except SepkitError as error:
             unfinished[run.name] = str(error)
     if not kept:
@@ -148,9 +147,8 @@ def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str
     counts = whole.groupby(["run", "songs"]).sum().rename("whole").reset_index()
     partial = {
         str(run): f"scored on {done} of {wanted} songs ({protocol}); evaluate it again"
-        for run, wanted, done in counts.itertuples(index=False)
-        if done < wanted
-    }
+        for run, wanted, done in counts.itertuples(index=False) if done < wanted
+    }  # fmt: skip
     partial |= dict.fromkeys(set(runs) - set(rows["run"]), f"scored on none of the other runs' songs ({protocol})")
     rows = rows[~rows["run"].isin(list(partial))]
     for experiment, own in rows.groupby("experiment"):

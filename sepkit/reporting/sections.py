@@ -64,10 +64,7 @@ class Section:
     def block(self) -> Block:
         songs = "Cross-validation by artist" if self.folds else "Test songs"
         title = f"{songs}, protocol {self.protocol} ({', '.join(PROTOCOLS[self.protocol])})"
-        caption = (
-            f"Medians over {self.background['songs']} songs, dB. Sig. is against {self.base}, p < {ALPHA:g} after Holm: "
-            "✓ better, ▼ worse, n.s. not significant."
-        )
+        caption = f"Medians over {self.background['songs']} songs, dB. Sig. is against {self.base}, p < {ALPHA:g} after Holm: ✓ better, ▼ worse, n.s. not significant."
         facts = Grid(pd.DataFrame(self.background.items(), columns=["of this table", "value"]))
         behind = {"Songs left out of a test": self.lost, OVERLAP_CAPTION: self.overlap}
         grids = [facts, *(plain_grid(table, caption) for caption, table in behind.items() if len(table))]
@@ -123,10 +120,8 @@ def _beside_vocals(
     kinds = (*(("sdr_bsseval", source) for source in STEMS[1:]), *ONSETS.values())
     tests = {
         (name, kind): statistics.compare_scores(by_name[name], by_name[base], metric=kind[0], source=kind[1])
-        for name in names
-        for kind in kinds
-        if (name, *kind) in known and (base, *kind) in known
-    }
+        for name in names for kind in kinds if (name, *kind) in known and (base, *kind) in known
+    }  # fmt: skip
     return pd.DataFrame(
         {
             "Exp": name, "score": f"{test.metric} of {test.source}",
@@ -148,12 +143,11 @@ def _background(root: Root, rows: pd.DataFrame, table: pd.DataFrame) -> dict[str
     if undefined:
         undefined += "; medians are then over other songs, gains over the songs defined on both sides"
     return {
-        "songs": str(rows["track"].nunique()),
-        "seeds": ", ".join(map(str, seeds)) or "none",
+        "songs": str(rows["track"].nunique()), "seeds": ", ".join(map(str, seeds)) or "none",
         "device": ", ".join(devices) or "unknown",
         "training": f"{minutes:.1f} minutes, {len(statuses)} run{'s' * (len(statuses) != 1)}",
         "songs without a score": undefined or "none",
-    }
+    }  # fmt: skip
 
 
 def _overlap(by_name: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -3,12 +3,13 @@ and budget.csv of the runs in a section of the scoreboard."""
 
 import shlex
 from collections.abc import Callable, Mapping
+from json import dumps
 from typing import Any
 
 import pandas as pd
 
 from sepkit.data.tracks import artist_of
-from sepkit.experiments import MENU, REFERENCES
+from sepkit.experiments import REFERENCES, entry_of
 from sepkit.profiles import PROTOCOLS
 from sepkit.reporting.compute import plan_and_measured
 from sepkit.reporting.lessons import money
@@ -17,7 +18,7 @@ from sepkit.reporting.sections import Section
 from sepkit.reporting.tables import NONE, Block, Image, plain_grid
 from sepkit.storage import WEEK_HOURS, Root, Run, git_revision
 
-SHARED = ("run", "experiment", "profile", "seed", "fold", "data")  # not settings of an experiment
+SHARED = ("run", "experiment", "profile", "seed", "fold", "data", "about")  # not settings of an experiment
 
 
 def runs_of(root: Root, section: Section) -> dict[str, list[Run]]:
@@ -40,20 +41,16 @@ def songs(root: Root, section: Section) -> dict[str, list[str]]:
 
 def data_block(root: Root, board: Board, section: Section) -> Block:
     what_for = {
-        "training": "the networks learn from them",
-        "validation": "choose the epoch that is kept, and every setting",
+        "training": "the networks learn from them", "validation": "choose the epoch that is kept, and every setting",
         "test": "scored once, with everything chosen",
-    }
+    }  # fmt: skip
     table = [
         {"split": name, "songs": len(named) or NONE, "use": what_for[name]}
         for name, named in songs(root, section).items()
     ]
     profile, together = board.profile, ", ".join(PROTOCOLS[section.protocol])
     origin = f"Songs: {board.origin}. " if board.origin else ""
-    about = (
-        f"Profile {profile.name}: {profile.songs}. {origin}Reduced against the plan: {profile.reduced}. Scored together: {together} "
-        f"(protocol {section.protocol})."
-    )
+    about = f"Profile {profile.name}: {profile.songs}. {origin}Reduced against the plan: {profile.reduced}. Scored together: {together} (protocol {section.protocol})."
     by_split = songs(root, section)
     sung = {artist_of(song) for song in by_split["training"]}
     known = [f"{sum(artist_of(song) in sung for song in by_split[name])} of {len(by_split[name])} {name} songs"
@@ -64,15 +61,12 @@ def data_block(root: Root, board: Board, section: Section) -> Block:
 
 def settings_block(root: Root, section: Section) -> Block:
     """Every setting of the base, and what each other experiment does differently, read from the runs' configurations."""
-    found = {name: _flat(runs[0].config) for name, runs in runs_of(root, section).items()}
+    configs = {name: runs[0].config for name, runs in runs_of(root, section).items()}
+    found = {name: _flat(config) for name, config in configs.items()}
     base = section.base if section.base in found else next(iter(found), "")
     own = found.get(base, {})
     rows = [
-        {
-            "Exp": name,
-            "change": MENU[name].change if name in MENU else NONE,
-            "settings": _unlike(flat, {} if name == base else own),
-        }
+        {"Exp": name, "change": entry_of(configs[name]).change, "settings": _unlike(flat, {} if name == base else own)}
         for name, flat in found.items()
     ]
     about = f"All settings of {base}; of the others those that differ from them."
@@ -104,9 +98,7 @@ def compute_block(root: Root, section: Section | None, draw: Callable[[], list[I
     heading, spent = f"Compute: the budget of {WEEK_HOURS:g} GPU-hours", money(budget)[0]
     if budget.empty:
         return Block(heading, [spent])
-    about = (
-        "The plan's minutes and memory are of a T4 and the profile full; measured are those of training, with seed 0."
-    )
+    about = "The plan's minutes and memory are of a T4 and the profile full; measured are those of training, with seed 0."  # fmt: skip
     table = plan_and_measured(root, runs_of(root, section) if section else None).reset_index()
     by_run = budget.groupby("run")
     stages = budget.pivot_table(index="run", columns="stage", values="minutes", aggfunc="sum", fill_value=0.0)
@@ -126,7 +118,11 @@ def appendix(root: Root, board: Board) -> list[Block]:
     for name, own in runs.items():
         if not own[0].config.get("training"):  # made elsewhere
             continue
-        seeds.setdefault(",".join(str(run.config.get("seed")) for run in own), []).append(name)
+        which, entry = ",".join(str(run.config.get("seed")) for run in own), entry_of(own[0].config)
+        which += "".join(
+            f" --set {shlex.quote(f'{key}={dumps(value)}')}" for key, value in entry.changes.items() if entry.called
+        )
+        seeds.setdefault(which, []).append(entry.called or name)
     commands = [
         f"python -m sepkit grid --profile {profile} --experiments {','.join(names)} --seeds {which}"
         for which, names in seeds.items()
@@ -136,10 +132,8 @@ def appendix(root: Root, board: Board) -> list[Block]:
     ]
     commands += [
         f"python -m sepkit evaluate --{kind} {shlex.quote(own[0].config[kind])} --name {shlex.quote(name)}"
-        for name, own in runs.items()
-        for kind in ("estimates", "weights")
-        if kind in own[0].config
-    ]
+        for name, own in runs.items() for kind in ("estimates", "weights") if kind in own[0].config
+    ]  # fmt: skip
     versions = dict[str, set[str]]()
     for status in [run.status for own in runs.values() for run in own]:
         facts = {**status.get("versions", {}), "device": status.get("device"), "revision": status.get("git_revision")}
@@ -151,10 +145,9 @@ def appendix(root: Root, board: Board) -> list[Block]:
     )
     notes = [note for each in board.sections for note in each.notes]
     lost = [
-        f"{row['Exp']}: {row['song']} left out, {row['why']}."
-        for each in board.sections
+        f"{row['Exp']}: {row['song']} left out, {row['why']}." for each in board.sections
         for row in each.lost.to_dict("records")
-    ]
+    ]  # fmt: skip
     out = [f"exclude.txt: {song}." for song in root.excluded()]
     return [
         Block("Appendix: commands", [f"sepkit, revision {git_revision() or 'unknown'}."], items=[*commands, f"python -m sepkit report --profile {profile}"]),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.ticker import MaxNLocator
 
-from sepkit.dsp import STFT, hz_of, mel_filters, mel_of
+from sepkit.dsp import STFT, mel_filters, mel_of
 from sepkit.errors import SepkitError
 from sepkit.reporting.canvas import COLOURS, DOUBLE, SMALL, TEXT, Picture
 from sepkit.reporting.player import as_clip
@@ -48,13 +48,8 @@ def song_view(clips: Mapping[str, Any], sample_rate: int = 44100, *, start_s: fl
     figure = Picture(DOUBLE, 3.1)
     figure.set_layout_engine("none")  # sizes are known here, and a layout takes half of the time
     edges = {
-        "left": 0.085,
-        "right": 0.89,
-        "top": 0.85 if title else 0.92,
-        "bottom": 0.13,
-        "wspace": 0.13,
-        "hspace": 0.1,
-    }
+        "left": 0.085, "right": 0.89, "top": 0.85 if title else 0.92, "bottom": 0.13, "wspace": 0.13, "hspace": 0.1,
+    }  # fmt: skip
     waves, spectra = figure.subplots(
         2, len(arrays), sharex=True, sharey="row", squeeze=False, gridspec_kw={**edges, "height_ratios": (2, 3)}
     )

@@ -44,8 +44,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint["state_dict"]
     except UNREADABLE as error:
         size = path.stat().st_size if path.exists() else 0
-        message = f"Expected a whole checkpoint in {path}, found {size} bytes that do not load ({type(error).__name__}); train the run again, which goes on from the checkpoint before."
-        raise SepkitError(message) from error
+        raise SepkitError(f"Expected a whole checkpoint in {path}, found {size} bytes that do not load ({type(error).__name__}); train the run again, which goes on from the checkpoint before.") from error  # fmt: skip
     return _under_todays_names(checkpoint)
 
 
@@ -109,8 +108,7 @@ def best_checkpoint(run: Run) -> dict[str, Any]:
     if there:
         raise damage
     if "best_epoch" in status:
-        message = f"{run.name} has lost its best.ckpt ({run.best} is absent); train it again, which restores it."
-        raise SepkitError(message)
+        raise SepkitError(f"{run.name} has lost its best.ckpt ({run.best} is absent); train it again, which restores it.")  # fmt: skip
     raise SepkitError(f"{run.name} has no best.ckpt yet under {run.path}; train it first.")
 
 

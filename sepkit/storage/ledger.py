@@ -188,10 +188,7 @@ def out_of_time(
     spent = limit - hours_left(root, hours=limit)
     needed = f", and the next epoch takes {next_s / 60:.1f} minutes" if next_s else ""
     if gpu_now()[0] and 3600 * (limit - spent) <= gpus * next_s:
-        return (
-            f"{spent:.2f} of the week's {limit:g} GPU hours are spent{needed}; evaluate and report what is finished "
-            f"(without a GPU that costs none), or give more hours (--hours or SEPKIT_HOURS)"
-        )
+        return f"{spent:.2f} of the week's {limit:g} GPU hours are spent{needed}; evaluate and report what is finished (without a GPU that costs none), or give more hours (--hours or SEPKIT_HOURS)"
     if 3600 * length - lasted <= next_s:
         return (
             f"this session has lasted {lasted / 3600:.2f} of {length:g} hours{needed}; the same call goes on in "

@@ -71,10 +71,7 @@ class Root:
         if not roots.is_absolute():
             raise UsageError(f"Expected SEPKIT_ROOT to be a whole path, got {roots}; set it to {roots.absolute()}.")
         if (roots / "runs").is_dir():
-            raise UsageError(
-                f"Expected SEPKIT_ROOT={roots} to hold one root a profile, but it has runs of its own; move its content "
-                f"to {roots / name}, or give it as --root."
-            )
+            raise UsageError(f"Expected SEPKIT_ROOT={roots} to hold one root a profile, but it has runs of its own; move its content to {roots / name}, or give it as --root.")  # fmt: skip
         return cls((roots / name).resolve())
 
     @classmethod
@@ -112,17 +109,9 @@ class Root:
         return read_names(self.path / "exclude.txt")
 
     def add_minutes(
-        self,
-        *,
-        run: str,
-        stage: str,
-        minutes: float,
-        device: str,
-        gpu_attached: bool,
-        epoch: int | None = None,
-        vram_mib: float = 0.0,
-        gpus: int = 1,
-    ) -> None:
+        self, *, run: str, stage: str, minutes: float, device: str, gpu_attached: bool, epoch: int | None = None,
+        vram_mib: float = 0.0, gpus: int = 1,
+    ) -> None:  # fmt: skip
         """Appends one row to budget.csv; the minutes are GPU minutes, of each of `gpus`, wherever a GPU is attached.
 
         Its id, unlike any other, tells it from rows of another runtime when two ledgers become one.
@@ -167,9 +156,7 @@ class Run:
 
     def weights(self) -> str | None:
         """A fingerprint of the best weights, hexadecimal; None for a reference, or where there are none."""
-        if not self.best.exists():
-            return None
-        return digest(self.best)
+        return digest(self.best) if self.best.exists() else None
 
     @property
     def scores_path(self) -> Path:

@@ -47,8 +47,7 @@ def prepare(
     torch.manual_seed(seed)
     model = models.build(**config["model"])
     if missing := sorted(set(model.sources) - set(held)):
-        message = f"{config['experiment']} estimates {', '.join(missing)}, but its clips are made of {', '.join(held)}; change its sources, or its setting stems."
-        raise UsageError(message)
+        raise UsageError(f"{config['experiment']} estimates {', '.join(missing)}, but its clips are made of {', '.join(held)}; change its sources, or its setting stems.")  # fmt: skip
     if model.stft:
         fixed = FixedClips(cache, seconds=training["segment_s"], count=2, names=train_songs)
         mixtures = (fixed[index]["mixture"] for index in range(len(fixed)))  # a stft cache holds magnitudes
@@ -68,15 +67,9 @@ def prepare(
 
 
 def fit(
-    run: Run,
-    config: dict[str, Any],
-    cache: Cache,
-    device: str,
-    start: dict[str, Tensor] | None = None,
-    limits: dict[str, float | None] | None = None,
-    devices: int = 1,
-    strategy: str = "auto",
-) -> None:
+    run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None,
+    limits: dict[str, float | None] | None = None, devices: int = 1, strategy: str = "auto",
+) -> None:  # fmt: skip
     """Trains `run` to its end, from its newest checkpoint where it has one, otherwise from `start`.
 
     start: the weights of another run or published ones; None draws them from the seed.  limits: as for `out_of_time`.
@@ -98,20 +91,11 @@ def fit(
             if (before := run.status.get("ranks", 1)) != devices:
                 print(f"{run.name}: begun on {before} device(s), goes on with {devices}: same clips, other dropout")
         trainer = L.Trainer(
-            accelerator=device,
-            devices=devices,
-            strategy=Together(device, strategy) if devices > 1 else "auto",
-            use_distributed_sampler=False,
-            precision=mixed,
-            max_epochs=training["epochs"],
-            callbacks=[*averaging, recorder, stopping, in_time, BestAndLast(run)],
-            plugins=[AtomicCheckpointIO()],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            default_root_dir=run.path,
-        )
+            accelerator=device, devices=devices, strategy=Together(device, strategy) if devices > 1 else "auto",
+            use_distributed_sampler=False, precision=mixed, max_epochs=training["epochs"], num_sanity_val_steps=0,
+            callbacks=[*averaging, recorder, stopping, in_time, BestAndLast(run)], plugins=[AtomicCheckpointIO()],
+            logger=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=run.path,
+        )  # fmt: skip
         run.write_status(state="running", **where, started=time.strftime("%Y-%m-%dT%H:%M:%S"))
         try:
             with recorder.spent, recorder.shown, ranks(run):
@@ -167,8 +151,7 @@ class BestAndLast(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if "best_sdr" not in state_dict:
-            message = f"{self.run.name} was begun when the lowest validation loss made the best epoch; expected valid_sdr in its checkpoint: delete {self.run.path} and train it again."
-            raise SepkitError(message)
+            raise SepkitError(f"{self.run.name} was begun when the lowest validation loss made the best epoch; expected valid_sdr in its checkpoint: delete {self.run.path} and train it again.")  # fmt: skip
         self.best_sdr, self.best_epoch = state_dict["best_sdr"], state_dict["best_epoch"]
 
 
@@ -217,15 +200,12 @@ class Recorder(Callback):
         if not trainer.is_global_zero:
             return
         row = {
-            "epoch": trainer.current_epoch + 1,
-            "train_loss": float(loss),
+            "epoch": trainer.current_epoch + 1, "train_loss": float(loss),
             **{name: float(trainer.callback_metrics[name]) for name in ("valid_loss", "valid_sdr")},
-            "learning_rate": self.learning_rate,
-            "seconds": round(seconds, 3),
-            "cpu_seconds": round(cpu_s, 3),
+            "learning_rate": self.learning_rate, "seconds": round(seconds, 3), "cpu_seconds": round(cpu_s, 3),
             "vram_mib": round(torch.cuda.max_memory_allocated() / 2**20) if torch.cuda.is_available() else 0,
             "ranks": trainer.world_size,
-        }
+        }  # fmt: skip
         self.rows.append(row)
         write_csv(self.run.path / "history.csv", pd.DataFrame(self.rows))
         said = f"epoch {row['epoch']}/{trainer.max_epochs} train {row['train_loss']:.4f} valid {row['valid_loss']:.4f} "

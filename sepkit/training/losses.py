@@ -81,13 +81,9 @@ def _magnitudes(estimate: "Estimate", target: Tensor) -> Tensor:
 
 @loss()
 def magnitude_phase(
-    estimate: "Estimate",
-    target: Tensor,
-    *,
-    alpha: str = "flat",
-    weights: Sequence[float] = (),
+    estimate: "Estimate", target: Tensor, *, alpha: str = "flat", weights: Sequence[float] = (),
     phase_weight: float = 0.1,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """`magnitude_l1` + phase_weight · `phase_loss`.
 
     Training draws another half of the bins at each step; validation always uses the same half, so its epochs compare.
@@ -119,13 +115,9 @@ def spectrum_waveform_l1(estimate: "Estimate", target: Tensor) -> Tensor:
 
 
 def phase_loss(
-    *,
-    estimate: Tensor,
-    target: Tensor,
-    n_fft: int = 1024,
-    hop_length: int = 256,
+    *, estimate: Tensor, target: Tensor, n_fft: int = 1024, hop_length: int = 256,
     generator: torch.Generator | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Weighted mean of 1 − cos Δφ over a random half of the bins, Δφ between Ŝ and S after a round trip.
 
     A real mask keeps the mixture's phase, so the phase of mask · X has no gradient.  After iSTFT and STFT, which mix
@@ -151,8 +143,7 @@ def phase_loss(
     2.0
     """
     if estimate.shape != target.shape or estimate.ndim != 4 or estimate.shape[-2] != n_fft // 2 + 1:
-        message = f"Expected two spectra (batch, channel, {n_fft // 2 + 1}, frame) of the same shape for n_fft {n_fft}, got estimate {tuple(estimate.shape)} and target {tuple(target.shape)}."
-        raise UsageError(message)
+        raise UsageError(f"Expected two spectra (batch, channel, {n_fft // 2 + 1}, frame) of the same shape for n_fft {n_fft}, got estimate {tuple(estimate.shape)} and target {tuple(target.shape)}.")  # fmt: skip
     stft = STFT(n_fft, hop_length).to(estimate.device)
     length = max(1, estimate.shape[-1] - 1) * hop_length
     heard, wanted = (stft(stft.inverse(spectrum, length)) for spectrum in (estimate, target))

@@ -13,17 +13,16 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from sepkit import models
 from sepkit.data.folds import FOLDS, split_songs
 from sepkit.devices import autocast, device_name, pick_device
 from sepkit.errors import UsageError
-from sepkit.experiments import BASE, MENU, Line, choose_week, get_experiment
+from sepkit.experiments import BASE, MENU, Line, choose_week, get_experiment, plain
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.parallel import progress
 from sepkit.profiles import Profile, ProfileLike, get_profile
 from sepkit.storage import Root, RootLike
 from sepkit.storage.ledger import spending, week_hours
-from sepkit.training.losses import make_loss
+from sepkit.training.check import checked, trial
 from sepkit.training.train import training_cache
 
 STEPS = 3  # steps that count, after one that warms up
@@ -33,15 +32,10 @@ SCORE_S, TRAIN_SONGS = 6 / 240, 86
 
 
 def plan(
-    *,
-    profile: ProfileLike = None,
-    pick: Iterable[str] | None = None,
-    hours: float | None = None,
-    root: RootLike = None,
-    device: str | None = None,
-    seeds: Iterable[int] = (0,),
+    *, profile: ProfileLike = None, pick: Iterable[str] | None = None, hours: float | None = None,
+    root: RootLike = None, device: str | None = None, seeds: Iterable[int] = (0,),
     folds: Iterable[int | None] = (None,),
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Predicted minutes of the picked experiments, or of the default week (`sepkit.experiments.choose_week`).
 
     seeds, folds: of each pick, as for `train_many`; folds have a row of their own.  Columns: experiment, runs, train_min
@@ -57,7 +51,7 @@ def plan(
     if pick is None:
         lines = [(line.experiment, line.folds) for line in week_lines(profile, root, hours, costs)]
     else:
-        names = [get_experiment(name).name for name in dict.fromkeys([BASE, *pick])]
+        names = {name: get_experiment(name) for name in [BASE, *pick]}
         lines = [(name, fold) for name in names for fold in dict.fromkeys(each is not None for each in folds)]
     rows = []
     for name, folded in lines:
@@ -67,9 +61,9 @@ def plan(
         total += cost["left_h"] if within else 0.0
         minutes = cost["train_min"] + cost["score_min"]
         rows.append({
-            "experiment": f"{name} folds" if folded else name, "runs": cost["runs"],
+            "experiment": f"{plain(name)} folds" if folded else plain(name), "runs": cost["runs"],
             **{key: round(cost[key], 1) for key in ("train_min", "score_min")}, "minutes": round(minutes, 1),
-            "plan_min": None if folded else MENU[name].plan_min, "total_h": round(total, 2), "within": within,
+            "plan_min": None if folded else get_experiment(name).plan_min, "total_h": round(total, 2), "within": within,
             "steps": cost["steps"], "step_s": round(cost["step_s"], 3), "basis": cost["basis"],
             "vram_mib": cost["vram_mib"],
         })  # fmt: skip
@@ -113,7 +107,7 @@ def _cost(
         songs = round((TRAIN_SONGS + profile.valid_songs) / len(folds))
     train_s, score_s = epochs * epoch_s, songs * SCORE_S * profile.song_s
     left_s, vram_mib = 0.0, 0.0
-    for run in (root.run_of(name, seed, fold) for seed in seeds for fold in folds):
+    for run in (root.run_of(experiment.name, seed, fold) for seed in seeds for fold in folds):
         history = run.history() if (run.path / "history.csv").exists() else pd.DataFrame()
         vram_mib = max(vram_mib, *history.get("vram_mib", (0.0,)))
         left_s += 0.0 if run.finished else max(0, epochs - len(history)) * epoch_s
@@ -145,30 +139,20 @@ def _step_cost(
 def step_seconds(experiment: Experiment, profile: Profile, device: str) -> float:
     """Seconds of one training step, measured on random clips: no songs are needed."""
     from sepkit.training.ranks import computing  # with Lightning, which takes seconds to import
-    from sepkit.training.step import SeparationTask
 
     settings = resolve(experiment, profile)
-    training = settings["training"]
     with computing(device):
         torch.manual_seed(0)
-        model = models.build(**settings["model"])
-        shape = (len(model.sources), model.channels, round(training["segment_s"] * model.sample_rate))
-        sources = 0.1 * torch.randn(training["batch_size"], *shape)
-        batch = {"mixture": sources.sum(dim=1), "sources": sources, "track": []}
-        task = SeparationTask(model, make_loss(**settings["loss"]), list(range(len(model.sources))), training)
+        checked(settings)
+        task, batch = trial(settings, settings["training"]["batch_size"])
         step = _stepper(task, lambda: batch, device)
         return median([step() for _ in range(STEPS + 1)][1:])
 
 
 def equal_epochs(
-    experiments: Iterable[str | Experiment],
-    *,
-    minutes: float,
-    profile: ProfileLike = None,
-    data: Path | str | None = None,
-    root: RootLike = None,
-    device: str | None = None,
-) -> pd.DataFrame:
+    experiments: Iterable[str | Experiment], *, minutes: float, profile: ProfileLike = None,
+    data: Path | str | None = None, root: RootLike = None, device: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """How many epochs of each experiment take at most `minutes`, validation included.
 
     Times full training steps at the final clip length, the experiments taking turns, and a validation.  The epochs go
@@ -193,11 +177,10 @@ def equal_epochs(
             step_s, valid_s = median(seconds[name][1:]), _validation_s(task, valid, device)
             epoch_s = step_s * task.settings["steps_per_epoch"] + valid_s
             if not (epochs := int(60 * minutes / epoch_s)):
-                message = f"One epoch of {name} takes {epoch_s / 60:.2f} minutes, more than the {minutes:g} given."
-                raise UsageError(message)
+                raise UsageError(f"One epoch of {name} takes {epoch_s / 60:.2f} minutes, more than the {minutes:g} given.")  # fmt: skip
             rows.append((name, step_s, valid_s, epoch_s, epochs, epochs * epoch_s / 60))
     table = pd.DataFrame(rows, columns=["experiment", "step_s", "valid_s", "epoch_s", "epochs", "minutes"])
-    return table.round({"step_s": 3, "valid_s": 2, "epoch_s": 2, "minutes": 2})
+    return table.round({"step_s": 3, "valid_s": 2, "epoch_s": 3, "minutes": 2})
 
 
 def _prepared(
@@ -207,6 +190,7 @@ def _prepared(
     from sepkit.training.fit import prepare
 
     settings = resolve(experiment, profile)
+    checked(settings)
     cache = training_cache(settings, profile, data, root)
     task, loader, valid = prepare({**settings, "seed": 0, "data": split_songs(cache, None)}, cache, device)
     batches: Any = loader.batch_sampler

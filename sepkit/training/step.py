@@ -131,8 +131,7 @@ class SeparationTask(L.LightningModule):
         self.valid_losses.clear()
         self.valid_sdrs.clear()
         if sdrs.isnan():
-            message = "No validation clip has a target that can be heard, so no epoch can be called the best: name validation songs with vocals in validation.txt."
-            raise SepkitError(message)
+            raise SepkitError("No validation clip has a target that can be heard, so no epoch can be called the best: name validation songs with vocals in validation.txt.")  # fmt: skip
         self.log_dict({"valid_loss": losses, "valid_sdr": sdrs})
 
     def mean_over_ranks(self, values: Tensor) -> Tensor:
@@ -142,11 +141,8 @@ class SeparationTask(L.LightningModule):
 
     def _finite(self, loss: Tensor, which: str, batch: dict[str, Any], step: int) -> Tensor:
         if not torch.isfinite(loss):
-            raise SepkitError(
-                f"The {which} loss became {float(loss.detach())} in epoch {self.current_epoch + 1}, step {step + 1} "
-                f"(clips of {', '.join(batch['track'])}); the checkpoints of the epoch before are kept: "
-                "lower the learning rate or look at these songs."
-            )
+            message = f"The {which} loss became {float(loss.detach())} in epoch {self.current_epoch + 1}, step {step + 1} (clips of {', '.join(batch['track'])}); the checkpoints of the epoch before are kept: lower the learning rate or look at these songs."
+            raise SepkitError(message)
         return loss
 
     def configure_optimizers(self):

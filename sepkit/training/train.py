@@ -27,7 +27,7 @@ from sepkit.data.locate import given_songs
 from sepkit.data.opening import open_cache, other_songs
 from sepkit.devices import device_name, pick_device
 from sepkit.errors import OutOfTime, SepkitError, UsageError
-from sepkit.experiments import MENU, get_experiment
+from sepkit.experiments import MENU, about, get_experiment
 from sepkit.experiments.settings import Experiment, resolve, with_weights
 from sepkit.models.files import network_of
 from sepkit.models.weights import differences
@@ -38,6 +38,7 @@ from sepkit.storage.checkpoints import kept, load_model, take_weights
 from sepkit.storage.ledger import out_of_time, session_started, workers_book
 from sepkit.storage.locks import alone
 from sepkit.storage.repair import has_best, mend, start_again
+from sepkit.training.check import checked
 from sepkit.training.losses import ON_MAGNITUDES
 
 STRATEGIES = ("auto", "ddp_spawn", "ddp_spawn_find_unused_parameters_true")  # auto: ddp_spawn on several devices
@@ -45,21 +46,11 @@ ONE_AT_A_TIME = threading.Lock()  # a cluster's worker may have several threads;
 
 
 def train(
-    experiment: str | Experiment,
-    *,
-    profile: ProfileLike = None,
-    data: Path | str | None = None,
-    root: RootLike = None,
-    seed: int = 0,
-    fold: int | None = None,
-    device: str | None = None,
-    hours: float | None = None,
-    session_hours: float | None = None,
-    weights: Path | str | None = None,
-    devices: int = 1,
-    num_nodes: int = 1,
-    strategy: str = "auto",
-) -> Run:
+    experiment: str | Experiment, *, profile: ProfileLike = None, data: Path | str | None = None,
+    root: RootLike = None, seed: int = 0, fold: int | None = None, device: str | None = None,
+    hours: float | None = None, session_hours: float | None = None, weights: Path | str | None = None,
+    devices: int = 1, num_nodes: int = 1, strategy: str = "auto",
+) -> Run:  # fmt: skip
     """Trains `experiment`, or resumes it, and returns its run.
 
     profile: demo, preview or full (SEPKIT_PROFILE, else demo); data: the folder of songs; root: where everything is
@@ -82,6 +73,7 @@ def train(
         if has_best(run):
             _tell_other_songs(run, profile, data)
             return run
+    extra = told_of(experiment, settings)
     limits = {"hours": hours, "session_hours": session_hours}
     where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, **limits}
     where |= {"device": device, "devices": devices, "strategy": strategy}
@@ -90,7 +82,7 @@ def train(
     start = starting_weights(settings, profile, **where)
     cache = training_cache(settings, profile, data, root)
     names = {"cache": cache.path.name, "layout": cache.layout, "origin": cache.origin, **split_songs(cache, fold)}
-    config = {"run": run.name, **settings, "seed": seed, "fold": fold, "data": names}
+    config = {"run": run.name, **settings, "seed": seed, "fold": fold, "data": names, **extra}
     run.path.mkdir(parents=True, exist_ok=True)
     with alone(run.path):
         if _begun(run, config):  # and finished by another process, meanwhile
@@ -103,6 +95,12 @@ def train(
             fit(run, config, cache, device, start, limits, devices, strategy)
     drive.tell(run.name, drive.push(root, only=(*kept(run), "exclude.txt", "cache")))
     return run
+
+
+def told_of(experiment: Experiment, settings: dict[str, Any]) -> dict[str, Any]:
+    """What config.json keeps of an experiment that is not on the menu; UsageError where its network does not fit."""
+    network = checked(settings, bool(experiment.changes))
+    return {} if experiment.name in MENU else {"about": about(experiment, network)}
 
 
 def _begun(run: Run, config: dict[str, Any]) -> bool:
@@ -145,9 +143,7 @@ def _tell_other_songs(run: Run, profile: Profile, data: Path | str | None) -> No
     with contextlib.suppress(SepkitError):  # it needs no songs
         config = run.config
         if differing := other_songs(config["data"], profile, data, run.root, training_cache_settings(config)):
-            print(
-                f"{run.name} was trained on other songs than are here now ({differing}); give another --root for these"
-            )
+            print(f"{run.name} was trained on other songs than are here now ({differing}); give another --root for these")  # fmt: skip
 
 
 def _require_time(run: Run, epochs: int, **limits: float | None) -> None:
@@ -186,10 +182,7 @@ def starting_weights(settings: dict[str, Any], profile: Profile, **where: Any) -
     with torch.device("meta"):
         found = differences(models.build(**network), models.build(**other).state_dict())
     if found:
-        raise UsageError(
-            f"{settings['experiment']} can't start from {start}: its {network['name']} and {start}'s {other['name']} "
-            f"differ ({found[0].replace('the file', start)}); start from an experiment with the same network."
-        )
+        raise UsageError(f"{settings['experiment']} can't start from {start}: its {network['name']} and {start}'s {other['name']} differ ({found[0].replace('the file', start)}); start from an experiment with the same network.")  # fmt: skip
     return load_model(train(start, profile=profile, **where)).state_dict()
 
 
@@ -202,14 +195,9 @@ def training_cache(settings: dict[str, Any], profile: Profile, data: Path | str 
 
 
 def train_many(
-    experiments: Iterable[str | Experiment],
-    *,
-    seeds: Iterable[int] = (0,),
-    folds: Iterable[int | None] = (None,),
-    n_jobs: int | None = None,
-    cluster: str | None = None,
-    **where: Any,
-) -> list[Run]:
+    experiments: Iterable[str | Experiment], *, seeds: Iterable[int] = (0,), folds: Iterable[int | None] = (None,),
+    n_jobs: int | None = None, cluster: str | None = None, **where: Any,
+) -> list[Run]:  # fmt: skip
     """Trains experiments × seeds × folds and returns their runs in that order; resumable at any point.
 
     n_jobs: runs at a time; None is one a core without a GPU, one with it or on several devices.  cluster: its workers
@@ -218,8 +206,8 @@ def train_many(
     experiments, seeds, folds = list(experiments), list(seeds), list(folds)
     todo, profile = list(product(experiments, seeds, folds)), get_profile(where.get("profile"))
     ranks = {key: where[key] for key in ("device", "devices", "num_nodes", "strategy") if key in where}
-    for experiment in experiments:
-        shared_by(resolve(get_experiment(experiment), profile), **ranks)
+    for experiment in map(get_experiment, experiments):
+        told_of(experiment, shared_by(resolve(experiment, profile), **ranks))
     # all found here: a cluster's workers have no SEPKIT_PROFILE, SEPKIT_ROOT and SEPKIT_DATA
     where |= {"profile": profile, "root": Root.open(where.get("root"), profile), "data": given_songs(where.get("data"))}
     with on_cluster(cluster, where["root"].path, where["data"]) as away, contextlib.ExitStack() as within:
@@ -247,7 +235,8 @@ def _prepare(experiments: list[str | Experiment], **where: Any) -> None:
         starts.append(settings["start_from"] or settings["weights_of"])
         if starts[-1] == settings["model"]["name"]:  # published ones
             starting_weights(settings, profile)
-    if before := [start for start in dict.fromkeys(starts) if start in MENU]:
+    own = {start for start in starts if start and ":" in start and not Path(start).is_absolute()}
+    if before := [start for start in dict.fromkeys(starts) if start in MENU or start in own]:
         train_many(before, **where)
 
 
@@ -263,13 +252,11 @@ def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
     have, want = _flat(run.config), _flat(wanted)
     settings = (key for key in have if key.startswith(("model.", "loss.", "training.")))
     different = [key for key in dict.fromkeys([*want, *settings]) if have.get(key) != want.get(key)]
-    different = [key for key in different if key != "data.origin"]  # a folder may be renamed; its songs are compared
+    # a folder may be renamed, its songs are compared; and words about an experiment are no settings
+    different = [key for key in different if key != "data.origin" and not key.startswith("about.")]
     if different:
         key = different[0]
-        raise SepkitError(
-            f"{run.name} under {run.root.path} was made with {key} = {have.get(key)!r}, but {want.get(key)!r} is "
-            f"asked for now ({len(different)} differences); give another --root, or delete {run.path}."
-        )
+        raise SepkitError(f"{run.name} under {run.root.path} was made with {key} = {have.get(key)!r}, but {want.get(key)!r} is asked for now ({len(different)} differences); give another --root, or delete {run.path}.")  # fmt: skip
 
 
 def _flat(config: dict[str, Any]) -> Any:

@@ -1,9 +1,8 @@
 """The menu's networks: sizes, lengths, what learns, and openunmix and demucs themselves as references."""
 
-import builtins
 import copy
+import importlib
 import inspect
-import sys
 from itertools import pairwise
 
 import openunmix
@@ -152,15 +151,14 @@ def test_demucs_tiny_normalises_inside():
 
 
 def test_demucs_that_cannot_be_imported_is_one_sentence(monkeypatch):
-    load = builtins.__import__
+    load = importlib.import_module
 
     def without_demucs(name, *rest):
         if name.startswith("demucs"):
             raise ImportError("libtorchaudio.so: undefined symbol")
         return load(name, *rest)
 
-    monkeypatch.setattr(builtins, "__import__", without_demucs)
-    monkeypatch.delitem(sys.modules, "demucs.demucs", raising=False)
+    monkeypatch.setattr(importlib, "import_module", without_demucs)
     with pytest.raises(SepkitError, match=r"undefined symbol.*pip install 'demucs"):
         models.build("demucs-tiny")
 
