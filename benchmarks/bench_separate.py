@@ -1,22 +1,33 @@
-"""Peak memory and real-time factor of `separate`: Base at full size with random weights, noise of several lengths.
+"""CPU seconds and peak memory of `separate`, beside the programs whose networks it runs: the same weights and audio.
 
-    python benchmarks/bench_separate.py --minutes 4 10 60
-    python benchmarks/bench_separate.py --minutes 0.33 4 --openunmix    # beside openunmix's Separator, on the same weights
+    python benchmarks/bench_separate.py                                     # the table: 1 and 4 minutes
+    python benchmarks/bench_separate.py --alone --minutes 4 10              # sepkit alone: Base of the full profile
+    python benchmarks/bench_separate.py --alone --profile demo --minutes 180
 
-Each length is separated in a process of its own, on one thread of the CPU.  A real-time factor of 5 means: five
-seconds of a song take one second.
+Noise in stereo, 44.1 kHz, 16 bits; networks of the published sizes with random weights. From the file to vocals and
+accompaniment, 32-bit float beside a peer, 16 bits alone; each in a process of its own, on one thread of the CPU: CPU seconds from the call on (the weights
+are read in them, modules imported before), and the largest memory of the process. openunmix: its Separator, which takes the
+whole song at once; demucs: apply_model as its own command calls it, one random shift, chunks that overlap by a quarter. A
+real-time factor of 5 means: five seconds of a song take one CPU second.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
 import torch
+from demucs.apply import apply_model
+from demucs.htdemucs import HTDemucs
+from demucs.states import load_model
 from openunmix.utils import load_separator
 
 import sepkit
@@ -25,14 +36,17 @@ from sepkit.experiments import MENU
 from sepkit.experiments.settings import resolve
 from sepkit.profiles import get_profile
 from sepkit.storage import Root, write_json
-from tests.models.published import write_openunmix
+from tests.models.published import write_demucs, write_openunmix
 
 RATE = 44100
+NETWORKS = {"umxhq": "vocals.pth", "umxhq, Wiener filter": "vocals.pth", "HTDemucs": "htdemucs.th"}
+# of the published htdemucs, 42 million parameters
+HTDEMUCS: dict[str, Any] = {"bottom_channels": 512, "dconv_mode": 3, "segment": Fraction(39, 5)}
 
 
-def random_run(root: Root, experiment: str) -> None:
-    """A run of the full profile that reads as finished, with the weights that training would start from."""
-    settings = resolve(MENU[experiment], get_profile("full"))
+def random_run(root: Root, experiment: str, profile: str) -> None:
+    """A run that reads as finished, with the weights that training would start from."""
+    settings = resolve(MENU[experiment], get_profile(profile))
     torch.manual_seed(0)
     state = models.build(**settings["model"]).state_dict()
     run = root.run(f"{experiment}-s0")
@@ -41,76 +55,112 @@ def random_run(root: Root, experiment: str) -> None:
     torch.save({"state_dict": {f"model.{name}": value for name, value in state.items()}, "epoch": 0}, run.best)
 
 
+def write_noise(file: Path, minutes: float) -> None:
+    noise = np.random.default_rng(0)
+    with sf.SoundFile(file, "w", RATE, 2, "PCM_16", format="RF64" if minutes > 360 else "WAV") as out:
+        for _ in range(round(minutes * 60)):
+            out.write(noise.normal(0, 0.1, (RATE, 2)))
+
+
 def peak_mib() -> float:
     """Of this process; not getrusage's, which a child inherits from its parent."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) / 1024
 
 
-def measure(minutes: float, experiment: str, folder: Path) -> None:
-    song, noise = folder / "song.wav", np.random.default_rng(0)
-    with sf.SoundFile(song, "w", RATE, 2, "PCM_16") as out:
-        for _ in range(round(minutes * 60)):
-            out.write(noise.normal(0, 0.1, (RATE, 2)))
-    random_run(Root.open(folder / "root", "full"), experiment)
-    before, start = peak_mib(), time.perf_counter()
-    sepkit.separate([song], run=f"{experiment}-s0", root=folder / "root", profile="full", device="cpu")
-    seconds = time.perf_counter() - start
-    factor = 60 * minutes / seconds
-    print(
-        f"{minutes:6.1f} min: peak {peak_mib():6.0f} MiB (before: {before:.0f}), {seconds:.0f} s, factor {factor:.1f}"
-    )
+def with_sepkit(folder: Path, network: str, profile: str) -> None:
+    what: dict[str, Any] = {"run": f"{network}-s0"}
+    if network in NETWORKS:
+        what = {"weights": folder / NETWORKS[network], "wiener": "Wiener" in network, "subtype": "FLOAT"}
+    where = {"root": folder / "root", "profile": profile, "out": folder / "ours", "device": "cpu"}
+    sepkit.separate(folder / "song.wav", **what, **where, sources=["vocals", "accompaniment"])
 
 
-def measure_openunmix(minutes: float, wiener: bool, folder: Path, tool: str) -> None:
-    """One tool on umxhq's network with random weights: from the file to vocals.wav, as 32-bit float."""
-    before, start = peak_mib(), time.perf_counter()
-    if tool == "sepkit":
-        options = {"root": folder / "root", "profile": "full", "device": "cpu", "subtype": "FLOAT", "out": folder}
-        sepkit.separate([folder / "song.wav"], weights=folder / "vocals.pth", wiener=wiener, **options)
+def with_peer(folder: Path, network: str) -> None:
+    torch.set_num_threads(1)
+    song = torch.from_numpy(sf.read(folder / "song.wav", dtype="float32")[0].T.copy())
+    with torch.inference_mode():
+        if network == "HTDemucs":
+            package = torch.load(folder / NETWORKS[network], map_location="cpu", weights_only=False)
+            model, level = load_model(package), song.mean(0)
+            stems = apply_model(model, ((song - level.mean()) / level.std())[None], device="cpu")[0]
+            stems = stems * level.std() + level.mean()
+            vocals, rest = stems[3], stems[:3].sum(0)
+        else:
+            wiener = "Wiener" in network
+            separator = load_separator(str(folder), ["vocals"], niter=int(wiener), residual=wiener).eval()
+            vocals = separator(song[None])[0, 0]
+            rest = song - vocals
+    for name, samples in (("vocals", vocals), ("accompaniment", rest)):
+        sf.write(folder / f"theirs.{name}.wav", samples.T.numpy(), RATE, subtype="FLOAT")
+
+
+def child(folder: Path, network: str, profile: str, tool: str) -> None:
+    before, start = peak_mib(), time.process_time()
+    if tool == "ours":
+        with_sepkit(folder, network, profile)
     else:
-        torch.set_num_threads(1)
-        separator = load_separator(str(folder), ["vocals"], niter=int(wiener), residual=wiener).eval()
-        song = torch.from_numpy(sf.read(folder / "song.wav", dtype="float32")[0].T.copy())[None]
-        with torch.inference_mode():
-            sf.write(folder / "theirs.wav", separator(song)[0, 0].T.numpy(), RATE, subtype="FLOAT")
-    seconds = time.perf_counter() - start
-    what = f"{tool}{', Wiener filter' if wiener else ''}"
-    print(f"{minutes:6.2f} min, {what}: peak {peak_mib():6.0f} MiB (before: {before:.0f}), {seconds:.1f} s", flush=True)
+        with_peer(folder, network)
+    print(json.dumps({"seconds": time.process_time() - start, "before": before, "peak": peak_mib()}))
 
 
-def beside_openunmix(minutes: float, wiener: bool) -> None:
+def measured(folder: Path, network: str, profile: str, tool: str) -> dict[str, float]:
+    """{seconds: CPU, before and peak: MiB} of a process of its own."""
+    call = [sys.executable, __file__, "--child", str(folder), network, profile, tool]
+    return json.loads(subprocess.run(call, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+
+
+def alone(minutes: float, experiment: str, profile: str) -> str:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_openunmix(folder / "vocals.pth", max_bin=1487)
-        noise = np.random.default_rng(0).normal(0, 0.1, (round(minutes * 60 * RATE), 2))
-        sf.write(folder / "song.wav", noise, RATE, subtype="FLOAT")
-        for tool in ("sepkit", "openunmix"):
-            subprocess.run(
-                [sys.executable, __file__, "--tool", tool, place, str(int(wiener)), str(minutes)], check=True
-            )
-        ours, theirs = (sf.read(folder / f"{name}.wav")[0] for name in ("song.vocals", "theirs"))
-        apart = 10 * np.log10(np.square(ours - theirs).sum() / np.square(theirs).sum())
-        print(f"{minutes:6.2f} min: the vocals differ by {apart:.0f} dB")
+        write_noise(folder / "song.wav", minutes)
+        random_run(Root.open(folder / "root", profile), experiment, profile)
+        found = measured(folder, experiment, profile, "ours")
+    figures = "{seconds:.0f} CPU s, peak {peak:.0f} MiB (before: {before:.0f})".format(**found)
+    return f"{experiment} of {profile}, {minutes:g} min: {figures}, factor {60 * minutes / found['seconds']:.1f}"
+
+
+def rows(minutes: tuple[float, ...] = (1.0, 4.0)) -> list[dict[str, Any]]:
+    """A line a network and length: {line, ours, peer, unit, spread, note}."""
+    return [*each_row(minutes)]
+
+
+def each_row(minutes: tuple[float, ...]) -> Iterator[dict[str, Any]]:
+    for length in minutes:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            write_openunmix(folder / "vocals.pth", max_bin=1487)
+            write_demucs(folder / "htdemucs.th", HTDemucs, **HTDEMUCS)
+            write_noise(folder / "song.wav", length)
+            for network in NETWORKS:
+                ours, peer = (measured(folder, network, "full", tool) for tool in ("ours", "peer"))
+                mine, theirs = (sf.read(folder / f"{name}.vocals.wav")[0] for name in ("ours/song", "theirs"))
+                apart = 10 * np.log10(np.square(mine - theirs).sum() / np.square(theirs).sum())
+                same = "" if network == "HTDemucs" else f"; vocals {apart:.0f} dB apart"  # it shifts the song at random
+                factors = " and ".join(f"{60 * length / each['seconds']:.1f}" for each in (ours, peer))
+                peaks = " and ".join(f"{each['peak']:.0f} ({each['before']:.0f})" for each in (ours, peer))
+                note = f"real-time factors {factors}; peak MiB (after the imports) {peaks}{same}"
+                seconds = {"ours": ours["seconds"], "peer": peer["seconds"], "unit": "CPU s", "spread": "once"}
+                yield {"line": f"separate, {network}, {length:g} min", **seconds, "note": note}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 4.0])
+    parser.add_argument("--alone", action="store_true", help="sepkit alone, with random weights of an experiment")
+    parser.add_argument("--experiment", default="Base")
+    parser.add_argument("--profile", default="full")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(Path(options.child[0]), *options.child[1:])
+    elif options.alone:
+        for length in options.minutes:
+            print(alone(length, options.experiment, options.profile), flush=True)
+    else:
+        for row in each_row(tuple(options.minutes)):
+            print("{line}: {ours:.1f} {unit}, the peer's {peer:.1f}; {note}".format(**row), flush=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, nargs="+", default=[4.0, 10.0])
-    parser.add_argument("--experiment", default="Base")
-    parser.add_argument("--openunmix", action="store_true", help="beside openunmix's Separator")
-    parser.add_argument("--tool", nargs=4, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.tool:
-        name, place, filtered, length = options.tool
-        measure_openunmix(float(length), filtered == "1", Path(place), name)
-    for each in options.minutes if options.openunmix else ():
-        for filtered in (False, True):
-            beside_openunmix(each, filtered)
-    for each in () if options.openunmix or options.tool else options.minutes:
-        if len(options.minutes) > 1:
-            call = [sys.executable, __file__, "--minutes", str(each), "--experiment", options.experiment]
-            subprocess.run(call, check=True)
-        else:
-            with tempfile.TemporaryDirectory() as place:
-                measure(each, options.experiment, Path(place))
+    main()

@@ -41,9 +41,7 @@ def compare(
             scores, notes = on_shared_songs(scores)
             refuse_unlike_files(reversed(runs.values()), sorted(scores["track"].unique()))
             notes += unlike_training(reversed(runs.values()))
-    tables = [
-        scores[scores["run"].isin([of.name for of in side])] if isinstance(side, list) else side for side in sides
-    ]
+    tables = [scores[scores["run"].isin([of.name for of in s])] if isinstance(s, list) else s for s in sides]
     return replace(compare_scores(*tables, metric=metric, source=source), about=tuple(notes))
 
 

@@ -95,7 +95,7 @@ def separate(
             results[path] = _places(path, folder, wanted, format, name, inputs)
         _check_places(results)
         spent = spending(root, run=name, stage="separate", device=device_name(device))
-        with spent, one_thread(device), bar("separate", int(seconds)) as shown:
+        with spent, one_thread(device), bar("seconds separated", int(seconds)) as shown:
             for path, own in results.items():
                 with _noting(failed, path):
                     notes = _separate(path, own, model, device, (format, depths[path]), _made_by(name, path), shown)
@@ -137,6 +137,14 @@ def _create(file: Any, rate: int, format: str, depth: str, size: int = 0) -> sf.
     best: dict[str, Any] = {"compression_level": 0, "bitrate_mode": "CONSTANT"} if format == "mp3" else {}
     container = "RF64" if format == "wav" and size > WAV_BYTES else format
     return sf.SoundFile(file, "w", rate, 2, depth, format=container, **best)
+
+
+def _undate(file: Path) -> None:
+    """Clears the time in the PEAK chunk of a float WAV file by libsndfile: the same input gives the same bytes."""
+    with file.open("rb+") as wav:
+        if (place := wav.read(4096).find(b"PEAK\x18\0\0\0")) > 0:
+            wav.seek(place + 12)
+            wav.write(bytes(4))
 
 
 def _require_writable(song: Sound, format: str, depth: str) -> None:
@@ -263,13 +271,14 @@ def _separate(
             with ExitStack() as stack:
                 files = {}
                 for source, file in results.items():
-                    part = on_disk(stack.enter_context(writing(file)))
-                    files[source] = stack.enter_context(_create(part, rate, form[0], depth, size))
+                    part = stack.enter_context(writing(file))
+                    stack.callback(_undate, part)
+                    files[source] = stack.enter_context(_create(on_disk(part), rate, form[0], depth, size))
                     files[source].comment = comment
                 finish = partial(_finish, mono=song.channels == 1, step=step)
                 for piece in separation.stream(model, song.blocks(BLOCK_S), rate, device=device, finish=finish):
                     for source, file in files.items():
-                        samples = piece[source]
+                        samples = _finish(piece[source], False, step)  # libsndfile would round down
                         if depth != "FLOAT":
                             kept = np.clip(samples, -1, 1 - STEPS.get(depth, 0))
                             over[source] += int(np.count_nonzero(kept != samples))
