@@ -58,8 +58,7 @@ def export(run: str, folder: Path | str, *, root: RootLike = None, profile: Prof
 
 def _card(run: Any, config: dict[str, Any], parameters: int) -> str:
     """The model card: what it is, how it was trained, on what, how well, under which licence."""
-    profile, status = get_profile(config["profile"]), run.status
-    songs = config["data"]
+    profile, status, songs = get_profile(config["profile"]), run.status, config["data"]
     facts = {
         "experiment": f"{config['experiment']}: {entry_of(config).change}",
         "network": f"{config['model']['name']}, {parameters:,} parameters, {config['model']['sample_rate']} Hz",

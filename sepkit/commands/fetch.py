@@ -38,13 +38,12 @@ def fetch(
     if given := data or os.environ.get("SEPKIT_DATA"):
         print(f"songs: in {given}; nothing is fetched")
     elif profile.songs_from == "given":
-        file = Path(archive).expanduser() if archive else None
-        for writer in fetch_songs(root, settings, source, file, n_jobs):
+        for writer in fetch_songs(root, settings, source, Path(archive).expanduser() if archive else None, n_jobs):
             print(f"songs: {len(writer.songs)} in the cache {writer.path}", flush=True)
         save(root)
     elif profile.songs_from == "downloaded":
         for each in settings:
             open_cache(profile, None, root, each, SPLITS, "fetch")
     else:
-        made = len(locate_songs(profile, None, root).tracks)
-        print(f"songs: {made} in {root.path / 'songs'}; they are made, not fetched")
+        songs = locate_songs(profile, None, root).tracks
+        print(f"songs: {len(songs)} in {root.path / 'songs'}; they are made, not fetched")

@@ -67,8 +67,8 @@ def separate(
     Each file keeps its rate, its length to the sample and its depth (16 or 24 bits, or 32-bit float) unless `format`, wav,
     flac or mp3, or `subtype`, PCM_16, PCM_24 or FLOAT, says otherwise; a line says which.  A mono file gives two equal
     channels.  Samples beyond full scale are clipped, and the line says so; float keeps them.  Where the accompaniment is
-    the mixture minus the vocals, the two add up to a file of 16 or 24 bits exactly, if the results have its depth or
-    more and no sample is clipped, and to a float file but for float rounding.  Memory does not grow with a file's length.
+    the mixture minus the vocals, they add up to 16- and 24-bit files exactly, in results of that depth or more without
+    clipped samples, and to float files but for float rounding.  Memory does not grow with a file's length.
 
     Earlier results of the same run and file are replaced, and a line says so.  Where another file has such a name, the
     result is <name>.<run>.<source>.wav.  Raises SepkitError before any work where results would replace one of `files`
@@ -135,8 +135,7 @@ def _is_input(file: Path, folder: Path) -> bool:
 
 def _create(file: Any, rate: int, format: str, depth: str, size: int = 0) -> sf.SoundFile:
     best: dict[str, Any] = {"compression_level": 0, "bitrate_mode": "CONSTANT"} if format == "mp3" else {}
-    container = "RF64" if format == "wav" and size > WAV_BYTES else format
-    return sf.SoundFile(file, "w", rate, 2, depth, format=container, **best)
+    return sf.SoundFile(file, "w", rate, 2, depth, format="RF64" if size > WAV_BYTES else format, **best)
 
 
 def _undate(file: Path) -> None:
@@ -262,11 +261,10 @@ def _separate(
     folder = next(iter(results.values())).parent
     with Sound(path) as song:
         notes, rate, depth = _notes(path, song, results, model, form), song.samplerate, form[1]
-        size, done, over = (song.n_samples or song.there or 0) * 2 * DEPTHS[depth][0], 0, dict.fromkeys(results, 0)
-        step = STEPS.get(depth, STEPS["PCM_24"] if song.subtype in STEPS else None)
+        size, done, over = 2 * DEPTHS[depth][0] * (song.n_samples or song.there or 0), 0, dict.fromkeys(results, 0)
+        size, step = size * (form[0] == "wav"), STEPS.get(depth, STEPS["PCM_24"] if song.subtype in STEPS else None)
         try:
-            need = size * len(results) * (form[0] == "wav")  # the others pack
-            if (free := shutil.disk_usage(folder).free) < need:
+            if (free := shutil.disk_usage(folder).free) < (need := size * len(results)):
                 raise OSError(f"{need / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free")
             with ExitStack() as stack:
                 files = {}

@@ -69,8 +69,7 @@ def stream(
         raise SepkitError(f"Expected an overlap below half a chunk ({chunk_s} s), got {overlap_s} s.")
     if sample_rate < 1 or sample_rate != int(sample_rate):
         raise SepkitError(f"Expected a sample rate in whole Hz, got {sample_rate}.")
-    if device is not None:
-        model = model.to(device)
+    model = model if device is None else model.to(device)
     rate, read, waiting = int(sample_rate), 0, np.zeros((model.channels, 0), np.float32)  # for their estimates
 
     def mixtures() -> Iterator[np.ndarray]:
@@ -164,5 +163,5 @@ def _estimate(model: "Network", mixtures: Sequence[np.ndarray]) -> np.ndarray:
             raise
     finally:
         model.train(was_training)
-    half = len(mixtures) // 2
-    return np.concatenate([_estimate(model, mixtures[:half]), _estimate(model, mixtures[half:])])
+    halves = mixtures[: len(mixtures) // 2], mixtures[len(mixtures) // 2 :]
+    return np.concatenate([_estimate(model, half) for half in halves])
