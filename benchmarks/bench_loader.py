@@ -1,11 +1,12 @@
-"""Clips a second: sepkit's cache, plain soundfile, and openunmix's MUSDBDataset, in one run.
+"""CPU time of a clip and of a cache: sepkit's beside openunmix's MUSDBDataset, and beside musdb with h5py, in one run.
 
     python benchmarks/bench_loader.py --data FOLDER     # a folder of songs, WAV or .stem.mp4
-    python benchmarks/bench_loader.py                   # demo songs
+    python benchmarks/bench_loader.py                   # demo songs of a minute
 
-A clip is 6 seconds of mixture and vocals, stereo, float32, at a random place of a random training
-song.  Songs in the .stem.mp4 layout are decoded to WAV first, so that all three read the same
-files.  openunmix's loader needs ffmpeg.  The floor is what the clip's bytes cost to copy.
+A clip is 6 seconds of mixture and vocals, stereo, float32, at a random place of a random training song. A cache holds
+mixture, vocals and accompaniment of every song as 16-bit samples; the peer reads them with musdb and writes them with
+h5py, uncompressed and unchecked. Songs in the .stem.mp4 layout are decoded to WAV first, so that all read the same
+files. Both peers need ffmpeg. The floor of a clip is a copy of its bytes in memory.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import soundfile as sf
 import torch
@@ -25,18 +28,11 @@ from sepkit.data.build import build_cache
 from sepkit.data.cache import CacheSettings
 from sepkit.data.demo.songs import make_demo_songs
 from sepkit.data.songs import find_songs, read_song
-from sepkit.data.tracks import Track
+from sepkit.data.tracks import SongFolder, Track
 from sepkit.storage import Root
 
 SECONDS, RATE = 6.0, 44100
-
-
-def per_second(clip: Callable[[int], object], count: int) -> float:
-    clip(0)
-    start = time.perf_counter()
-    for index in range(count):
-        clip(index)
-    return count / (time.perf_counter() - start)
+ROUNDS = 5
 
 
 def decode(tracks: list[Track], folder: Path) -> None:
@@ -59,48 +55,94 @@ def soundfile_clip(tracks: list[Track], rng: np.random.Generator) -> tuple[torch
     return mixture, vocals
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data")
-    parser.add_argument("--clips", type=int, default=400)
-    args = parser.parse_args()
+def openunmix_clips(folder: Path, tracks: int) -> Callable[[int], Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from openunmix.data import MUSDBDataset
+
+        clips = MUSDBDataset(
+            target="vocals", root=str(folder), is_wav=True, split="train", seq_duration=SECONDS, samples_per_track=1,
+            source_augmentations=lambda audio: audio,
+        )  # fmt: skip
+    return lambda index: clips[index % tracks]
+
+
+def musdb_cache(folder: Path, file: Path) -> None:
+    import musdb
+
+    with h5py.File(file, "w") as cache:
+        for track in musdb.DB(root=str(folder), is_wav=True, subsets="train"):
+            for name in ("linear_mixture", "vocals", "accompaniment"):
+                audio = track.targets[name].audio.T
+                cache[f"{track.name}/{name}"] = np.rint(audio * 32767).clip(-32768, 32767).astype(np.int16)
+
+
+def timed(work: Callable[[int], object], count: int = 1, rounds: int = ROUNDS) -> list[float]:
+    """CPU seconds of a call, in each round of `count` calls."""
+    work(0)
+    seconds = []
+    for turn in range(rounds):
+        start = time.process_time()
+        for index in range(count):
+            work(turn * count + index)
+        seconds.append((time.process_time() - start) / count)
+    return seconds
+
+
+def row(line: str, ours: Sequence[float], peer: Sequence[float], note: str) -> dict[str, Any]:
+    medians = {"ours": float(np.median(ours)), "peer": float(np.median(peer)) if peer else None}
+    return {"line": line, **medians, "unit": "CPU s", "spread": f"{min(ours):.3g} to {max(ours):.3g}", "note": note}
+
+
+def rows(data: Path | str | None = None, clips: int = 200) -> list[dict[str, Any]]:
+    """A line for a clip, a line for the cache: {line, ours, peer, unit, spread, note}; peer None without ffmpeg."""
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        songs = Path(args.data) if args.data else make_demo_songs(place / "demo", test=1)
+        songs = Path(data) if data else make_demo_songs(place / "demo", train=4, valid=0, test=1, duration_s=(60, 60))
         folder = find_songs(songs)
         if folder.layout == "stem.mp4":
             decode(folder.split("train"), place / "wav")
             shutil.copytree(place / "wav" / "train", place / "wav" / "test")  # the layout has both
             folder = find_songs(place / "wav")
-        tracks = folder.split("train")
-        cache = build_cache(folder, Root.open(place / "root", "demo"), CacheSettings(), splits=["train"])
-        clips = TrainingClips(cache, seconds=SECONDS, seed=0)
+        return [clip_row(folder, place, clips), cache_row(folder, place)]
 
-        def cached(index: int) -> tuple[torch.Tensor, torch.Tensor]:
-            clip = clips[0, index]
-            return clip["mixture"], clip["sources"][0]
 
-        rng = np.random.default_rng(0)
-        memory = torch.zeros(2, 2, int(SECONDS * RATE))
-        rates = {
-            "cache": per_second(cached, args.clips),
-            "soundfile": per_second(lambda _: soundfile_clip(tracks, rng), args.clips),
-            "floor (a copy in memory)": per_second(lambda _: memory.clone(), args.clips),
-        }
-        if shutil.which("ffmpeg"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                from openunmix.data import MUSDBDataset
+def clip_row(folder: SongFolder, place: Path, count: int) -> dict[str, Any]:
+    tracks, rng = folder.split("train"), np.random.default_rng(0)
+    cache = build_cache(folder, Root.open(place / "root", "demo"), CacheSettings(), splits=["train"], n_jobs=1)
+    clips, memory = TrainingClips(cache, seconds=SECONDS, seed=0), torch.zeros(2, 2, int(SECONDS * RATE))
+    ours = timed(lambda index: clips[0, index], count)
+    plain = np.median(timed(lambda _: soundfile_clip(tracks, rng), count // 4))
+    floor = np.median(timed(lambda _: memory.clone(), count))
+    peer = timed(openunmix_clips(folder.path, len(tracks)), 4) if shutil.which("ffmpeg") else []
+    note = f"against openunmix's MUSDBDataset; by soundfile alone {plain:.3g}, the bytes copied in memory {floor:.2g}"
+    return row(f"a clip of {SECONDS:g} s for training", ours, peer, note)
 
-                theirs = MUSDBDataset(
-                    target="vocals", root=str(folder.path), is_wav=True, split="train", seq_duration=SECONDS,
-                    samples_per_track=1, source_augmentations=lambda audio: audio,
-                )  # fmt: skip
-                rates["openunmix"] = per_second(lambda index: theirs[index % len(tracks)], 10)
-        for name, rate in rates.items():
-            ratio = f", {rate / rates['openunmix']:.0f} × openunmix's" if "openunmix" in rates else ""
-            print(f"{name:26} {rate:8.1f} clips of {SECONDS:g} s a second{ratio}")
+
+def cache_row(folder: SongFolder, place: Path) -> dict[str, Any]:
+    tracks = folder.split("train")
+    minutes = sum(sf.info(track.files[0]).duration for track in tracks) / 60
+
+    def build(turn: int) -> None:
+        build_cache(folder, Root.open(place / f"root{turn}", "demo"), CacheSettings(), splits=["train"], n_jobs=1)
+
+    ours = timed(lambda turn, made=iter(range(100)): build(100 + next(made)), rounds=3)
+    peer = timed(lambda _: musdb_cache(folder.path, place / "peer.h5"), rounds=3) if shutil.which("ffmpeg") else []
+    times = 60 * minutes / np.median(ours)
+    note = f"against musdb and h5py, unchecked; {times:.0f} × real time, with a check of every sample and digests of all files"
+    return row(f"cache of {len(tracks)} songs, {minutes:.1f} minutes", ours, peer, note)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data")
+    parser.add_argument("--clips", type=int, default=200)
+    options = parser.parse_args()
+    for found in rows(options.data, options.clips):
+        peer = f", peer {found['peer']:.3g}, {found['peer'] / found['ours']:.3g} times" if found["peer"] else ""
+        print(f"{found['line']}: {found['ours']:.3g} {found['unit']} [{found['spread']}]{peer}; {found['note']}")
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     main()
