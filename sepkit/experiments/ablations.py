@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sepkit.experiments.menu import WEEK
-from sepkit.experiments.settings import Experiment
+from sepkit.experiments.settings import ONE_LEVEL, Experiment
 from sepkit.profiles import STEMS
 
 DEFAULT_ELSEWHERE = "the default in openunmix and Demucs; its gain is not known"
@@ -44,9 +44,9 @@ ABLATIONS = (
     variant("Base", "Base-sqrt", "α √f",
         "The plan's √f, which weights 10 kHz ten times 100 Hz, loses where the energy is.",
         plan="more weight on low frequencies, which √f does not give", loss={"alpha": "sqrt"}),
-    variant("Base", "Base-level", "training clips at one level too",
-        "A network that hears every clip at one level needs to learn nothing about levels.",
-        extras="clips at one level", model={"levelled": "always"}),
+    variant("Base", "Base-loud", "training clips as loud as they are; one level in separation alone",
+        "Clips of all levels add variety that the training songs lack.",
+        extras="clips as loud as they are", model={"levelled": "separation"}),
     variant("Base", "Base-relu", "ReLU mask, as openunmix's",
         "A mask without an upper bound helps in bins whose ideal mask is above 1.",
         literature="22 % of bins have an ideal mask above 1 (Kong et al., arXiv 2109.05418)",
@@ -85,7 +85,7 @@ ABLATIONS = (
     variant("Base", "Base-4", "four heads on the trunk, with equal weights",
         "The reference for A-4: the same four sources from masks with the mixture's phase.",
         literature="below umxhq's 6.25, 6.04, 5.07 and 4.28 dB for vocals, drums, bass, other (sigsep/open-unmix-pytorch)",
-        extras="four heads", model={"name": "openunmix-multitask", "sources": STEMS}, t4_step_s=0.25),
+        extras="four heads", model={"name": "openunmix-multitask", "sources": STEMS, **ONE_LEVEL}, t4_step_s=0.25),
     variant("A", "A-4", "A on vocals, drums, bass and other; compared with Base-4",
         "On four sources too, a network on the waveform keeps transients that a mask smears.",
         plan="+1 dB SDR on drums and bass",

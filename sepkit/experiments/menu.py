@@ -6,7 +6,7 @@ The preview's epochs take 20 CPU minutes on one core of an AMD EPYC; `plan --min
 
 from typing import Any
 
-from sepkit.experiments.settings import FREQUENCY_WEIGHT, MAGNITUDE_L1, Experiment
+from sepkit.experiments.settings import FREQUENCY_WEIGHT, MAGNITUDE_L1, ONE_LEVEL, Experiment
 
 BASE = "Base"
 BASES = {"2stem": BASE, "4stem": "Base-4"}  # what the experiments of a protocol are tested against
@@ -33,7 +33,7 @@ TFC_TDF: dict[str, Any] = {
 
 WEEK = (
     Experiment("Base", day=1,
-        change="Open-Unmix-small: a sigmoid mask on the mixture's STFT 1024/256",
+        change="Open-Unmix-small: a sigmoid mask on the mixture's STFT 1024/256, heard at one level",
         hypothesis="Three bidirectional GRU layers on STFT magnitudes separate vocals well enough to compare with.",
         plan="4.8 dB SDR, 5.1 dB SI-SDR",
         literature="3.5 to 5 dB at 20 epochs on MUSDB18-HQ (umxhq: 6.25 dB after up to 1000 epochs)",
@@ -67,7 +67,7 @@ WEEK = (
         hypothesis="A mask that can change the phase, trained on the waveform, achieves what C's loss alone can't.",
         plan="not in the plan; the fair test of C's hypothesis, higher SAR",
         literature="+0.2 dB (waveform or complex L1 with complex masks: magronp/bsrnn, arXiv 2603.09187)",
-        model={"name": "openunmix-complex"}, loss={"name": "waveform_l1"}, t4_step_s=0.25,
+        model={"name": "openunmix-complex", **ONE_LEVEL}, loss={"name": "waveform_l1"}, t4_step_s=0.25,
         profiles={"demo": {"training": {"steps_per_epoch": 24}}, "preview": {"training": {"epochs": 26}}}),
     Experiment("D-pitch", day=3, extras="pitch ±2",
         change="each training clip's stems are shifted together by up to ±2 semitones",
@@ -114,7 +114,7 @@ WEEK = (
         change="a second head for the accompaniment, at half the loss weight",
         hypothesis="Learning the accompaniment too teaches the shared trunk what is not voice.",
         plan="+0.5 dB SDR", literature="0 ± 0.3 dB (X-UMX 6.61 against 6.32; an independent version 5.53 against 6.14)",
-        model={"name": "openunmix-multitask"}, loss={**MAGNITUDE_L1, "weights": (1.0, 0.5)}, t4_step_s=0.22,
+        model={"name": "openunmix-multitask", **ONE_LEVEL}, loss={**MAGNITUDE_L1, "weights": (1.0, 0.5)}, t4_step_s=0.22,
         profiles={"preview": {"training": {"epochs": 27}}}),
     Experiment("E", day=5, extras="curriculum",
         change="clips half as long in batches twice as large for the first quarter of the epochs",

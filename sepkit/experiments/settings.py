@@ -11,6 +11,8 @@ from sepkit.profiles import Profile
 
 FREQUENCY_WEIGHT = "inverse_sqrt"  # α(f) of losses on magnitudes: chosen once on validation songs (LOG.md)
 MAGNITUDE_L1 = {"name": "magnitude_l1", "alpha": FREQUENCY_WEIGHT}
+# what networks on openunmix's layers hear: chosen on validation songs (LOG.md)
+ONE_LEVEL = {"levelled": "always"}
 LEARNING_RATE = 3e-4  # the plan's, for AdamW
 # what the configuration of a run keeps of an experiment that the menu lacks: words, and how it is named in a call
 WORDS = ("change", "hypothesis", "plan", "literature", "backbone", "domain", "extras")
@@ -31,7 +33,7 @@ class Experiment:
     domain: str = "STFT mask"
     extras: str = "—"
     # model, loss: a name, and the settings that differ from that network's or loss's own
-    model: Mapping[str, Any] = field(default_factory=lambda: {"name": "openunmix-small"})
+    model: Mapping[str, Any] = field(default_factory=lambda: {"name": "openunmix-small", **ONE_LEVEL})
     loss: Mapping[str, Any] = field(default_factory=lambda: MAGNITUDE_L1)
     augment: Mapping[str, Any] = field(default_factory=dict)  # settings of `sepkit.data.augment`
     # initial weights: None = random; "umxhq" = published; a file = its; else that experiment's best checkpoint of the seed and fold
