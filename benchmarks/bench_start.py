@@ -1,6 +1,6 @@
 """CPU seconds until a command is ready: sepkit's beside those of openunmix, demucs and museval, each in a process of its own.
 
-    python benchmarks/bench_start.py
+python benchmarks/bench_start.py
 """
 
 import resource

@@ -53,12 +53,16 @@ def make_runs(folder: Path, count: int) -> None:
 
     root, rng = Root.open(folder / "root", PREVIEW), np.random.default_rng(0)
     base = long(kept(SCORES).query("run == 'Base-s0'"))
-    names = [name for name, entry in MENU.items() if resolve(entry, PREVIEW)["model"].get("sources", ())[:1] != ("drums",)]
+    names = [
+        name for name, entry in MENU.items() if resolve(entry, PREVIEW)["model"].get("sources", ())[:1] != ("drums",)
+    ]
     names = [name for name in names if name not in ("Base-4", "A-4")]
     for number in range(count):
         name, seed = names[number % len(names)], number // len(names)
         run = root.run(f"{name}-s{seed}")
-        rows = base.assign(run=run.name, experiment=name, seed=seed, value=base["value"] + rng.normal(0, 0.3, len(base)))
+        rows = base.assign(
+            run=run.name, experiment=name, seed=seed, value=base["value"] + rng.normal(0, 0.3, len(base))
+        )
         write_json(run.path / "config.json", {**resolve(MENU[name], PREVIEW), "run": run.name, "profile": PREVIEW.name, "seed": seed, "fold": None})  # fmt: skip
         write_json(run.path / "status.json", {"state": "finished", "epochs": 1, "minutes": 1.0, "device": "cpu"})
         write_csv(run.scores_path, rows)
@@ -129,7 +133,9 @@ def table(kind: str) -> list[str]:
     for size in sizes:
         with tempfile.TemporaryDirectory() as place:
             if kind != "length":
-                (make_songs if kind == "songs" else make_runs)(Path(place) / "songs" if kind == "songs" else Path(place), size)
+                (make_songs if kind == "songs" else make_runs)(
+                    Path(place) / "songs" if kind == "songs" else Path(place), size
+                )
             for name in WORK[kind]:
                 call = [sys.executable, "-m", "benchmarks.growth", "--child", name, place, str(size)]
                 done = subprocess.run(call, capture_output=True, text=True)
@@ -137,7 +143,10 @@ def table(kind: str) -> list[str]:
                     raise SystemExit(f"{name} of {size}: {done.stderr[-2000:]}")
                 found[name].append(tuple(json.loads(done.stdout.splitlines()[-1])))
     unit = {"songs": "songs", "length": "minutes", "runs": "runs"}[kind]
-    lines = [f"| {kind} | {' | '.join(f'{size} {unit}' for size in sizes)} | slope |", f"|---|{'---|' * len(sizes)}---|"]
+    lines = [
+        f"| {kind} | {' | '.join(f'{size} {unit}' for size in sizes)} | slope |",
+        f"|---|{'---|' * len(sizes)}---|",
+    ]
     for name, values in found.items():
         cells = [f"{seconds:.3g} s, {mib:.0f} MiB" for seconds, mib in values]
         steps = np.log(sizes[-1] / sizes[-2])

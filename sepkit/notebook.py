@@ -211,9 +211,7 @@ def what_now(day: Day) -> str:
     week = [line for line in _week(day.profile, day.root, day.pick) if not _is_done(day, line)]
     best = "All experiments of the week have run; another seed of Base shows how much of a difference is chance."
     if line := next((line for line in week if line.within), None):
-        table = plan(
-            profile=day.profile, pick=[line.experiment], root=day.root, folds=range(FOLDS) if line.folds else [None]
-        )
+        table = plan(profile=day.profile, pick=[line.experiment], root=day.root, folds=range(FOLDS) if line.folds else [None])  # fmt: skip
         cost, entry = table.iloc[-1], MENU[line.experiment]
         best = f"Best next run: {line.experiment}{' in three folds' if line.folds else ''}, {entry.change} (day {5 if line.folds else entry.day}), about {cost['minutes']:.1f} minutes ({cost['basis']})."
     elif week:
@@ -223,9 +221,7 @@ def what_now(day: Day) -> str:
         lines.append(f"Tomorrow: day {day.number + 1}.")
     stored = store(day.root)
     synced = drive.push(day.root)  # last, with every minute that was counted above
-    copy = (
-        "There is no copy on Drive." if synced is None else f"Drive: {'; '.join(filter(None, (str(synced), stored)))}."
-    )
+    copy = ("There is no copy on Drive." if synced is None else f"Drive: {'; '.join(filter(None, (str(synced), stored)))}.")  # fmt: skip
     return "\n".join([*lines, copy])
 
 

@@ -121,7 +121,6 @@ def end_with(caller: int) -> None:
 
     if os.getppid() != caller:
         os._exit(1)
-
     threading.Thread(target=watch, daemon=True).start()
 
 

@@ -150,7 +150,8 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
     ("call", "target", "positional", "named"),
     [
         (
-            "grid --experiments Base,E --seeds 2,3 --folds none,1 --jobs 1 --data d --device cpu --session-hours 2 --cluster h:8",
+            "grid --experiments Base,E --seeds 2,3 --folds none,1 --jobs 1 --data d --device cpu --session-hours 2 --cluster h:8 "
+            "--set training.epochs=2 --set loss.alpha=flat --logger tensorboard",
             "sepkit.commands.grid.grid",
             (),
             {
@@ -166,6 +167,8 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
                 "strategy": "auto",
                 "hours": None,
                 "session_hours": 2.0,
+                "changes": ["training.epochs=2", "loss.alpha=flat"],
+                "logger": "tensorboard",
             },
         ),
         (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, refuse
 from sepkit.evaluation.shared import joined, on_shared_songs, refuse_old_weights, refuse_unlike_files, unlike_training
 from sepkit.evaluation.statistics import Comparison, compare_scores
 from sepkit.experiments import plain, run_named
@@ -58,6 +58,5 @@ def _scored(item: Run | Path | str, root: RootLike, profile: ProfileLike) -> lis
     if run.name == plain(item):
         return [run]
     runs = root.scored_runs(plain(item))
-    if not runs:
-        raise SepkitError(f"{run.name} is not scored yet; evaluate {item} first.")
+    refuse(not runs, f"{run.name} is not scored yet; evaluate {item} first.", SepkitError)
     return runs

@@ -5,41 +5,44 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.commands import CLUSTER, DATA, DEVICE, JOBS, LIMITS, RANKS, folds, names, numbers, print_table
+from sepkit.commands import CHANGES, CLUSTER, DATA, DEVICE, JOBS, LIMITS, RANKS, folds, names, numbers, print_table
 from sepkit.data.folds import FOLDS
-from sepkit.errors import UsageError
+from sepkit.errors import refuse
 from sepkit.evaluation.scoring import evaluate_many
 from sepkit.evaluation.statistics import summary
 from sepkit.experiments import Experiment, get_experiment
+from sepkit.profiles import get_profile
 from sepkit.storage import Run, run_name
+from sepkit.training.asked import with_changes
 from sepkit.training.train import train_many
 
 METRICS = ("sdr_bsseval", "sdr_global", "si_sdr")
-TRAINING = ("hours", "session_hours", "devices", "num_nodes", "strategy")  # not of scoring
+TRAINING = ("hours", "session_hours", "devices", "num_nodes", "strategy", "logger")  # not of scoring
 Folds = Iterable[int | None]  # None: the usual split
 Scored = tuple[Run, pd.DataFrame]
 ARGUMENTS = {
     "--experiments": {"type": names, "required": True, "help": "entries of the menu, as Base,C,UMX"},
     "--seeds": {"type": numbers, "default": [0], "help": "as 0,1,2 (default: 0)"},
     "--folds": {"type": folds, "default": [None], "help": "as 0,1,2; none is the usual split (default: none)"},
-    **DATA, **DEVICE, **JOBS, **CLUSTER, **RANKS, **LIMITS,
+    **DATA, **DEVICE, **JOBS, **CLUSTER, **CHANGES, **RANKS, **LIMITS,
 }  # fmt: skip
 show = print_table
 
 
 def grid(
-    experiments: Iterable[str | Experiment], *, seeds: Iterable[int] = (0,), folds: Folds = (None,), **where: Any
-) -> pd.DataFrame:
+    experiments: Iterable[str | Experiment], *, seeds: Iterable[int] = (0,), folds: Folds = (None,), changes: Any = None,
+    **where: Any,
+) -> pd.DataFrame:  # fmt: skip
     """Trains and scores every experiment with every seed and fold; the table has a row a run.
 
     folds: None is the usual split, scored on the test songs; 0, 1, 2 are the cross-validation by artist, each scored on
     the songs that it did not train on. With all three, a last row `<experiment>-s<seed> folds` has all their songs.
-    `where` as for `train_many`; n_jobs: runs, then songs, at a time.
+    changes: as for `train`, of all experiments; `where` as for `train_many`; n_jobs: runs, then songs, at a time.
     Columns: run, epochs, best_epoch, best_sdr (the criterion, dB), minutes, cpu_min, songs, then medians of vocals, dB.
     """
-    menu, seeds, folds = list(map(get_experiment, experiments)), list(dict.fromkeys(seeds)), list(folds)
-    if not (menu and seeds and folds):
-        raise UsageError(f"Expected experiments, seeds and folds, got {len(menu)}, {len(seeds)} and {len(folds)}.")
+    profile, seeds, folds = get_profile(where.get("profile")), list(dict.fromkeys(seeds)), list(folds)
+    menu = [with_changes(get_experiment(each), changes, profile) for each in experiments]
+    refuse(not (menu and seeds and folds), f"Expected experiments, seeds and folds, got {len(menu)}, {len(seeds)} and {len(folds)}.")  # fmt: skip
     done = {run.name: (run, scores) for run, scores in _trained_and_scored(menu, seeds, folds, **where)}
     rows = [_row(name, [part]) for name, part in done.items()]
     for experiment in menu if set(range(FOLDS)) <= set(folds) else ():

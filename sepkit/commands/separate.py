@@ -19,7 +19,7 @@ from sepkit.commands import DEVICE, names
 from sepkit.data.layouts import LEFTOVERS
 from sepkit.data.sound import AUDIO, Sound, on_disk
 from sepkit.devices import device_name, one_thread, pick_device
-from sepkit.errors import SepkitError, UsageError
+from sepkit.errors import SepkitError, UsageError, refuse
 from sepkit.evaluation.given import reference
 from sepkit.experiments import run_named
 from sepkit.models import separation
@@ -74,8 +74,7 @@ def separate(
     result is <name>.<run>.<source>.wav.  Raises SepkitError before any work where results would replace one of `files`
     or another file; and at the end, by name, for files that could not be separated: the others are.
     """
-    if format not in FORMATS:
-        raise UsageError(f"There is no format {format!r}; expected one of {', '.join(FORMATS)}.")
+    refuse(format not in FORMATS, f"There is no format {format!r}; expected one of {', '.join(FORMATS)}.")
     if subtype not in (None, *(known := FORMATS[format])):
         raise UsageError(f"There is no subtype {subtype!r}; expected one of {', '.join(known)} in {format.upper()}.")
     given = _given(files)
@@ -100,9 +99,7 @@ def separate(
                 with _noting(failed, path):
                     notes = _separate(path, own, model, device, (format, depths[path]), _made_by(name, path), shown)
                     with shown.external_write_mode():
-                        print(
-                            f"{path.name}: {', '.join(own)} in {own[wanted[0]].parent} ({'; '.join(notes)})", flush=True
-                        )
+                        print(f"{path.name}: {', '.join(own)} in {own[wanted[0]].parent} ({'; '.join(notes)})", flush=True)  # fmt: skip
     if failed:
         count = f"{len(failed)} of {len(given)} files could not be separated: " if len(given) > 1 else ""
         raise SepkitError(count + " ".join(failed.values()))
@@ -175,8 +172,7 @@ def _network(
             root = Root.open(root, profile)
             run = reference(run_named(root, run), profile)
         root, name, model = run.root, run.name, load_model(run)
-    if wiener and not hasattr(model, "wiener"):
-        raise UsageError(f"{name} is no network of openunmix, whose Wiener filter this is; leave it out.")
+    refuse(wiener and not hasattr(model, "wiener"), f"{name} is no network of openunmix, whose Wiener filter this is; leave it out.")  # fmt: skip
     model.wiener = wiener or getattr(model, "wiener", False)
     return root, name, model
 
@@ -209,8 +205,7 @@ def _places(
     for source in sources:
         for ending in (f".{source}.{format}", f".{run}.{source}.{format}"):
             file = folder / file_name(path.stem, ending)
-            if file.resolve() in inputs:
-                raise SepkitError(f"{path} would write {file}, which is a file to separate; give another --out.")
+            refuse(file.resolve() in inputs, f"{path} would write {file}, which is a file to separate; give another --out.", SepkitError)  # fmt: skip
             if not os.path.lexists(file) or _comment(file) == _made_by(run, path):
                 break
         else:
@@ -230,9 +225,7 @@ def _check_places(results: dict[Path, dict[str, Path]]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise SepkitError(
-                f"Results can't be written to {folder} ({error.strerror}); give another --out."
-            ) from error
+            raise SepkitError(f"Results can't be written to {folder} ({error.strerror}); give another --out.") from error  # fmt: skip
 
 
 def _finish(estimates: np.ndarray, mono: bool, step: float | None) -> np.ndarray:

@@ -19,7 +19,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 from sepkit.data.layouts import musdb_song
 from sepkit.data.songs import musdb_validation_names
 from sepkit.data.tracks import SPLITS, Track
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, refuse
 from sepkit.profiles import STEMS
 
 TRIES, LONGEST_PAUSE_S = 8, 120.0
@@ -128,8 +128,7 @@ def located(archive: Archive, file: Path | None = None) -> Archive:
         remote.seek(max(0, archive.size - PIECE))
         return replace(archive, tail=remote.read())
     print(f"verifying {file}", flush=True)
-    if not file.is_file():
-        raise SepkitError(f"There is no archive {file}; {archive.by_hand}.")
+    refuse(not file.is_file(), f"There is no archive {file}; {archive.by_hand}.", SepkitError)
     with file.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if found != archive.sha256:

@@ -101,9 +101,7 @@ def _song(split: str, folder: Path, given: Roles) -> Track:
     """A .stem.mp4 file, MoisesDB's folder, or a folder of stems, understood by stems.yaml, if `given`, or by their names."""
     if folder.name.endswith(MP4):
         streams = {stem: (Part(folder, STREAMS.index(stem)),) for stem in STEMS}
-        return Track(
-            text_of(os.fsencode(folder.name)).removesuffix(MP4), split, folder, "stem.mp4", streams, Part(folder)
-        )
+        return Track(text_of(os.fsencode(folder.name)).removesuffix(MP4), split, folder, "stem.mp4", streams, Part(folder))  # fmt: skip
     if folder / "data.json" in entries_of(folder):
         return _moisesdb(split, folder)
     name, stems = text_of(os.fsencode(folder.name)), _stems(folder)
@@ -113,9 +111,7 @@ def _song(split: str, folder: Path, given: Roles) -> Track:
     sources = PROTOCOLS["4stem" if any(roles.get(stem) for stem in STEMS[1:]) else "2stem"]
     parts: dict[str, tuple[Part, ...]] = dict.fromkeys((*sources, "mixture", "ignore"), ())
     for stem, file in sorted(stems.items()):
-        role = next(
-            (role for role, names in roles.items() if any(fnmatch.fnmatchcase(stem, each) for each in names)), ""
-        )
+        role = next((role for role, names in roles.items() if any(fnmatch.fnmatchcase(stem, each) for each in names)), "")  # fmt: skip
         parts[role if role in parts else sources[-1]] += (Part(file),)
     there = [source for source in sources if parts[source]]
     held = ", ".join(file.name for file in sorted(stems.values())[:4]) + " …" * (len(stems) > 4)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from sepkit import models
-from sepkit.errors import UsageError
+from sepkit.errors import UsageError, refuse
 from sepkit.experiments import MENU, REFERENCES
 from sepkit.models import umxhq
 from sepkit.models.files import network_of
@@ -33,16 +33,14 @@ def given(
 
     Raises UsageError where there is no such folder or file, or the name belongs to something else.
     """
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"There is no protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
+    refuse(protocol not in PROTOCOLS, f"There is no protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
     if (estimates is None) == (weights is None):
         raise UsageError("Expected a folder of estimates or a file of weights, one of the two.")
     root = Root.open(root, profile)
     if weights is not None:
         return _network(root.run(name or Path(weights).stem), weights, profile, wiener, protocol=protocol)
     folder = Path(str(estimates)).expanduser().absolute()
-    if not folder.is_dir():
-        raise UsageError(f"There is no folder {folder}; give the one that holds test/ or the songs' folders.")
+    refuse(not folder.is_dir(), f"There is no folder {folder}; give the one that holds test/ or the songs' folders.")
     run = root.run(name or folder.name)
     _check_name(run)
     _write(run, profile, protocol=protocol, estimates=str(folder))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, refuse
 from sepkit.evaluation.score_files import COLUMNS, scores_path
 from sepkit.profiles import PROTOCOLS
 from sepkit.storage import Run, frames_beside, read_frames, read_scores, write_text
@@ -32,8 +32,7 @@ def write_museval(run: Run, split: str = "test") -> Path:
     Raises SepkitError where the run isn't scored, or was scored without keeping its windows.
     """
     frames = frames_beside(scores := scores_path(run, split))
-    if not scores.exists():
-        raise SepkitError(f"{run.name} is not scored yet ({scores} is absent); evaluate it first.")
+    refuse(not scores.exists(), f"{run.name} is not scored yet ({scores} is absent); evaluate it first.", SepkitError)
     table, windows = read_scores(scores), read_frames(frames)
     lacking = sorted(set(table["track"]) - set(windows["track"]))
     if lacking:
@@ -72,8 +71,7 @@ def read_museval(folder: Path | str) -> pd.DataFrame:
     found = (sorted((folder / "test").rglob("*.json")), sorted(folder.glob("*.json")))
     shown = ([file for file in each if "/." not in f"/{file.relative_to(folder).as_posix()}"] for each in found)
     files = next(filter(None, shown), [])
-    if not files:
-        raise SepkitError(f"Expected museval's JSON files in {folder}/test, found none.")
+    refuse(not files, f"Expected museval's JSON files in {folder}/test, found none.", SepkitError)
     known = {"run": folder.name, "experiment": folder.name, "seed": 0}
     two, four = set(PROTOCOLS["2stem"]), set(PROTOCOLS["4stem"])
     rows, first = [], ""

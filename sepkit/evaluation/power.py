@@ -19,7 +19,7 @@ import pandas as pd
 import scipy.optimize
 import scipy.stats
 
-from sepkit.errors import UsageError
+from sepkit.errors import refuse
 from sepkit.evaluation.paired import pseudo_median
 from sepkit.evaluation.sides import Side
 from sepkit.evaluation.signals import Array
@@ -100,8 +100,7 @@ def power_table(
     """
     profile = get_profile(profile)
     songs, seeds = songs or profile.test_songs, tuple(seeds)
-    if songs < 6 or not seeds or min(seeds) < 2:
-        raise UsageError(f"Expected at least 6 songs and 2 seeds a side, got {songs} songs and seeds {seeds}.")
+    refuse(songs < 6 or not seeds or min(seeds) < 2, f"Expected at least 6 songs and 2 seeds a side, got {songs} songs and seeds {seeds}.")  # fmt: skip
     basis = "spreads as published; with two scored seeds of Base, Base's own are used"
     paired, spreads = PAIRED_SDS, [(sd, TYPICAL_PAIRED_SD) for sd in SEED_SDS]
     if measured := measured_spread(Root.open(root, profile)):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, refuse
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS
 from sepkit.evaluation.paired import PERFECT_DB, unbounded
 from sepkit.evaluation.signals import Array
@@ -51,8 +51,7 @@ class Side:
         self.seeds = 0 if experiment in REFERENCES else seeds
         self.songs = set(map(str, self.table.columns))
         partial = ", ".join(sorted(counts.index[counts < seeds]))
-        if partial:
-            raise SepkitError(f"the {side} has {seeds} seeds of {experiment}, but not all of them scored {partial}: score what is missing.")  # fmt: skip
+        refuse(partial, f"the {side} has {seeds} seeds of {experiment}, but not all of them scored {partial}: score what is missing.", SepkitError)  # fmt: skip
         frames = rows["frames"] if "frames" in rows else pd.Series(np.nan, index=rows.index)
         self.counts: pd.Series = frames.groupby(rows["track"]).mean()
         by_song = rows.sort_values("seed").groupby("track")["windows"] if "windows" in rows else ()
@@ -107,8 +106,7 @@ def _stacked(windows: list[Any]) -> Array | None:
 
 def _chosen(scores: pd.DataFrame, metric: str, source: str, side: str) -> pd.DataFrame:
     missing = [name for name in SCORE_COLUMNS if name not in scores]
-    if missing:
-        raise SepkitError(f"the {side}'s scores lack the columns {', '.join(missing)} of scores.csv.")
+    refuse(missing, f"the {side}'s scores lack the columns {', '.join(missing)} of scores.csv.", SepkitError)
     rows = scores[(scores["metric"] == metric) & (scores["source"] == source)]
     if rows.empty:
         there = scores.groupby("source")["metric"].unique()
@@ -122,8 +120,7 @@ def _chosen(scores: pd.DataFrame, metric: str, source: str, side: str) -> pd.Dat
 def _only(column: pd.Series, side: str) -> str:
     """The one value of the column."""
     kinds = sorted(map(str, column.unique()))
-    if len(kinds) != 1:
-        raise SepkitError(f"the {side} must hold scores of one {column.name}; got {', '.join(kinds)}.")
+    refuse(len(kinds) != 1, f"the {side} must hold scores of one {column.name}; got {', '.join(kinds)}.", SepkitError)
     return kinds[0]
 
 
@@ -136,5 +133,4 @@ def refuse_mixing(run: Side, base: Side) -> None:
         raise SepkitError(message)
     only = (("run", run.songs - base.songs), ("base", base.songs - run.songs))
     listed = "; ".join(f"only in the {side}: {', '.join(sorted(songs))}" for side, songs in only if songs)
-    if listed:
-        raise SepkitError(f"both sides must hold the same songs; {listed}: score what is missing.")
+    refuse(listed, f"both sides must hold the same songs; {listed}: score what is missing.", SepkitError)

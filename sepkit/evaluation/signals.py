@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, refuse
 
 Array = NDArray[np.float64]
 TAPS = 512  # of BSS Eval's filters
@@ -17,8 +17,7 @@ def checked(signal: Any, name: str, axes: str = AXES, like: Array | None = None)
     """The signal as float64; a SepkitError naming `name` if it has other axes than `axes`, is not finite floating
     point, or has another shape than `like`, the checked target."""
     array = np.asarray(signal.detach().cpu() if hasattr(signal, "detach") else signal)
-    if array.ndim != axes.count(",") + 1 or array.size == 0:
-        raise SepkitError(f"{name} must be {axes} and not empty; got shape {array.shape}.")
+    refuse(array.ndim != axes.count(",") + 1 or array.size == 0, f"{name} must be {axes} and not empty; got shape {array.shape}.", SepkitError)  # fmt: skip
     channels, time = array.shape[-2:]
     if channels > MAX_CHANNELS or time < channels:
         raise SepkitError(f"{name} must be {axes}; got shape {array.shape}, that is {channels} channels of {time} samples, which looks like {axes.replace('channel, time', 'time, channel')}: swap the last two axes.")  # fmt: skip
@@ -26,8 +25,7 @@ def checked(signal: Any, name: str, axes: str = AXES, like: Array | None = None)
         raise SepkitError(f"{name} must be {axes} of shape {like.shape}, as the target; got {array.shape}.")
     if like is not None and time != like.shape[-1]:
         raise SepkitError(f"{name} has {time} samples where {like.shape[-1]} are expected: nothing is padded or cut here, so make the lengths equal before scoring.")  # fmt: skip
-    if not np.issubdtype(array.dtype, np.floating):
-        raise SepkitError(f"{name} must be floating point, full scale at 1; got {array.dtype}.")
+    refuse(not np.issubdtype(array.dtype, np.floating), f"{name} must be floating point, full scale at 1; got {array.dtype}.", SepkitError)  # fmt: skip
     with np.errstate(invalid="ignore", over="ignore"):
         total = array.sum(dtype=np.float64)
     # A sum needs no second array; only then the samples are looked at.

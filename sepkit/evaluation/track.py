@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, refuse
 from sepkit.evaluation.bsseval import References
 from sepkit.evaluation.metrics import AXES, BSS_EVAL_METRICS, Target, Undefined, metrics_of
 from sepkit.evaluation.signals import Array, checked
@@ -36,8 +36,7 @@ class Targets:
     def __init__(
         self, target: Mapping[str, Any], sample_rate: int = SAMPLE_RATE, protocol: str = "2stem", track: str = ""
     ) -> None:
-        if protocol not in PROTOCOLS:
-            raise SepkitError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}.")
+        refuse(protocol not in PROTOCOLS, f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}.", SepkitError)  # fmt: skip
         self.protocol, self.track = protocol, track
         self.references = References(self._stack(target, "target"), sample_rate)
         self.n_windows = self.references.n_windows

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sepkit.errors import UsageError
+from sepkit.errors import UsageError, refuse
 from sepkit.experiments.ablations import ABLATIONS
 from sepkit.experiments.menu import BASE, BASES, BOUNDS, REFERENCES, UMXHQ, WEEK
 from sepkit.experiments.settings import ABOUT, WORDS, Experiment, resolve
@@ -46,8 +46,7 @@ def get_experiment(name: str | Experiment) -> Experiment:
         return name
     if ":" in name:
         return _own(name)
-    if name not in MENU:
-        raise UsageError(f"There is no experiment {name!r}; expected one of {', '.join(MENU)}, or your own as module:NAME.")  # fmt: skip
+    refuse(name not in MENU, f"There is no experiment {name!r}; expected one of {', '.join(MENU)}, or your own as module:NAME.")  # fmt: skip
     return MENU[name]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sepkit.experiments.menu import WEEK
-from sepkit.experiments.settings import ONE_LEVEL, Experiment
+from sepkit.experiments.settings import ONE_LEVEL, Experiment, preview
 from sepkit.profiles import STEMS
 
 DEFAULT_ELSEWHERE = "the default in openunmix and Demucs; its gain is not known"
@@ -27,22 +27,19 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 # fmt: off
 ABLATIONS = (
-    variant("Base", "Base-2048", "STFT 2048/512",
-        "Bins of 22 Hz tell voices from other instruments better than bins of 43 Hz.",
-        model={"n_fft": 2048, "hop_length": 512}, profiles={"preview": {"training": {"epochs": 54}}}),
+    variant("Base", "Base-2048", "STFT 2048/512", "Bins of 22 Hz tell voices from other instruments better than bins of 43 Hz.",
+        model={"n_fft": 2048, "hop_length": 512}, profiles=preview(54)),
     variant("Base", "Base-4096", "STFT 4096/1024",
         "Bins of 11 Hz, as umxhq's, resolve a voice's harmonics; frames 23 ms apart are enough.",
         literature="openunmix's own choice (Stöter et al., JOSS 2019), without a comparison",
-        model={"n_fft": 4096, "hop_length": 1024}, t4_step_s=0.15,
-        profiles={"preview": {"training": {"epochs": 74}}}),
+        model={"n_fft": 4096, "hop_length": 1024}, t4_step_s=0.15, profiles=preview(74)),
     variant("Base", "Base-uniform", "uniform sampling: clips with and without vocals as often as songs have them",
         "Balanced clips, with vocals in every batch, teach more than songs as they are.",
         literature="removing silence entirely cost 0.5 dB (magronp/bsrnn, arXiv 2603.09187)",
         extras="uniform sampling", sampling="uniform"),
     variant("Base", "Base-flat", "α flat",
         "Weighting the low bins, where the energy is, gives more than equal weights.", loss={"alpha": "flat"}),
-    variant("Base", "Base-sqrt", "α √f",
-        "The plan's √f, which weights 10 kHz ten times 100 Hz, loses where the energy is.",
+    variant("Base", "Base-sqrt", "α √f", "The plan's √f, which weights 10 kHz ten times 100 Hz, loses where the energy is.",
         plan="more weight on low frequencies, which √f does not give", loss={"alpha": "sqrt"}),
     variant("Base", "Base-loud", "training clips as loud as they are; one level in separation alone",
         "Clips of all levels add variety that the training songs lack.",
@@ -54,12 +51,10 @@ ABLATIONS = (
     variant("Base", "Base-clamp", "mask clamped to 0 … 1",
         "A clamp has no gradient where the mask is below 0 or above 1, so it learns more slowly.",
         extras="clamped mask", model={"mask_bound": "clamp"}),
-    variant("Base", "Base-32k", "training at 32 kHz; scores stay at 44.1 kHz",
-        "Nothing above 16 kHz is worth its training time.",
-        literature="within 0.1 dB expected: umxhq itself uses nothing above 16 kHz",
-        extras="32 kHz", sample_rate=32000, t4_step_s=0.15, profiles={"preview": {"training": {"epochs": 43}}}),
-    variant("Base", "Base-remix0", "no remixing",
-        "Vocals over other songs' accompaniments make up for few training songs.",
+    variant("Base", "Base-32k", "training at 32 kHz; scores stay at 44.1 kHz", "Nothing above 16 kHz is worth its training time.",
+        literature="within 0.1 dB expected: umxhq itself uses nothing above 16 kHz", extras="32 kHz", sample_rate=32000,
+        t4_step_s=0.15, profiles=preview(43)),
+    variant("Base", "Base-remix0", "no remixing", "Vocals over other songs' accompaniments make up for few training songs.",
         literature=f"random remixing is {DEFAULT_ELSEWHERE}", remix=0.0),
     variant("Base", "Base-remix1", "remixing: every clip's stems come from several songs",
         "Vocals over other songs' accompaniments make up for few training songs.",
@@ -72,8 +67,7 @@ ABLATIONS = (
         literature=DEFAULT_ELSEWHERE, extras="channels swapped", augment={"swap_channels": 0.5}),
     variant("Base", "C-wave", "waveform L1 instead of the loss on magnitudes",
         "A loss on the waveform suits a real mask as well; C2's further gain comes from its mask.",
-        literature="+0.2 dB with complex masks (magronp/bsrnn, arXiv 2603.09187)",
-        extras="waveform L1", loss={"name": "waveform_l1"}),
+        literature="+0.2 dB with complex masks (magronp/bsrnn, arXiv 2603.09187)", extras="waveform L1", loss={"name": "waveform_l1"}),
     variant("F", "F-all", "starts from umxhq's weights; trains all layers, batch-norm statistics frozen",
         "The layers below the last one limit what the last layer can learn.",
         literature="0 ± 0.1 dB against umxhq; per-stem fine-tuning of htdemucs +0.14 to +0.66 with 800 more songs",
@@ -87,8 +81,7 @@ ABLATIONS = (
         literature="below umxhq's 6.25, 6.04, 5.07 and 4.28 dB for vocals, drums, bass, other (sigsep/open-unmix-pytorch)",
         extras="four heads", model={"name": "openunmix-multitask", "sources": STEMS, **ONE_LEVEL}, t4_step_s=0.25),
     variant("A", "A-4", "A on vocals, drums, bass and other; compared with Base-4",
-        "On four sources too, a network on the waveform keeps transients that a mask smears.",
-        plan="+1 dB SDR on drums and bass",
+        "On four sources too, a network on the waveform keeps transients that a mask smears.", plan="+1 dB SDR on drums and bass",
         literature="full Demucs v2 against UMX: drums +0.99 [0.60, 1.39], bass +1.41 [0.94, 1.90], after 257 GPU-hours",
         extras="four sources", model={"sources": STEMS}),
     variant("B", "B-wiener", "B's weights without more training; its estimates pass openunmix's Wiener filter once",
@@ -96,8 +89,7 @@ ABLATIONS = (
         literature="+0.3 dB with four targets, +2.1 for the accompaniment (sigsep/open-unmix-pytorch #7, #34)",
         extras="two heads, Wiener", model={"wiener": True}, weights_of="B"),
     variant("Best", "Best-long", "2.25 times the epochs",
-        "Augmented clips never repeat exactly, so more epochs than Best's keep helping.",
-        epochs=45, profiles={"preview": {"training": {"epochs": 56}}}),
+        "Augmented clips never repeat exactly, so more epochs than Best's keep helping.", epochs=45, profiles=preview(56)),
     variant("Best", "Best-gain", "gains ±6 dB on each stem too",
         "Stems at other levels add mixes that the training songs lack.", augment={"gain_db": 6.0}),
     variant("Best", "Best-swap", "channels swapped too, half of the time",
@@ -106,7 +98,6 @@ ABLATIONS = (
         "Drums, bass and other of several songs make more accompaniments than there are songs.",
         literature=DEFAULT_ELSEWHERE, extras="four stems remixed", stems=True),
     variant("Best", "Best-average", "an exponential average of the weights, decay 0.995, is validated and kept",
-        "The average of the last weights generalises better than each of them.",
-        extras="averaged weights", ema=0.995),
+        "The average of the last weights generalises better than each of them.", extras="averaged weights", ema=0.995),
 )
 # fmt: on

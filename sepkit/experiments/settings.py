@@ -19,6 +19,11 @@ WORDS = ("change", "hypothesis", "plan", "literature", "backbone", "domain", "ex
 ABOUT = (*WORDS, "called", "changes")
 
 
+def preview(epochs: int) -> dict[str, Any]:
+    """The profile's epochs of an experiment, 20 minutes of a CPU; `plan --minutes` measures them."""
+    return {"preview": {"training": {"epochs": epochs}}}
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One entry of the menu: what it tries, and the settings in which it differs from the defaults."""

@@ -95,9 +95,6 @@ class Model(MaskModel):
             else:  # over the bands of each frame
                 bands = x.permute(2, 0, 1, 3)
                 x = block(bands.flatten(1, 2)).reshape(bands.shape).permute(1, 2, 0, 3)
-        masks = [
-            head(x[:, :, number]).reshape(frames, batch, len(self.sources), channels, -1, 2)
-            for number, head in enumerate(self.heads)
-        ]
+        masks = [head(x[:, :, number]).reshape(frames, batch, len(self.sources), channels, -1, 2) for number, head in enumerate(self.heads)]  # fmt: skip
         mask = torch.cat(masks, dim=4).float().permute(1, 2, 3, 4, 0, 5)
         return torch.view_as_complex(mask.contiguous())

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sepkit import models
-from sepkit.errors import SepkitError, UsageError
+from sepkit.errors import SepkitError, refuse
 from sepkit.models import CONTAMINATED, importing, refuse_contaminated
 from sepkit.models.demucs import CLASSES
 from sepkit.models.weights import load_weights
@@ -36,8 +36,7 @@ def read_weights(path: Path | str) -> Read:
     beside it, else a quarter of the window and 44.1 kHz.  demucs: {"klass", "args", "kwargs", "state"}.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise UsageError(f"There is no file {path}; give a checkpoint of openunmix (.pth) or demucs (.th).")
+    refuse(not path.is_file(), f"There is no file {path}; give a checkpoint of openunmix (.pth) or demucs (.th).")
     refuse_contaminated(CONTAMINATED[0] if path.stem.startswith(tuple(SIGNATURES)) else path.stem)
     content = _load(path)
     if isinstance(content, Mapping):
@@ -98,12 +97,9 @@ def _openunmix(state: Mapping[str, Tensor], path: Path) -> Read:
 def _demucs(package: Mapping[str, Any], path: Path) -> Read:
     with importing("demucs", "pip install 'demucs>=4.0.1' torch torchaudio, the last two from the same index."):
         accepted = inspect.signature(package["klass"]).parameters
-    if "__quantized" in package["state"]:
-        raise SepkitError(f"{path} is quantised, which needs diffq to read; give the network as trained.")
+    refuse("__quantized" in package["state"], f"{path} is quantised, which needs diffq to read; give the network as trained.", SepkitError)  # fmt: skip
     values = {**dict(zip(accepted, package["args"], strict=False)), **package["kwargs"]}
-    values = {
-        key: float(value) if isinstance(value, Fraction) else value for key, value in values.items() if key in accepted
-    }
+    values = {key: float(value) if isinstance(value, Fraction) else value for key, value in values.items() if key in accepted}  # fmt: skip
     sources, rate = list(values.pop("sources")), int(values.pop("samplerate", SAMPLE_RATE))
     settings = {"name": "demucs", "klass": package["klass"].__name__, "sources": sources, "sample_rate": rate}
     return {**settings, "arguments": values}, {f"core.{key}": value.float() for key, value in package["state"].items()}

@@ -13,7 +13,7 @@ from torch import nn
 
 from sepkit import models
 from sepkit.dsp import STFT
-from sepkit.errors import SepkitError, UsageError
+from sepkit.errors import SepkitError, UsageError, refuse
 from sepkit.profiles import PROTOCOLS
 
 SOURCES = dict.fromkeys(source for protocol in PROTOCOLS.values() for source in protocol)
@@ -22,8 +22,7 @@ SOURCES = dict.fromkeys(source for protocol in PROTOCOLS.values() for source in 
 def imported(name: str) -> Any:
     """What `package.module:Name` names; UsageError where it can't be imported."""
     module, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
-        raise UsageError(f"Expected package.module:Name, got {name!r}.")
+    refuse(not all(part.isidentifier() for part in (*module.split("."), attribute)), f"Expected package.module:Name, got {name!r}.")  # fmt: skip
     if not {"", here := str(Path.cwd())} & {*sys.path}:  # as in the program `sepkit` and in workers
         sys.path.append(here)
     try:
@@ -56,8 +55,7 @@ def check(model: Any, name: str, sample_rate: int, seconds: float) -> None:
     for fact, (expected, so) in right.items():
         if not so:
             raise UsageError(f"Expected {fact} of {name} to be {expected}; found {facts[fact]!r}.")
-    if not any(each.requires_grad for each in model.parameters()):
-        raise UsageError(f"Expected {name} to have parameters that training changes; found none.")
+    refuse(not any(each.requires_grad for each in model.parameters()), f"Expected {name} to have parameters that training changes; found none.")  # fmt: skip
     length = round(seconds * sample_rate)
     for mixture in (0.1 * torch.randn(2, model.channels, time) for time in (length, length - 1)):
         shape = (2, len(sources), *mixture.shape[1:])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sepkit.dsp import resample_blocks
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, refuse
 from sepkit.profiles import SAMPLE_RATE, STEMS
 
 if TYPE_CHECKING:
@@ -62,13 +62,10 @@ def stream(
     finish: applied to estimates (source, channel, time), at the mixture's rate, before a residual is taken.
     """
     chunk_s = (model.chunk_s or CHUNK_S) if chunk_s is None else chunk_s
-    if chunk_s < SHORTEST_CHUNK_S:
-        raise SepkitError(f"Expected chunks of at least {SHORTEST_CHUNK_S} s, got {chunk_s} s.")
+    refuse(chunk_s < SHORTEST_CHUNK_S, f"Expected chunks of at least {SHORTEST_CHUNK_S} s, got {chunk_s} s.", SepkitError)  # fmt: skip
     overlap_s = min(OVERLAP_S, chunk_s / 4) if overlap_s is None else overlap_s
-    if not 0 <= overlap_s < chunk_s / 2:
-        raise SepkitError(f"Expected an overlap below half a chunk ({chunk_s} s), got {overlap_s} s.")
-    if sample_rate < 1 or sample_rate != int(sample_rate):
-        raise SepkitError(f"Expected a sample rate in whole Hz, got {sample_rate}.")
+    refuse(not 0 <= overlap_s < chunk_s / 2, f"Expected an overlap below half a chunk ({chunk_s} s), got {overlap_s} s.", SepkitError)  # fmt: skip
+    refuse(sample_rate < 1 or sample_rate != int(sample_rate), f"Expected a sample rate in whole Hz, got {sample_rate}.", SepkitError)  # fmt: skip
     model = model if device is None else model.to(device)
     rate, read, waiting = int(sample_rate), 0, np.zeros((model.channels, 0), np.float32)  # for their estimates
 

@@ -84,9 +84,7 @@ class Model(MaskModel):
             self.up.append(nn.Sequential(_norm(wider), nn.GELU(), rise))
             self.decoder.append(Block(2 * width, width, size, bottleneck))
         self.middle = Block(widths[-1], widths[-1], sizes[-1], bottleneck)
-        self.last = nn.Sequential(
-            _convolution(features + parts, features, 1), nn.GELU(), _convolution(features, parts * len(self.sources), 1)
-        )
+        self.last = nn.Sequential(_convolution(features + parts, features, 1), nn.GELU(), _convolution(features, parts * len(self.sources), 1))  # fmt: skip
 
     def spectra(self, spectrum: Tensor) -> Tensor:
         batch, channels, bins, frames = spectrum.shape

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sepkit.errors import SepkitError, UsageError
+from sepkit.errors import SepkitError, refuse
 from sepkit.models.files import read_weights
 from sepkit.models.trunk_and_heads import Trunk, TrunkAndHeads
 from sepkit.models.weights import load_weights
@@ -35,8 +35,7 @@ class Model(TrunkAndHeads):
         self, hidden_size: int = 512, layers: int = 3, bandwidth_hz: float = 16000.0, trainable: str = "last_layer",
         frozen_statistics: bool = True, **spectral: Any,
     ) -> None:  # fmt: skip
-        if trainable not in TRAINABLE:
-            raise UsageError(f"Expected trainable to be one of {', '.join(TRAINABLE)}, got {trainable!r}.")
+        refuse(trainable not in TRAINABLE, f"Expected trainable to be one of {', '.join(TRAINABLE)}, got {trainable!r}.")  # fmt: skip
         super().__init__(**{"n_fft": 4096, "hop_length": 1024, **spectral})
         self.set_bound("relu")
         # as openunmix.utils.bandwidth_to_max_bin counts
@@ -68,8 +67,7 @@ def fetch(source: str = "vocals") -> Path:
     TORCH_HOME says where torch's folder is.  Raises SepkitError with the address, the folder, and how to put the file
     there by hand.
     """
-    if source not in FILES:
-        raise UsageError(f"umxhq has no weights for {source!r}; expected one of {', '.join(FILES)}.")
+    refuse(source not in FILES, f"umxhq has no weights for {source!r}; expected one of {', '.join(FILES)}.")
     url = URL.format(FILES[source])
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     try:

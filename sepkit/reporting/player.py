@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 
 from sepkit.dsp import resample
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, refuse
 
 MAX_SECONDS = 10.0
 PEAK = 0.89  # −1 dBFS: what an encoder may overshoot
@@ -67,7 +67,6 @@ def player(
     length = max(sound.shape[1] for sound in sounds.values())
     peak = max(float(np.abs(sound).max()) for sound in sounds.values())
     gain = min(1.0, PEAK / peak) if peak else 1.0
-
     made = _audios(sounds, gain * peak, gain, length, sample_rate, kbit_s)
     table = "".join(
         f'<tr><th scope="row" style="{_CELL}">{html.escape(name)}</th>'
@@ -86,8 +85,7 @@ def player(
 
 def _rows(clips: Mapping[str, Any], part: slice, sample_rate: int, error: Any) -> dict[str, dict[str, np.ndarray]]:
     """The sounds of each row, by name: the clip, and its error where `error` is a list."""
-    if not clips:
-        raise SepkitError("expected at least one clip to play, got none.")
+    refuse(not clips, "expected at least one clip to play, got none.", SepkitError)
     rows = {}
     for name, clip in clips.items():
         whole = as_clip(clip, name)
@@ -147,11 +145,9 @@ def as_clip(clip: Any, name: str) -> np.ndarray:
     channels = array[None] if array.ndim == 1 else array
     if channels.ndim != 2 or channels.shape[0] not in (1, 2) or not channels.shape[1]:
         raise SepkitError(f"clip {name!r} must be (channel, time) with one or two channels; got shape {array.shape}; transpose it if time comes first.")  # fmt: skip
-    if not np.issubdtype(array.dtype, np.floating):
-        raise SepkitError(f"clip {name!r} must be floating point with full scale at 1; got {array.dtype}.")
+    refuse(not np.issubdtype(array.dtype, np.floating), f"clip {name!r} must be floating point with full scale at 1; got {array.dtype}.", SepkitError)  # fmt: skip
     bad = int((~np.isfinite(array)).sum())
-    if bad:
-        raise SepkitError(f"clip {name!r} has {bad} samples that are not finite; it can't be played or drawn.")
+    refuse(bad, f"clip {name!r} has {bad} samples that are not finite; it can't be played or drawn.", SepkitError)
     return channels.astype(np.float64)
 
 

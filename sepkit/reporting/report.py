@@ -90,10 +90,7 @@ def _question(root: Root, section: Section | None, own: dict[str, Markup]) -> li
     names = [entry for entry in entries if entry.hypothesis != NONE]
     table = lessons.expectations(names).drop(columns="literature").rename_axis("Exp").reset_index()
     hypotheses = Block("Question and hypotheses", [ASKED.format(base)], [plain_grid(table)] if names else [])
-    guesses = [
-        {"Exp": name, "my prediction (dB)": said["gain_db"], "why": said["why"]}
-        for name, said in predictions(root).items()
-    ]
+    guesses = [{"Exp": name, "my prediction (dB)": said["gain_db"], "why": said["why"]} for name, said in predictions(root).items()]  # fmt: skip
     mine = replace(_own(PREDICTIONS, own), grids=[plain_grid(pd.DataFrame(guesses))] if guesses else [])
     return [hypotheses, _own(QUESTION, own), replace(mine, paragraphs=[]) if guesses else mine]
 
@@ -128,10 +125,7 @@ def _statistics(root: Root, section: Section, folder: Path) -> Block:
     ]
     entries = _entries(root, section).items()
     table = pd.DataFrame([_tested(entry, tests.get(name)) for name, entry in entries if name in MENU or name in tests])
-    said = [
-        {"Exp": name, "in full": f"{test.sentence} {test.method_sentence if test.method_interval else ''}"}
-        for name, test in tests.items()
-    ]
+    said = [{"Exp": name, "in full": f"{test.sentence} {test.method_sentence if test.method_interval else ''}"} for name, test in tests.items()]  # fmt: skip
     details = pd.DataFrame({name: test.details for name, test in tests.items()}).T
     details = details.drop(columns=[name for name in details if name in SAID or str(name).startswith("left out: ")])
     same = details.columns[(details.nunique() == 1) & details.notna().all()]
@@ -160,10 +154,7 @@ def _measures(section: Section, folder: Path) -> list[Block]:
     table = section.facts["median"].xs("vocals", level="source").unstack("metric")
     table = table.reindex(index=list(section.table["Exp"]), columns=list(METRICS)).dropna(axis=1, how="all")
     grid = plain_grid(table.rename_axis("Exp").reset_index())
-    return [
-        Block("Scores song by song", pictures=pictures, level=3),
-        Block("Every measure of vocals", [MEASURES], [grid], level=3),
-    ]
+    return [Block("Scores song by song", pictures=pictures, level=3), Block("Every measure of vocals", [MEASURES], [grid], level=3)]  # fmt: skip
 
 
 def _minutes(root: Root, section: Section) -> dict[str, float]:

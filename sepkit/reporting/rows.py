@@ -160,7 +160,4 @@ def shown(table: pd.DataFrame, caption: str) -> list[Grid]:
     unused = {MINUTES[1]} if empty.issuperset(MINUTES) else empty.intersection(MINUTES)
     plan = [name for name in PLAN if name not in unused]
     rest = [name for name in frame if name not in PLAN and name not in empty]
-    return [
-        Grid(frame[plan], caption, best, brief=True),
-        Grid(frame[["Exp", *rest]], "Gains, other measures, counts", best),
-    ]
+    return [Grid(frame[plan], caption, best, brief=True), Grid(frame[["Exp", *rest]], "Gains, other measures, counts", best)]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, refuse
 from sepkit.evaluation.shared import joined, on_shared_songs, refuse_old_weights
 from sepkit.experiments import BASE, plain
 from sepkit.profiles import PROFILES, PROTOCOLS, Profile, get_profile
@@ -118,12 +118,10 @@ def _profile_of(root: Root) -> str | None:
 def _scores(run: Run, profile: Profile) -> pd.DataFrame:
     """The scores of a finished run; SepkitError with the reason where it can't be in a table."""
     made = run.config.get("profile")
-    if made not in (None, profile.name):
-        raise SepkitError(f"made with profile {made}, this is the scoreboard of {profile.name}")
+    refuse(made not in (None, profile.name), f"made with profile {made}, this is the scoreboard of {profile.name}", SepkitError)  # fmt: skip
     if not run.finished:
         raise SepkitError("not trained yet" if run.state == "absent" else f"training {run.standing}")
-    if not run.scored:
-        raise SepkitError("trained, not scored yet")
+    refuse(not run.scored, "trained, not scored yet", SepkitError)
     scores = run.scores()
     refuse_old_weights(run)
     if set(scores["protocol"]) - set(PROTOCOLS):

@@ -69,9 +69,7 @@ class Section:
         behind = {"Songs left out of a test": self.lost, OVERLAP_CAPTION: self.overlap}
         grids = [facts, *(plain_grid(table, caption) for caption, table in behind.items() if len(table))]
         beside = [plain_grid(self.beside, "Beside the vocals")] if len(self.beside) else []
-        return Block(
-            title, [], [*shown(self.table, caption), *beside], items=self.notes, details={"Songs, seeds, device": grids}
-        )
+        return Block(title, [], [*shown(self.table, caption), *beside], items=self.notes, details={"Songs, seeds, device": grids})  # fmt: skip
 
 
 def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, left_out: Collection[str] = ()) -> Section:
@@ -101,9 +99,7 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, lef
         own = {column: known.get((name, *key), {}) for column, key in columns.items()}
         records.append(row(root, name, scores, own, tests.get(name)))
     table = pd.DataFrame(records)
-    lost = [
-        {"Exp": test.run, "song": song, "why": why} for test in tests.values() for song, why in test.dropped.items()
-    ]
+    lost = [{"Exp": test.run, "song": song, "why": why} for test in tests.values() for song, why in test.dropped.items()]  # fmt: skip
     beside = _beside_vocals(by_name, known.keys(), list(tests), base) if protocol == "4stem" else pd.DataFrame()
     background, overlap = _background(root, rows, table), _overlap(by_name)
     return Section(protocol, folds, table, background, notes, pd.DataFrame(lost), beside, overlap, tests, rows, facts)

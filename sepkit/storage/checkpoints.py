@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from sepkit import models
-from sepkit.errors import SepkitError
+from sepkit.errors import SepkitError, refuse
 from sepkit.models.weights import load_weights, renamed
 from sepkit.storage import drive
 from sepkit.storage.bounded import within
@@ -101,14 +101,12 @@ def best_checkpoint(run: Run) -> dict[str, Any]:
             with writing(run.best) as part:
                 within(COPY_S, shutil.copyfile, path, part, mount="Drive" if path in on_drive else "local")
                 found = load_checkpoint(part)
-                if found.get("epoch", -1) + 1 != status.get("best_epoch", found.get("epoch", -1) + 1):
-                    raise SepkitError("another epoch")
+                refuse(found.get("epoch", -1) + 1 != status.get("best_epoch", found.get("epoch", -1) + 1), "another epoch", SepkitError)  # fmt: skip
             print(f"{run.name}: best.ckpt was {'damaged' if there else 'gone'}; it is back from {path}", flush=True)
             return found
     if there:
         raise damage
-    if "best_epoch" in status:
-        raise SepkitError(f"{run.name} has lost its best.ckpt ({run.best} is absent); train it again, which restores it.")  # fmt: skip
+    refuse("best_epoch" in status, f"{run.name} has lost its best.ckpt ({run.best} is absent); train it again, which restores it.", SepkitError)  # fmt: skip
     raise SepkitError(f"{run.name} has no best.ckpt yet under {run.path}; train it first.")
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.errors import SepkitError, UsageError
+from sepkit.errors import SepkitError, UsageError, refuse
 from sepkit.profiles import ProfileLike, get_profile
 from sepkit.storage.files import append_lines, digest, read_json, read_names, write_json
 from sepkit.storage.locks import held
@@ -165,8 +165,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         file = self.path / "config.json"
-        if not file.exists():
-            raise SepkitError(f"There is no run {self.name!r} under {self.root.path}; train it first.")
+        refuse(not file.exists(), f"There is no run {self.name!r} under {self.root.path}; train it first.", SepkitError)
         return read_json(file, "the configuration of a run")
 
     @property

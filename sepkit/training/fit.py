@@ -69,11 +69,12 @@ def prepare(
 def fit(
     run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None,
     limits: dict[str, float | None] | None = None, devices: int = 1, strategy: str = "auto",
+    logger: Any = False,
 ) -> None:  # fmt: skip
     """Trains `run` to its end, from its newest checkpoint where it has one, otherwise from `start`.
 
     start: the weights of another run or published ones; None draws them from the seed.  limits: as for `out_of_time`.
-    devices, strategy: as for `train`.
+    devices, strategy: as for `train`; logger: as for Lightning's Trainer.
     Raises OutOfTime, all being saved, after an epoch that is the last for which there is time.
     """
     training, name = config["training"], device_name(device)
@@ -94,7 +95,7 @@ def fit(
             accelerator=device, devices=devices, strategy=Together(device, strategy) if devices > 1 else "auto",
             use_distributed_sampler=False, precision=mixed, max_epochs=training["epochs"], num_sanity_val_steps=0,
             callbacks=[*averaging, recorder, stopping, in_time, BestAndLast(run)], plugins=[AtomicCheckpointIO()],
-            logger=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=run.path,
+            logger=logger, enable_progress_bar=False, enable_model_summary=False, default_root_dir=run.path,
         )  # fmt: skip
         run.write_status(state="running", **where, started=time.strftime("%Y-%m-%dT%H:%M:%S"))
         try:
@@ -171,6 +172,9 @@ class Recorder(Callback):
         file = self.run.path / "history.csv"
         past: Any = pd.read_csv(file).to_dict("records") if file.exists() else []
         self.rows = [{**row, "ranks": row.get("ranks", 1)} for row in past if row["epoch"] <= trainer.current_epoch]
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.run.config)
+        self._log(trainer, self.rows)
         self.bar = self.shown.enter_context(bar(self.run.name, trainer.max_epochs * trainer.num_training_batches))
         self.bar.initial = self.bar.n = trainer.current_epoch * trainer.num_training_batches
         # a run killed between its early stop and the state "finished" must not go on training
@@ -208,11 +212,19 @@ class Recorder(Callback):
         }  # fmt: skip
         self.rows.append(row)
         write_csv(self.run.path / "history.csv", pd.DataFrame(self.rows))
+        self._log(trainer, [row])
         said = f"epoch {row['epoch']}/{trainer.max_epochs} train {row['train_loss']:.4f} valid {row['valid_loss']:.4f} "
         said += f"sdr {row['valid_sdr']:.2f} dB"
         self.bar.set_postfix_str(said)
         if logs():
             print(f"{self.run.name} {said} lr {row['learning_rate']:.2e} {seconds:.1f} s", flush=True)
+
+    def _log(self, trainer, rows: list[dict[str, Any]]) -> None:
+        """Into the loggers, if any; a run that goes on begins with the epochs before."""
+        for logger in trainer.loggers:
+            for row in rows:
+                logger.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=row["epoch"])
+            logger.save()
 
 
 class InTime(Callback):
@@ -241,7 +253,6 @@ def averaged(decay: float) -> WeightAveraging:
     After n steps the average moves by 1 − min(decay, (1 + n) / (10 + n)) towards the weights, so that short runs forget
     their first weights (the warm-up of TensorFlow's ExponentialMovingAverage).
     """
-
     return WeightAveraging(avg_fn=partial(_average, decay))
 
 

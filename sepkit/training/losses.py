@@ -4,6 +4,7 @@ A loss takes an `Estimate` and `target` (batch, source, channel, time), in the o
 a scalar in float32.  Its keyword arguments are its settings.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sepkit.dsp import STFT
-from sepkit.errors import UsageError
+from sepkit.errors import UsageError, refuse
 
 if TYPE_CHECKING:
     from sepkit.training.step import Estimate
@@ -38,9 +39,14 @@ def loss(*, on_magnitudes: bool = False) -> Callable[[Callable[..., Tensor]], Ca
 
 def make_loss(name: str, **settings: Any) -> Loss:
     """The loss `name` with its settings; UsageError for an unknown name."""
-    if name not in LOSSES:
-        raise UsageError(f"There is no loss {name!r}; expected one of {', '.join(LOSSES)}.")
+    loss_settings(name)
     return partial(LOSSES[name], **settings)
+
+
+def loss_settings(name: str) -> dict[str, Any]:
+    """What the loss `name` takes: {setting: its default}; UsageError for an unknown name."""
+    refuse(name not in LOSSES, f"There is no loss {name!r}; expected one of {', '.join(LOSSES)}.")
+    return {key: each.default for key, each in inspect.signature(LOSSES[name]).parameters.items() if each.kind is each.KEYWORD_ONLY}  # fmt: skip
 
 
 def frequency_weights(n_bins: int, alpha: str = "flat") -> Tensor:
@@ -54,8 +60,7 @@ def frequency_weights(n_bins: int, alpha: str = "flat") -> Tensor:
     """
     bins = torch.arange(n_bins, dtype=torch.float64).clamp_min(1)
     weights = {"sqrt": bins.sqrt(), "inverse_sqrt": bins.rsqrt(), "flat": torch.ones_like(bins)}
-    if alpha not in weights:
-        raise UsageError(f"There is no frequency weight {alpha!r}; expected one of {', '.join(weights)}.")
+    refuse(alpha not in weights, f"There is no frequency weight {alpha!r}; expected one of {', '.join(weights)}.")
     return (weights[alpha] / weights[alpha].mean()).float()
 
 
@@ -172,6 +177,5 @@ def _weighted_l1(estimate: Tensor, target: Tensor, alpha: str, weights: Sequence
     error = (estimate - target).abs()
     error = error * frequency_weights(error.shape[-2], alpha).to(error.device)[:, None]
     per_source = error.mean(dim=(0, 2, 3, 4))
-    if weights and len(weights) != len(per_source):
-        raise UsageError(f"Expected {len(per_source)} weights, one a source, got {len(weights)}.")
+    refuse(weights and len(weights) != len(per_source), f"Expected {len(per_source)} weights, one a source, got {len(weights)}.")  # fmt: skip
     return (per_source * per_source.new_tensor(weights or [1.0] * len(per_source))).sum()

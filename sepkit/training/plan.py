@@ -22,7 +22,7 @@ from sepkit.parallel import progress
 from sepkit.profiles import Profile, ProfileLike, get_profile
 from sepkit.storage import Root, RootLike
 from sepkit.storage.ledger import spending, week_hours
-from sepkit.training.check import checked, trial
+from sepkit.training.asked import checked, trial
 from sepkit.training.train import training_cache
 
 STEPS = 3  # steps that count, after one that warms up

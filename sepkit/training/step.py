@@ -132,7 +132,7 @@ class SeparationTask(L.LightningModule):
         self.valid_sdrs.clear()
         if sdrs.isnan():
             raise SepkitError("No validation clip has a target that can be heard, so no epoch can be called the best: name validation songs with vocals in validation.txt.")  # fmt: skip
-        self.log_dict({"valid_loss": losses, "valid_sdr": sdrs})
+        self.log_dict({"valid_loss": losses, "valid_sdr": sdrs}, logger=False)
 
     def mean_over_ranks(self, values: Tensor) -> Tensor:
         """The mean of the values (n,) of all ranks, which may have different n; nan where there are none."""

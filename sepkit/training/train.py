@@ -6,7 +6,6 @@ the caller's random state is put back.
 
 import contextlib
 import io
-import json
 import os
 import sys
 import threading
@@ -16,7 +15,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from joblib import delayed
 
@@ -26,7 +24,7 @@ from sepkit.data.folds import split_songs
 from sepkit.data.locate import given_songs
 from sepkit.data.opening import open_cache, other_songs
 from sepkit.devices import device_name, pick_device
-from sepkit.errors import OutOfTime, SepkitError, UsageError
+from sepkit.errors import OutOfTime, SepkitError, UsageError, refuse
 from sepkit.experiments import MENU, about, get_experiment
 from sepkit.experiments.settings import Experiment, resolve, with_weights
 from sepkit.models.files import network_of
@@ -38,7 +36,7 @@ from sepkit.storage.checkpoints import kept, load_model, take_weights
 from sepkit.storage.ledger import out_of_time, session_started, workers_book
 from sepkit.storage.locks import alone
 from sepkit.storage.repair import has_best, mend, start_again
-from sepkit.training.check import checked
+from sepkit.training.asked import Changes, checked, flat, make_logger, with_changes
 from sepkit.training.losses import ON_MAGNITUDES
 
 STRATEGIES = ("auto", "ddp_spawn", "ddp_spawn_find_unused_parameters_true")  # auto: ddp_spawn on several devices
@@ -49,7 +47,7 @@ def train(
     experiment: str | Experiment, *, profile: ProfileLike = None, data: Path | str | None = None,
     root: RootLike = None, seed: int = 0, fold: int | None = None, device: str | None = None,
     hours: float | None = None, session_hours: float | None = None, weights: Path | str | None = None,
-    devices: int = 1, num_nodes: int = 1, strategy: str = "auto",
+    devices: int = 1, num_nodes: int = 1, strategy: str = "auto", changes: Changes = None, logger: str | None = None,
 ) -> Run:  # fmt: skip
     """Trains `experiment`, or resumes it, and returns its run.
 
@@ -57,12 +55,14 @@ def train(
     written; seed: of weights, clips and dropout; fold: 0, 1 or 2 of the cross-validation by artist, None for the usual
     split; device: cpu or cuda, None for the best; hours: GPU hours of the week (SEPKIT_HOURS, else 8); session_hours:
     how long this session lasts (SEPKIT_SESSION_HOURS, else 12 in Colab); weights: see `with_weights`; devices: how many
-    share every batch; num_nodes: 1 (see docs/cluster.md); strategy: Lightning's, one of `STRATEGIES`.
+    share every batch; num_nodes: 1 (see docs/cluster.md); strategy: Lightning's, one of `STRATEGIES`; changes: other
+    settings, see `with_changes`; logger: see `make_logger`.
 
     Raises OutOfTime where another epoch would pass the hours or the session: all is saved, and the same call goes on.
     Raises SepkitError, in one sentence, where songs, settings or checkpoints do not allow it.
     """
-    experiment, profile = with_weights(get_experiment(experiment), weights), get_profile(profile)
+    profile = get_profile(profile)
+    experiment = with_changes(with_weights(get_experiment(experiment), weights), changes, profile)
     settings = shared_by(resolve(experiment, profile), device, devices, num_nodes, strategy)
     device, root = pick_device(device), Root.open(root, profile)
     run = root.run_of(experiment.name, seed, fold)
@@ -73,7 +73,7 @@ def train(
         if has_best(run):
             _tell_other_songs(run, profile, data)
             return run
-    extra = told_of(experiment, settings)
+    extra, log = told_of(experiment, settings), make_logger(logger, run)
     limits = {"hours": hours, "session_hours": session_hours}
     where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, **limits}
     where |= {"device": device, "devices": devices, "strategy": strategy}
@@ -92,7 +92,7 @@ def train(
         else:
             from sepkit.training.fit import fit  # with Lightning, which takes seconds to import
 
-            fit(run, config, cache, device, start, limits, devices, strategy)
+            fit(run, config, cache, device, start, limits, devices, strategy, log)
     drive.tell(run.name, drive.push(root, only=(*kept(run), "exclude.txt", "cache")))
     return run
 
@@ -208,11 +208,11 @@ def train_many(
     ranks = {key: where[key] for key in ("device", "devices", "num_nodes", "strategy") if key in where}
     for experiment in map(get_experiment, experiments):
         told_of(experiment, shared_by(resolve(experiment, profile), **ranks))
+        make_logger(where.get("logger"), Root.at(where.get("root"), profile).run_of(experiment.name))
     # all found here: a cluster's workers have no SEPKIT_PROFILE, SEPKIT_ROOT and SEPKIT_DATA
     where |= {"profile": profile, "root": Root.open(where.get("root"), profile), "data": given_songs(where.get("data"))}
     with on_cluster(cluster, where["root"].path, where["data"]) as away, contextlib.ExitStack() as within:
-        if away and where.get("devices", 1) > 1:
-            raise UsageError("A cluster's worker trains on one device; give either a cluster or several devices.")
+        refuse(away and where.get("devices", 1) > 1, "A cluster's worker trains on one device; give either a cluster or several devices.")  # fmt: skip
         if away:
             jobs = -1
         else:
@@ -249,7 +249,7 @@ def _train_quietly(started: float, experiment: str | Experiment, **where: Any) -
 
 def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
     """SepkitError where a run of this name was made with other settings."""
-    have, want = _flat(run.config), _flat(wanted)
+    have, want = flat(run.config), flat(wanted)
     settings = (key for key in have if key.startswith(("model.", "loss.", "training.")))
     different = [key for key in dict.fromkeys([*want, *settings]) if have.get(key) != want.get(key)]
     # a folder may be renamed, its songs are compared; and words about an experiment are no settings
@@ -257,8 +257,3 @@ def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
     if different:
         key = different[0]
         raise SepkitError(f"{run.name} under {run.root.path} was made with {key} = {have.get(key)!r}, but {want.get(key)!r} is asked for now ({len(different)} differences); give another --root, or delete {run.path}.")  # fmt: skip
-
-
-def _flat(config: dict[str, Any]) -> Any:
-    """{"model.hidden_size": 128, …}, values as JSON keeps them."""
-    return pd.json_normalize(json.loads(json.dumps(config))).to_dict("records")[0]

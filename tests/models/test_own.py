@@ -10,7 +10,7 @@ from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import Experiment, entry_of, get_experiment, resolve
 from sepkit.profiles import PROFILES
 from sepkit.storage.checkpoints import load_model
-from sepkit.training.check import checked
+from sepkit.training.asked import checked
 from sepkit.training.train import train, train_many
 
 MODULE = '''
