@@ -105,6 +105,10 @@ def picked(pick: Iterable[str] | None, profile: Profile) -> list[str]:
     Raises UsageError for an unknown name.
     """
     if pick is not None:
-        return [get_experiment(name).name for name in pick]
+        names = [get_experiment(name).name for name in pick]
+        refuse(
+            not {*names} <= {*MENU}, f"A week's days train the menu's experiments, not {names}; use `train` or `grid`."
+        )
+        return names
     every = [name for name in week_experiments() if name not in profile.left_out]
     return [*CORE, "B", "Best"] if profile.as_planned else every

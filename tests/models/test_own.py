@@ -7,7 +7,7 @@ import torch
 
 from sepkit import models
 from sepkit.errors import SepkitError, UsageError
-from sepkit.experiments import Experiment, entry_of, get_experiment, resolve
+from sepkit.experiments import Experiment, entry_of, get_experiment, picked, resolve
 from sepkit.profiles import PROFILES
 from sepkit.storage.checkpoints import load_model
 from sepkit.training.asked import checked
@@ -189,6 +189,11 @@ def test_a_fault_is_one_sentence_before_any_work(called, said, root, mini_songs)
     with pytest.raises(UsageError, match=re.escape(said)):  # nor does the first of several begin
         train_many(["Base", called], data=mini_songs, root=root, profile="demo", device="cpu")
     assert not (root.path / "runs").exists()
+
+
+def test_no_day_of_a_week_trains_it():
+    with pytest.raises(UsageError, match=r"not \['Tiny'\]; use `train` or `grid`"):
+        picked(["own_nets:Tiny"], PROFILES["demo"])
 
 
 def test_four_sources_are_named_by_the_experiment():
