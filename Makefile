@@ -37,6 +37,7 @@ bench: setup
 	$(PY) benchmarks/bench_augment.py
 	$(PY) benchmarks/bench_bss_eval.py
 	$(PY) benchmarks/bench_step.py
+	$(PY) benchmarks/bench_separate.py
 
 clean:
 	rm -rf sepkit-root .pytest_cache .ruff_cache .mypy_cache

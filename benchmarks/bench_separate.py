@@ -28,6 +28,7 @@ import torch
 from demucs.apply import apply_model
 from demucs.htdemucs import HTDemucs
 from demucs.states import load_model
+from openunmix.model import OpenUnmix
 from openunmix.utils import load_separator
 
 import sepkit
@@ -36,7 +37,6 @@ from sepkit.experiments import MENU
 from sepkit.experiments.settings import resolve
 from sepkit.profiles import get_profile
 from sepkit.storage import Root, write_json
-from tests.models.published import write_demucs, write_openunmix
 
 RATE = 44100
 NETWORKS = {"umxhq": "vocals.pth", "umxhq, Wiener filter": "vocals.pth", "HTDemucs": "htdemucs.th"}
@@ -53,6 +53,25 @@ def random_run(root: Root, experiment: str, profile: str) -> None:
     write_json(run.path / "config.json", {"run": run.name, **settings, "seed": 0, "fold": None})
     run.write_status(state="finished", epochs=1, minutes=0.0, device="cpu")
     torch.save({"state_dict": {f"model.{name}": value for name, value in state.items()}, "epoch": 0}, run.best)
+
+
+def write_networks(folder: Path) -> None:
+    """As the training programs of openunmix and demucs leave them; random weights."""
+    torch.manual_seed(3)
+    sizes = {"nfft": 4096, "nhop": 1024, "nb_channels": 2, "hidden_size": 512}
+    state = OpenUnmix(nb_bins=2049, nb_channels=2, hidden_size=512, max_bin=1487).state_dict()
+    for name, value in state.items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 2)
+        elif value.is_floating_point():
+            value.normal_(std=0.1)
+    torch.save(state, folder / "vocals.pth")
+    (folder / "vocals.json").write_text(json.dumps({"epochs_trained": 1, "args": sizes}))
+    (folder / "separator.json").write_text(json.dumps({**sizes, "sample_rate": float(RATE)}))
+    network = HTDemucs(["drums", "bass", "other", "vocals"], **HTDEMUCS)
+    args, kwargs = network._init_args_kwargs
+    package = {"klass": HTDemucs, "args": args, "kwargs": kwargs, "state": network.state_dict(), "training_args": {}}
+    torch.save(package, folder / "htdemucs.th")
 
 
 def write_noise(file: Path, minutes: float) -> None:
@@ -129,8 +148,7 @@ def each_row(minutes: tuple[float, ...]) -> Iterator[dict[str, Any]]:
     for length in minutes:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            write_openunmix(folder / "vocals.pth", max_bin=1487)
-            write_demucs(folder / "htdemucs.th", HTDemucs, **HTDEMUCS)
+            write_networks(folder)
             write_noise(folder / "song.wav", length)
             for network in NETWORKS:
                 ours, peer = (measured(folder, network, "full", tool) for tool in ("ours", "peer"))
