@@ -270,11 +270,9 @@ def _separate(
                 for piece in separation.stream(model, song.blocks(BLOCK_S), rate, device=device, finish=finish):
                     for source, file in files.items():
                         samples = _finish(piece[source], False, step)  # libsndfile would round down
-                        if depth != "FLOAT":
-                            kept = np.clip(samples, -1, 1 - STEPS.get(depth, 0))
-                            over[source] += int(np.count_nonzero(kept != samples))
-                            samples = kept
-                        file.write(samples.T)
+                        kept = samples if depth == "FLOAT" else np.clip(samples, -1, 1 - STEPS.get(depth, 0))
+                        over[source] += int(np.count_nonzero(kept != samples))
+                        file.write(kept.T)
                     done += samples.shape[1]
                     shown.update(done // rate - (done - samples.shape[1]) // rate)
         except (sf.SoundFileError, OSError) as error:

@@ -144,8 +144,7 @@ def _at_least(length: int, held: list[np.ndarray], blocks: Iterator[np.ndarray])
 
 
 def _device(model: "Network") -> torch.device:
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def _estimate(model: "Network", mixtures: Sequence[np.ndarray]) -> np.ndarray:
