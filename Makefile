@@ -32,12 +32,8 @@ lint: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: setup
-	$(PY) benchmarks/bench_loader.py
-	$(PY) benchmarks/bench_augment.py
-	$(PY) benchmarks/bench_bss_eval.py
-	$(PY) benchmarks/bench_step.py
-	$(PY) benchmarks/bench_separate.py
+bench: setup  ## docs/performance.md's table: alone on the machine, about 20 minutes
+	$(PY) -m benchmarks.table
 
 clean:
 	rm -rf sepkit-root .pytest_cache .ruff_cache .mypy_cache
