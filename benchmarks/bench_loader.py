@@ -125,7 +125,9 @@ def cache_row(folder: SongFolder, place: Path) -> dict[str, Any]:
     minutes, built = sum(sf.info(track.files[0]).duration for track in tracks) / 60, itertools.count()
 
     def build(_: int) -> None:
-        build_cache(folder, Root.open(place / f"root{next(built)}", "demo"), CacheSettings(), splits=["train"], n_jobs=1)
+        build_cache(
+            folder, Root.open(place / f"root{next(built)}", "demo"), CacheSettings(), splits=["train"], n_jobs=1
+        )
 
     ours = timed(build, rounds=3)
     peer = timed(lambda _: musdb_cache(folder.path, place / "peer.h5"), rounds=3) if shutil.which("ffmpeg") else []

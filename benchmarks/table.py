@@ -35,7 +35,9 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, torch {torch.__version__}, load {load}"
+    return (
+        f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, torch {torch.__version__}, load {load}"
+    )
 
 
 def line(row: dict[str, Any]) -> str:
