@@ -9,13 +9,21 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "storage.ledger": ("budget",), "training.train": ("train", "train_many"),
-    "training.plan": ("plan", "equal_epochs"), "evaluation.scoring": ("evaluate", "evaluate_many", "reference"),
-    "evaluation.given": ("given",), "evaluation.listening": ("estimates", "excerpts"),
-    "reporting.scoreboard": ("scoreboard",), "reporting.report": ("report",), "reporting.player": ("player",),
+    "storage.ledger": ("budget",),
+    "training.train": ("train", "train_many"),
+    "training.plan": ("plan", "equal_epochs"),
+    "evaluation.scoring": ("evaluate", "evaluate_many", "reference"),
+    "evaluation.given": ("given",),
+    "evaluation.listening": ("estimates", "excerpts"),
+    "reporting.scoreboard": ("scoreboard",),
+    "reporting.report": ("report",),
+    "reporting.player": ("player",),
     "commands.grid": ("grid", "out_of_fold"),
-    **{f"commands.{name}": (name,) for name in ("doctor", "demo", "fetch", "cache", "separate", "export", "compare", "week")},
-}  # fmt: skip
+    **{
+        f"commands.{name}": (name,)
+        for name in ("doctor", "demo", "fetch", "cache", "separate", "export", "compare", "week")
+    },
+}
 _CALLS = {call: home for home, calls in _HOMES.items() for call in calls}
 _MODULES = ("data", "evaluation", "experiments", "models", "profiles", "reporting", "storage", "training")
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError, UsageError
 
 # glibc's M_MMAP_MAX, blocks mapped separately, and M_TRIM_THRESHOLD, free bytes kept: while training, and by default
 MALLOPT = {-4: (0, 65536), -1: (2**31 - 1, 2**17)}
@@ -20,7 +20,8 @@ def pick_device(device: str | None) -> str:
     """`device`; for None, cuda where there is one.  UsageError or SepkitError for one that is not there."""
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    refuse(device not in ("cpu", "cuda"), f"There is no device {device!r}; expected cpu or cuda.")
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"There is no device {device!r}; expected cpu or cuda.")
     if device == "cuda" and not torch.cuda.is_available():
         raise SepkitError("A GPU was asked for (cuda), but torch finds none here; use --device cpu.")
     return device

@@ -11,9 +11,3 @@ class UsageError(SepkitError):
 
 class OutOfTime(SepkitError):
     """The week's GPU hours or the session end before the next epoch would; all is saved, the same call goes on."""
-
-
-def refuse(so: object, sentence: str, kind: type[SepkitError] = UsageError) -> None:
-    """Raises `kind` with the sentence where `so` is true."""
-    if so:
-        raise kind(sentence)

@@ -143,7 +143,9 @@ def begin(
     if synthetic := _why_not_demo(day):
         print(synthetic)
     if pick is None and (spared := [row for row in rows if row in profile.left_out and row not in day.rows]):
-        print(f"Profile {profile.name} leaves out {' and '.join(spared)}, to be quick; name them in `pick` to train them.")  # fmt: skip
+        print(
+            f"Profile {profile.name} leaves out {' and '.join(spared)}, to be quick; name them in `pick` to train them."
+        )
     if rows and not day.rows:
         print(f"The week's pick has none of this day's experiments ({', '.join(rows)}): nothing is trained.")
     return day
@@ -211,17 +213,23 @@ def what_now(day: Day) -> str:
     week = [line for line in _week(day.profile, day.root, day.pick) if not _is_done(day, line)]
     best = "All experiments of the week have run; another seed of Base shows how much of a difference is chance."
     if line := next((line for line in week if line.within), None):
-        table = plan(profile=day.profile, pick=[line.experiment], root=day.root, folds=range(FOLDS) if line.folds else [None])  # fmt: skip
+        table = plan(
+            profile=day.profile, pick=[line.experiment], root=day.root, folds=range(FOLDS) if line.folds else [None]
+        )
         cost, entry = table.iloc[-1], MENU[line.experiment]
         best = f"Best next run: {line.experiment}{' in three folds' if line.folds else ''}, {entry.change} (day {5 if line.folds else entry.day}), about {cost['minutes']:.1f} minutes ({cost['basis']})."
     elif week:
-        best = f"The hours left allow none of the week's other experiments: {', '.join(each.experiment for each in week)}."  # fmt: skip
+        best = (
+            f"The hours left allow none of the week's other experiments: {', '.join(each.experiment for each in week)}."
+        )
     lines = [f"GPU hours left: {hours_left(day.root):.2f} of {week_hours():g}.", best]
     if day.number < DAYS:
         lines.append(f"Tomorrow: day {day.number + 1}.")
     stored = store(day.root)
     synced = drive.push(day.root)  # last, with every minute that was counted above
-    copy = ("There is no copy on Drive." if synced is None else f"Drive: {'; '.join(filter(None, (str(synced), stored)))}.")  # fmt: skip
+    copy = (
+        "There is no copy on Drive." if synced is None else f"Drive: {'; '.join(filter(None, (str(synced), stored)))}."
+    )
     return "\n".join([*lines, copy])
 
 

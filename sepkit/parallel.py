@@ -88,7 +88,9 @@ def _same_folder(client: Any, folder: Path) -> None:
             if isinstance(there, Exception):
                 raise SepkitError(f"The worker {worker} lacks this sepkit ({there}); install the same there.")
             if missing := here - there:
-                raise SepkitError(f"The worker {worker} does not see the same {folder} ({len(missing)} of {len(here)} entries are not there); all workers need that folder under the same path, as on a network drive.")  # fmt: skip
+                raise SepkitError(
+                    f"The worker {worker} does not see the same {folder} ({len(missing)} of {len(here)} entries are not there); all workers need that folder under the same path, as on a network drive."
+                )
     finally:
         mark.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sepkit.errors import refuse
+from sepkit.errors import UsageError
 
 SAMPLE_RATE = 44100  # Hz: of MUSDB18-HQ, all scores, and networks whose experiment names no other
 # The sources that are scored together, by the protocol's name; the first is the week's subject.
@@ -94,5 +94,6 @@ def get_profile(name: ProfileLike = None) -> Profile:
     if isinstance(name, Profile):
         return name
     name = name or os.environ.get("SEPKIT_PROFILE") or "demo"
-    refuse(name not in PROFILES, f"There is no profile {name!r}; expected one of {', '.join(PROFILES)}.")
+    if name not in PROFILES:
+        raise UsageError(f"There is no profile {name!r}; expected one of {', '.join(PROFILES)}.")
     return PROFILES[name]

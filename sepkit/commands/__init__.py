@@ -33,17 +33,26 @@ DEVICE: dict[str, Any] = {"--device": {"help": "cpu or cuda (default: cuda where
 SEED: dict[str, Any] = {"--seed": {"type": int, "default": 0, "help": "seed of all that is random (default: 0)"}}
 FOLD: dict[str, Any] = {"--fold": {"type": int, "help": "fold of the cross-validation by artist: 0, 1 or 2"}}
 RUN = {**DATA, **SEED, **DEVICE, **FOLD}
-JOBS: dict[str, Any] = {"--jobs": {"dest": "n_jobs", "metavar": "JOBS", "type": int, "help": "how many at a time (default: one a core)"}}  # fmt: skip
-CLUSTER: dict[str, Any] = {"--cluster": {"help": "address of a dask scheduler, as tcp://host:8786, whose workers do the work (SEPKIT_CLUSTER)"}}  # fmt: skip
+JOBS: dict[str, Any] = {
+    "--jobs": {"dest": "n_jobs", "metavar": "JOBS", "type": int, "help": "how many at a time (default: one a core)"}
+}
+CLUSTER: dict[str, Any] = {
+    "--cluster": {"help": "address of a dask scheduler, as tcp://host:8786, whose workers do the work (SEPKIT_CLUSTER)"}
+}
 RANKS: dict[str, Any] = {
     "--devices": {"type": int, "default": 1, "help": "devices of this machine that train a run together (default: 1)"},
     "--num-nodes": {"type": int, "default": 1, "help": "machines that train a run together: 1, see docs/cluster.md"},
     "--strategy": {"default": "auto", "help": "Lightning's for several devices (default: auto, which is ddp_spawn)"},
 }
 CHANGES: dict[str, Any] = {
-    "--set": {"action": "append", "dest": "changes", "metavar": "SETTING=VALUE", "help": "another setting, as training.batch_size=4, in runs with a name of their own; repeatable"},
+    "--set": {
+        "action": "append",
+        "dest": "changes",
+        "metavar": "SETTING=VALUE",
+        "help": "another setting, as training.batch_size=4, in runs with a name of their own; repeatable",
+    },
     "--logger": {"help": "also log to logs/ under the root: tensorboard, or a logger of Lightning's as module:Class"},
-}  # fmt: skip
+}
 LIMITS: dict[str, Any] = {
     "--hours": {"type": float, "help": "GPU hours of the week (default: SEPKIT_HOURS, else 8)"},
     "--session-hours": {"type": float, "help": "hours of this session (default: SEPKIT_SESSION_HOURS; Colab: 12)"},

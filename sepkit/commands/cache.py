@@ -16,9 +16,12 @@ ARGUMENTS = {**DATA, "--pick": {"type": names, "help": "experiments that the son
 
 
 def cache(
-    *, profile: ProfileLike = None, data: Path | str | None = None, root: RootLike = None,
+    *,
+    profile: ProfileLike = None,
+    data: Path | str | None = None,
+    root: RootLike = None,
     pick: Iterable[str] | None = None,
-) -> Cache:  # fmt: skip
+) -> Cache:
     """Builds all caches that `pick` needs, printing their sizes first; returns that of the first one's training, opened.
 
     With them training, folds and scoring need no songs any more, here or where the caches are copied to.  Large ones are

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.evaluation.shared import joined, on_shared_songs, refuse_old_weights, refuse_unlike_files, unlike_training
 from sepkit.evaluation.statistics import Comparison, compare_scores
 from sepkit.experiments import plain, run_named
@@ -22,9 +22,14 @@ show = print
 
 
 def compare(
-    run: Run | Path | str, base: Run | Path | str, *, metric: str = "sdr_bsseval", source: str = "vocals",
-    root: RootLike = None, profile: ProfileLike = None,
-) -> Comparison:  # fmt: skip
+    run: Run | Path | str,
+    base: Run | Path | str,
+    *,
+    metric: str = "sdr_bsseval",
+    source: str = "vocals",
+    root: RootLike = None,
+    profile: ProfileLike = None,
+) -> Comparison:
     """`run` against `base` over their test songs; see `compare_scores`.
 
     An experiment stands for all its scored seeds, a run, as oracle, for itself, and a path for museval's JSON files.
@@ -58,5 +63,6 @@ def _scored(item: Run | Path | str, root: RootLike, profile: ProfileLike) -> lis
     if run.name == plain(item):
         return [run]
     runs = root.scored_runs(plain(item))
-    refuse(not runs, f"{run.name} is not scored yet; evaluate {item} first.", SepkitError)
+    if not runs:
+        raise SepkitError(f"{run.name} is not scored yet; evaluate {item} first.")
     return runs

@@ -141,9 +141,13 @@ def environment(root: Path, profile: Profile) -> dict[str, Any]:
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     (copy, fault), device, installed = drive.standing(Root(root)), pick_device(None), versions()
     return {
-        "python": installed["python"], "device": device_name(device),
+        "python": installed["python"],
+        "device": device_name(device),
         "precision": PRECISIONS.get(precision(device, bfloat16=profile.bfloat16), "float32"),
-        "cores": os.cpu_count(), "root": str(root), "free_disk_gb": round(shutil.disk_usage(existing).free / 1e9, 1),
-        "drive": f"{copy}: {fault}" if fault else str(copy) if copy else None, "ffmpeg": shutil.which("ffmpeg"),
+        "cores": os.cpu_count(),
+        "root": str(root),
+        "free_disk_gb": round(shutil.disk_usage(existing).free / 1e9, 1),
+        "drive": f"{copy}: {fault}" if fault else str(copy) if copy else None,
+        "ffmpeg": shutil.which("ffmpeg"),
         "versions": {name: installed.get(name, "absent") for name in VERSIONED},
-    }  # fmt: skip
+    }

@@ -17,8 +17,10 @@ ARGUMENTS = {
     "--protocol": {"default": "2stem", "help": "of such estimates or weights: 2stem (default), or 4stem"},
     **RUN,
     "--split": {"default": "test", "help": "test (once, choices frozen) or valid"},
-    **JOBS, **CLUSTER, "--museval": {"action": "store_true", "help": "also write the windows as museval does"},
-}  # fmt: skip
+    **JOBS,
+    **CLUSTER,
+    "--museval": {"action": "store_true", "help": "also write the windows as museval does"},
+}
 
 
 def run(

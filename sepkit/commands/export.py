@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.experiments import entry_of, run_named
 from sepkit.models import own
 from sepkit.profiles import ProfileLike, get_profile
@@ -41,7 +41,8 @@ def export(run: str, folder: Path | str, *, root: RootLike = None, profile: Prof
     if folder.exists() and (not folder.is_dir() or {each.name for each in folder.iterdir()} - known):
         expected = "a new or empty folder, or an export"
         raise SepkitError(f"Expected {expected}, but {folder} holds other files; give another.")
-    refuse(not source.finished, f"{source.name} {source.standing}; train it to its end before it is exported.", SepkitError)  # fmt: skip
+    if not source.finished:
+        raise SepkitError(f"{source.name} {source.standing}; train it to its end before it is exported.")
     model, config = load_model(source), source.config
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
@@ -75,6 +76,10 @@ def _card(run: Any, config: dict[str, Any], parameters: int) -> str:
     else:
         lines += ["Not scored on test songs.", ""]
     lines += [
-        "Licence of the songs that it was trained on:", "", LICENCES[profile.songs_from], "", "`load.py` loads it.",
-    ]  # fmt: skip
+        "Licence of the songs that it was trained on:",
+        "",
+        LICENCES[profile.songs_from],
+        "",
+        "`load.py` loads it.",
+    ]
     return "\n".join(lines) + "\n"

@@ -22,9 +22,15 @@ ARGUMENTS = {
 
 
 def fetch(
-    *, profile: ProfileLike = None, data: Path | str | None = None, root: RootLike = None,
-    archive: Path | str | None = None, stems: bool = False, n_jobs: int = SIDE_BY_SIDE, source: Archive = MUSDB18_HQ,
-) -> None:  # fmt: skip
+    *,
+    profile: ProfileLike = None,
+    data: Path | str | None = None,
+    root: RootLike = None,
+    archive: Path | str | None = None,
+    stems: bool = False,
+    n_jobs: int = SIDE_BY_SIDE,
+    source: Archive = MUSDB18_HQ,
+) -> None:
     """Fetches the songs of `profile` into its cache, and goes on where a call before was stopped.
 
     full, full-32k: MUSDB18-HQ, song by song, from `source` or its copy `archive`; preview: the 7-second set, by musdb;

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sepkit.commands import CHANGES, CLUSTER, DATA, DEVICE, JOBS, LIMITS, RANKS, folds, names, numbers, print_table
 from sepkit.data.folds import FOLDS
-from sepkit.errors import refuse
+from sepkit.errors import UsageError
 from sepkit.evaluation.scoring import evaluate_many
 from sepkit.evaluation.statistics import summary
 from sepkit.experiments import Experiment, get_experiment
@@ -30,9 +30,13 @@ show = print_table
 
 
 def grid(
-    experiments: Iterable[str | Experiment], *, seeds: Iterable[int] = (0,), folds: Folds = (None,), changes: Any = None,
+    experiments: Iterable[str | Experiment],
+    *,
+    seeds: Iterable[int] = (0,),
+    folds: Folds = (None,),
+    changes: Any = None,
     **where: Any,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Trains and scores every experiment with every seed and fold; the table has a row a run.
 
     folds: None is the usual split, scored on the test songs; 0, 1, 2 are the cross-validation by artist, each scored on
@@ -42,7 +46,8 @@ def grid(
     """
     profile, seeds, folds = get_profile(where.get("profile")), list(dict.fromkeys(seeds)), list(folds)
     menu = [with_changes(get_experiment(each), changes, profile) for each in experiments]
-    refuse(not (menu and seeds and folds), f"Expected experiments, seeds and folds, got {len(menu)}, {len(seeds)} and {len(folds)}.")  # fmt: skip
+    if not (menu and seeds and folds):
+        raise UsageError(f"Expected experiments, seeds and folds, got {len(menu)}, {len(seeds)} and {len(folds)}.")
     done = {run.name: (run, scores) for run, scores in _trained_and_scored(menu, seeds, folds, **where)}
     rows = [_row(name, [part]) for name, part in done.items()]
     for experiment in menu if set(range(FOLDS)) <= set(folds) else ():

@@ -1,6 +1,5 @@
 """`separate`: the sources of audio files, as WAV, FLAC or MP3 files beside them."""
 
-import io
 import os
 import re
 import shutil
@@ -18,8 +17,9 @@ import soundfile as sf
 from sepkit.commands import DEVICE, names
 from sepkit.data.layouts import LEFTOVERS
 from sepkit.data.sound import AUDIO, Sound, on_disk
+from sepkit.data.written import DEPTH_OF, DEPTHS, FORMATS, STEPS, create, depths_of, require_writable, undate
 from sepkit.devices import device_name, one_thread, pick_device
-from sepkit.errors import SepkitError, UsageError, refuse
+from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation.given import reference
 from sepkit.experiments import run_named
 from sepkit.models import separation
@@ -31,13 +31,6 @@ from sepkit.storage.checkpoints import load_model
 from sepkit.storage.files import file_name
 from sepkit.storage.ledger import spending
 
-FORMATS = {"wav": ("PCM_16", "PCM_24", "FLOAT"), "flac": ("PCM_16", "PCM_24"), "mp3": ("MPEG_LAYER_III",)}
-DEPTHS = {"PCM_16": (2, "16 bits"), "PCM_24": (3, "24 bits"), "FLOAT": (4, "32-bit float")}  # bytes a sample; in words
-DEPTHS |= {"MPEG_LAYER_III": (0, "MP3")}
-STEPS = {"PCM_16": 2.0**-15, "PCM_24": 2.0**-23}  # between neighbouring samples
-DEPTH_OF = dict.fromkeys(("PCM_24", "ALAC_20", "ALAC_24"), "PCM_24")  # of a file's subtype; PCM_16 for all others
-DEPTH_OF |= dict.fromkeys(("FLOAT", "DOUBLE", "PCM_32", "ALAC_32"), "FLOAT")
-WAV_BYTES = 2**32 - 2**20  # longer results are RF64, which is WAV with longer lengths
 BLOCK_S = 1.0  # of a file that is read at once
 MADE, WILD = "made by sepkit with ", re.compile(r"[*?[]")
 ARGUMENTS = {
@@ -48,16 +41,28 @@ ARGUMENTS = {
     "--out": {"help": "folder for the results (default: beside each file)"},
     "--sources": {"type": names, "help": "which to write, as vocals,accompaniment (default: all)"},
     "--format": {"choices": tuple(FORMATS), "default": "wav", "help": "of the results (default: wav)"},
-    "--subtype": {"choices": FORMATS["wav"], "help": "depth of the results (default: that of each file; no float in FLAC)"},
+    "--subtype": {
+        "choices": FORMATS["wav"],
+        "help": "depth of the results (default: that of each file; no float in FLAC)",
+    },
     **DEVICE,
-}  # fmt: skip
+}
 
 
 def separate(
-    files: Iterable[Path | str] | Path | str, *, run: Run | str = "Base-s0", weights: Path | str | None = None,
-    wiener: bool = False, root: RootLike = None, profile: ProfileLike = None, out: Path | str | None = None,
-    sources: Iterable[str] | None = None, format: str = "wav", subtype: str | None = None, device: str | None = None,
-) -> list[Path]:  # fmt: skip
+    files: Iterable[Path | str] | Path | str,
+    *,
+    run: Run | str = "Base-s0",
+    weights: Path | str | None = None,
+    wiener: bool = False,
+    root: RootLike = None,
+    profile: ProfileLike = None,
+    out: Path | str | None = None,
+    sources: Iterable[str] | None = None,
+    format: str = "wav",
+    subtype: str | None = None,
+    device: str | None = None,
+) -> list[Path]:
     """Separates audio files with the best weights of `run`, umxhq among them; writes <name>.<source>.wav beside them.
 
     files: files; folders, for all audio files in them; patterns, as album/**/*.flac.  Of the last two, hidden files and
@@ -74,16 +79,13 @@ def separate(
     result is <name>.<run>.<source>.wav.  Raises SepkitError before any work where results would replace one of `files`
     or another file; and at the end, by name, for files that could not be separated: the others are.
     """
-    refuse(format not in FORMATS, f"There is no format {format!r}; expected one of {', '.join(FORMATS)}.")
-    if subtype not in (None, *(known := FORMATS[format])):
-        raise UsageError(f"There is no subtype {subtype!r}; expected one of {', '.join(known)} in {format.upper()}.")
-    given = _given(files)
+    known, given = depths_of(format, subtype), _given(files)
     failed, depths, seconds = dict[Path, str](), dict[Path, str](), 0.0
     for path in given:
         with _noting(failed, path), Sound(path) as song:
             depth = subtype or DEPTH_OF.get(song.subtype, "PCM_16")
             depths[path] = depth if depth in known else known[-1]
-            _require_writable(song, format, depths[path])
+            require_writable(song, format, depths[path])
             seconds += (song.n_samples or song.there or 0) / song.samplerate
     results: dict[Path, dict[str, Path]] = {}
     if len(failed) < len(given):
@@ -98,8 +100,9 @@ def separate(
             for path, own in results.items():
                 with _noting(failed, path):
                     notes = _separate(path, own, model, device, (format, depths[path]), _made_by(name, path), shown)
+                    where = own[wanted[0]].parent
                     with shown.external_write_mode():
-                        print(f"{path.name}: {', '.join(own)} in {own[wanted[0]].parent} ({'; '.join(notes)})", flush=True)  # fmt: skip
+                        print(f"{path.name}: {', '.join(own)} in {where} ({'; '.join(notes)})", flush=True)
     if failed:
         count = f"{len(failed)} of {len(given)} files could not be separated: " if len(given) > 1 else ""
         raise SepkitError(count + " ".join(failed.values()))
@@ -130,28 +133,6 @@ def _is_input(file: Path, folder: Path) -> bool:
     return not left and file.suffix.casefold() in AUDIO and file.is_file() and not _comment(file).startswith(MADE)
 
 
-def _create(file: Any, rate: int, format: str, depth: str, size: int = 0) -> sf.SoundFile:
-    best: dict[str, Any] = {"compression_level": 0, "bitrate_mode": "CONSTANT"} if format == "mp3" else {}
-    return sf.SoundFile(file, "w", rate, 2, depth, format="RF64" if size > WAV_BYTES else format, **best)
-
-
-def _undate(file: Path) -> None:
-    """Clears the time in the PEAK chunk of a float WAV file by libsndfile: the same input gives the same bytes."""
-    with file.open("rb+") as wav:
-        if (place := wav.read(4096).find(b"PEAK\x18\0\0\0")) > 0:
-            wav.seek(place + 12)
-            wav.write(bytes(4))
-
-
-def _require_writable(song: Sound, format: str, depth: str) -> None:
-    """SepkitError where libsndfile can't write `format`, or not at the song's rate."""
-    try:
-        _create(io.BytesIO(), song.samplerate, format, depth).close()
-    except (sf.SoundFileError, ValueError) as error:
-        what = f"{format.upper()} of {song.samplerate} Hz"
-        raise SepkitError(f"libsndfile {sf.__libsndfile_version__} writes no {what}; give another --format.") from error
-
-
 def _sources(model: Any, run: str, sources: Iterable[str] | str | None) -> list[str]:
     """Those to write; UsageError for one that the network does not give."""
     known = list(separation.complete(dict.fromkeys(model.sources, np.zeros(1)), np.zeros(1)))
@@ -172,7 +153,8 @@ def _network(
             root = Root.open(root, profile)
             run = reference(run_named(root, run), profile)
         root, name, model = run.root, run.name, load_model(run)
-    refuse(wiener and not hasattr(model, "wiener"), f"{name} is no network of openunmix, whose Wiener filter this is; leave it out.")  # fmt: skip
+    if wiener and not hasattr(model, "wiener"):
+        raise UsageError(f"{name} is no network of openunmix, whose Wiener filter this is; leave it out.")
     model.wiener = wiener or getattr(model, "wiener", False)
     return root, name, model
 
@@ -199,13 +181,14 @@ def _comment(file: Path) -> str:
 
 def _places(
     path: Path, folder: Path, sources: Iterable[str], format: str, run: str, inputs: set[Path]
-) -> dict[str, Path]:  # fmt: skip
+) -> dict[str, Path]:
     """Where the sources of one file go; SepkitError where both names of one are taken, or the first by an input."""
     results = {}
     for source in sources:
         for ending in (f".{source}.{format}", f".{run}.{source}.{format}"):
             file = folder / file_name(path.stem, ending)
-            refuse(file.resolve() in inputs, f"{path} would write {file}, which is a file to separate; give another --out.", SepkitError)  # fmt: skip
+            if file.resolve() in inputs:
+                raise SepkitError(f"{path} would write {file}, which is a file to separate; give another --out.")
             if not os.path.lexists(file) or _comment(file) == _made_by(run, path):
                 break
         else:
@@ -225,7 +208,9 @@ def _check_places(results: dict[Path, dict[str, Path]]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise SepkitError(f"Results can't be written to {folder} ({error.strerror}); give another --out.") from error  # fmt: skip
+            raise SepkitError(
+                f"Results can't be written to {folder} ({error.strerror}); give another --out."
+            ) from error
 
 
 def _finish(estimates: np.ndarray, mono: bool, step: float | None) -> np.ndarray:
@@ -249,7 +234,7 @@ def _notes(path: Path, song: Sound, results: dict[str, Path], model: Any, form: 
 
 def _separate(
     path: Path, results: dict[str, Path], model: Any, device: str, form: tuple[str, str], comment: str, shown: Any
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Writes the sources of one file; returns notes for its line.  Where it raises SepkitError, no result is there."""
     folder = next(iter(results.values())).parent
     with Sound(path) as song:
@@ -263,8 +248,8 @@ def _separate(
                 files = {}
                 for source, file in results.items():
                     part = stack.enter_context(writing(file))
-                    stack.callback(_undate, part)
-                    files[source] = stack.enter_context(_create(on_disk(part), rate, form[0], depth, size))
+                    stack.callback(undate, part)
+                    files[source] = stack.enter_context(create(on_disk(part), rate, form[0], depth, size))
                     files[source].comment = comment
                 finish = partial(_finish, mono=song.channels == 1, step=step)
                 for piece in separation.stream(model, song.blocks(BLOCK_S), rate, device=device, finish=finish):

@@ -14,7 +14,7 @@ import nbformat
 
 import sepkit
 from sepkit.commands import CLUSTER, DATA, PICK, SEED, numbers, whole_paths
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import BASE, MENU, picked
 from sepkit.profiles import Profile, ProfileLike, get_profile
 from sepkit.storage import Root, RootLike
@@ -28,10 +28,17 @@ ARGUMENTS = {**PICK, **DATA, "--days": {"type": numbers, "help": "some days only
 
 
 def week(
-    *, profile: ProfileLike = None, data: Path | str | None = None, root: RootLike = None, seed: int = 0,
-    days: Iterable[int] | None = None, pick: Iterable[str] | None = None, hours: float | None = None,
-    cluster: str | None = None, notebooks: Path | str | None = None,
-) -> list[Path]:  # fmt: skip
+    *,
+    profile: ProfileLike = None,
+    data: Path | str | None = None,
+    root: RootLike = None,
+    seed: int = 0,
+    days: Iterable[int] | None = None,
+    pick: Iterable[str] | None = None,
+    hours: float | None = None,
+    cluster: str | None = None,
+    notebooks: Path | str | None = None,
+) -> list[Path]:
     """Runs the notebooks (all, or `days`) headless and returns the executed files.
 
     pick: experiments that days 2 to 5 run; None as `sepkit.experiments.picked` says. hours: GPU hours of the week; a
@@ -43,7 +50,8 @@ def week(
     check_kernel()
     every = range(1, len(DAYS) + 1)
     chosen = sorted(set(every if days is None else days))
-    refuse(not chosen or not set(chosen) <= set(every), f"Days are numbered 1 to {len(DAYS)}, got {chosen}.")
+    if not chosen or not set(chosen) <= set(every):
+        raise UsageError(f"Days are numbered 1 to {len(DAYS)}, got {chosen}.")
     parameters: dict[str, Any] = {"profile": profile.name, "root": str(root.path), "seed": seed}
     if data is not None:
         parameters["data"] = str(Path(data).expanduser().resolve())
@@ -94,14 +102,16 @@ def check_kernel(name: str = KERNEL) -> None:
     """SepkitError where no such kernel is installed."""
     from jupyter_client.kernelspec import find_kernel_specs
 
-    refuse(name not in find_kernel_specs(), f"There is no Jupyter kernel {name!r} here; pip install ipykernel.", SepkitError)  # fmt: skip
+    if name not in find_kernel_specs():
+        raise SepkitError(f"There is no Jupyter kernel {name!r} here; pip install ipykernel.")
 
 
 def parameter_names(path: Path) -> list[str]:
     """Names assigned in the one cell tagged `parameters`; SepkitError where there is not exactly one."""
     cells = nbformat.read(path, as_version=4).cells
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    refuse(len(tagged) != 1, f"{path.name} has {len(tagged)} cells tagged 'parameters', expected exactly one.", SepkitError)  # fmt: skip
+    if len(tagged) != 1:
+        raise SepkitError(f"{path.name} has {len(tagged)} cells tagged 'parameters', expected exactly one.")
     nodes = ast.walk(ast.parse(tagged[0].source))
     return [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
 

@@ -19,7 +19,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 from sepkit.data.layouts import musdb_song
 from sepkit.data.songs import musdb_validation_names
 from sepkit.data.tracks import SPLITS, Track
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.profiles import STEMS
 
 TRIES, LONGEST_PAUSE_S = 8, 120.0
@@ -54,7 +54,9 @@ class Archive:
         why = str(error if isinstance(error, HTTPError) else getattr(error, "reason", error)) or type(error).__name__
         if failures == TRIES or status not in PASSING:
             kept = "the songs that are fetched are kept and the same command goes on"
-            raise SepkitError(f"{self.url} can't be read ({why}; {failures} tries); {kept}. Or {self.by_hand}.") from error  # fmt: skip
+            raise SepkitError(
+                f"{self.url} can't be read ({why}; {failures} tries); {kept}. Or {self.by_hand}."
+            ) from error
         told = error.headers.get("Retry-After", "") if isinstance(error, HTTPError) else ""
         pause = min(max(self.pause_s * 2 ** (failures - 1), float(told) if told.isdigit() else 0.0), LONGEST_PAUSE_S)
         if failures > 1:  # a single lost connection is told with its song
@@ -128,7 +130,8 @@ def located(archive: Archive, file: Path | None = None) -> Archive:
         remote.seek(max(0, archive.size - PIECE))
         return replace(archive, tail=remote.read())
     print(f"verifying {file}", flush=True)
-    refuse(not file.is_file(), f"There is no archive {file}; {archive.by_hand}.", SepkitError)
+    if not file.is_file():
+        raise SepkitError(f"There is no archive {file}; {archive.by_hand}.")
     with file.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if found != archive.sha256:

@@ -15,7 +15,7 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sepkit.data.cache import ACTIVITY_S, Cache, mixture_of
-from sepkit.errors import SepkitError, UsageError, refuse
+from sepkit.errors import SepkitError, UsageError
 from sepkit.parallel import end_with_parent
 
 SILENCE_DBFS = -60.0  # a clip without vocals has them below this in every 0.1 s
@@ -68,7 +68,8 @@ class TrainingClips(Dataset):
         self.cache, self.seed, self.sampling, self.remix, self.augment = cache, seed, sampling, remix, augment
         self.length = clip_length(seconds, cache.sample_rate)
         self.names = list(names) if names is not None else cache.names("train")
-        refuse(not self.names, f"No training songs in {cache.path} (0 found); give a folder whose train/ has songs.", SepkitError)  # fmt: skip
+        if not self.names:
+            raise SepkitError(f"No training songs in {cache.path} (0 found); give a folder whose train/ has songs.")
         if cache.settings.kind == "stft" and (remix or augment):
             raise UsageError("A stft cache's magnitudes can be neither remixed nor augmented; use cache_kind wave.")
         self.lengths: list[int] = []
@@ -103,7 +104,8 @@ class FixedClips(Dataset):
     def __init__(self, cache: Cache, *, seconds: float, count: int, names: Sequence[str]) -> None:
         self.cache, self.length = cache, clip_length(seconds, cache.sample_rate)
         self.clips: list[tuple[str, int]] = []
-        refuse(not names, f"No songs to take fixed clips from in {cache.path} (0 found); name some.", SepkitError)
+        if not names:
+            raise SepkitError(f"No songs to take fixed clips from in {cache.path} (0 found); name some.")
         for name in names:
             room = max(0, cache.n_samples(name) - self.length)
             starts = np.linspace(0, room, count + 2)[1:-1] if room else [0]
@@ -119,7 +121,8 @@ class FixedClips(Dataset):
 
 def clip_length(seconds: float, sample_rate: int) -> int:
     """Samples of a clip; SepkitError below 0.1 s, too short for the networks."""
-    refuse(seconds < ACTIVITY_S, f"Clips must last at least {ACTIVITY_S} s, but segment_s is {seconds}.", SepkitError)
+    if seconds < ACTIVITY_S:
+        raise SepkitError(f"Clips must last at least {ACTIVITY_S} s, but segment_s is {seconds}.")
     return round(seconds * sample_rate)
 
 

@@ -26,7 +26,7 @@ from sepkit.data.songs import accompaniment, read_song
 from sepkit.data.sound import FFMPEG, extent, require_ffmpeg
 from sepkit.data.tracks import SPLITS, Problem, SongFolder, Track
 from sepkit.dsp import STFT, resample
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.parallel import progress, spread
 from sepkit.storage import Root, remove_leftovers, spending, write_json, writing
 from sepkit.storage.copying import digest
@@ -80,7 +80,8 @@ def build_cache(
     """
     splits = tuple(splits)
     tracks = [track for track in folder.tracks if track.split in splits]
-    refuse(not tracks, f"No songs of {'/'.join(splits)} under {folder.path} (0 found); nothing to cache.", SepkitError)
+    if not tracks:
+        raise SepkitError(f"No songs of {'/'.join(splits)} under {folder.path} (0 found); nothing to cache.")
     if two := [song.name for song in tracks if not {*settings.sources} <= {*song.sources, "accompaniment"}]:
         which = f"{len(two)} of {len(tracks)} songs in {folder.path} have two sources, vocals and accompaniment (first {two[0]})"
         raise SepkitError(f"{which}: experiments with {', '.join(settings.sources)} need four; leave these out.")
@@ -205,9 +206,13 @@ def cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict
         fix = "free some space, or give a --root on another disk"
         raise SepkitError(f"{file} can't be written ({error.strerror}); {fix}.") from error
     song = {
-        **track.facts, "frames": int(sources.shape[-1]), "bytes": file.stat().st_size, "digest": written,
-        "source": source_digest(track), "residual_db": round(residual, 1) if np.isfinite(residual) else None,
-    }  # fmt: skip
+        **track.facts,
+        "frames": int(sources.shape[-1]),
+        "bytes": file.stat().st_size,
+        "digest": written,
+        "source": source_digest(track),
+        "residual_db": round(residual, 1) if np.isfinite(residual) else None,
+    }
     return song, problems
 
 

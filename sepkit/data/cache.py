@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import PROTOCOLS, SAMPLE_RATE, STEMS, get_profile
 from sepkit.storage.files import file_name
 
@@ -36,7 +36,8 @@ class CacheSettings:
     bandwidth_hz: float | None = None  # None keeps all bins
 
     def __post_init__(self) -> None:
-        refuse(self.kind not in ("wave", "stft"), f"There is no cache of kind {self.kind!r}; expected wave or stft.")
+        if self.kind not in ("wave", "stft"):
+            raise UsageError(f"There is no cache of kind {self.kind!r}; expected wave or stft.")
 
     @property
     def n_bins(self) -> int:

@@ -18,9 +18,15 @@ from sepkit.storage import Root, named
 
 
 def open_cache(
-    profile: Profile, data: Path | str | None, root: Root, settings: CacheSettings, splits: Iterable[str],
-    doing: str, *, whole: bool = True,
-) -> Cache:  # fmt: skip
+    profile: Profile,
+    data: Path | str | None,
+    root: Root,
+    settings: CacheSettings,
+    splits: Iterable[str],
+    doing: str,
+    *,
+    whole: bool = True,
+) -> Cache:
     """The cache with these settings, open for `splits`; doing: the stage, for messages; SepkitError where there is none.
 
     Where a folder of songs is given, or lies under the root, it is the cache of these songs.  Else a cache of the root,

@@ -13,7 +13,7 @@ import yaml
 from sepkit.data.layouts import entries_of, is_song, read_songs, split_of
 from sepkit.data.sound import BadSound, read_sound
 from sepkit.data.tracks import SPLITS, Part, SongFolder, Track, artist_of
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.storage.files import named, read_names
 
 LISTS = {"test": ("test.txt", 5), "valid": ("validation.txt", 7)}  # a list of names, and one song in so many without it
@@ -43,7 +43,8 @@ def find_songs(path: Path | str, exclude: Iterable[str] = ()) -> SongFolder:
     songs.sort(key=lambda track: (SPLITS.index(track.split), track.name))
     names = {track.name for track in songs}
     excluded, strange = named(exclude, names)
-    refuse(names <= excluded, f"All {len(names)} songs under {root} are on the exclusion list; take some off exclude.txt.", SepkitError)  # fmt: skip
+    if names <= excluded:
+        raise SepkitError(f"All {len(names)} songs under {root} are on the exclusion list; take some off exclude.txt.")
     unknown = [*(("exclude.txt", line) for line in strange), *misnamed, *unknown]
     used, left_out = ([track for track in songs if (track.name in excluded) == out] for out in (False, True))
     sums = sum(track.mixture is None for track in songs)

@@ -84,7 +84,9 @@ class References:
         self.target = checked(target, "target")
         self.sources, self.channels, _ = self.target.shape
         if self.sources * self.channels > MAX_ROWS:
-            raise SepkitError(f"target has {self.sources} sources of {self.channels} channels: BSS Eval's equations for more than {MAX_ROWS} channels in all take several GB; score fewer sources together.")  # fmt: skip
+            raise SepkitError(
+                f"target has {self.sources} sources of {self.channels} channels: BSS Eval's equations for more than {MAX_ROWS} channels in all take several GB; score fewer sources together."
+            )
         if not isinstance(sample_rate, int | np.integer) or sample_rate < 2 * TAPS:
             raise SepkitError(f"sample_rate must be a whole number of Hz from {2 * TAPS} up; got {sample_rate!r}.")
         self.sample_rate, self.device = int(sample_rate), device or getattr(target, "device", "cpu")

@@ -150,9 +150,13 @@ class Comparison:
         said, whole = list(self.about), float(unbounded(self.whole_track))
         if any(self.silent):
             found = "is not scored" if math.isnan(whole) else f"differs by {whole:+.2f} dB"
-            said.append(f"Left out for silence: {self.silent[0]} windows in which an estimate of {self.run} is silent, {self.silent[1]} in which one of {self.base} is. Over all sound sdr_global of {self.source} {found}.")  # fmt: skip
+            said.append(
+                f"Left out for silence: {self.silent[0]} windows in which an estimate of {self.run} is silent, {self.silent[1]} in which one of {self.base} is. Over all sound sdr_global of {self.source} {found}."
+            )
         if self.n_uneven:
-            said.append(f"{self.n_uneven} songs are compared by medians over unlike windows, which are not kept: delete scores.csv and evaluate again.")  # fmt: skip
+            said.append(
+                f"{self.n_uneven} songs are compared by medians over unlike windows, which are not kept: delete scores.csv and evaluate again."
+            )
         return tuple(said)
 
     @property
@@ -161,14 +165,16 @@ class Comparison:
         test = f"Wilcoxon signed-rank, two-sided, {self.method}, zero differences dropped"
         facts = {
             "protocol": self.protocol + (f", accompaniment {self.origin}" if self.origin else ""),
-            "test": "none" if self.p_value is None else test, "p": show_p(self.p_value),
+            "test": "none" if self.p_value is None else test,
+            "p": show_p(self.p_value),
             "p after Holm": show_p(self.p_holm) if self.p_holm is not None else "one test: not corrected",
             "songs": f"{self.n} compared, {self.n_zero} without change, {len(self.dropped)} undefined",
             "songs better": f"{self.n_better} of {self.n}",
             "windows left out for silence": f"{self.silent[0]} of the run, {self.silent[1]} of the base",
             "medians over unlike numbers of windows": f"{self.n_uneven} songs",
-            "rank-biserial correlation": f"{self.rank_biserial:+.2f}", "artists resampled": str(self.artists),
-        }  # fmt: skip
+            "rank-biserial correlation": f"{self.rank_biserial:+.2f}",
+            "artists resampled": str(self.artists),
+        }
         if self.components:
             facts["degrees of freedom of the methods' interval"] = f"{self.components.degrees:.1f}"
         return facts | {f"left out: {song}": why for song, why in self.dropped.items()}

@@ -16,7 +16,7 @@ import scipy.fft
 
 from sepkit.data.layouts import entries_of
 from sepkit.data.sound import Sound
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.models.separation import complete
 from sepkit.profiles import STEMS
 from sepkit.storage.files import digest, text_of
@@ -53,9 +53,14 @@ class FileEstimate:
         names = {_name(song) for song in songs}
         if not names & self.songs.keys():
             found = ", ".join(sorted(self.songs)[:3]) or "no folder with vocals.wav"
-            raise SepkitError(f"Expected estimates such as {self.folder / songs[0] / 'vocals.wav'} or the same under test/, found {found}; name the folders as the {len(songs)} songs.")  # fmt: skip
+            raise SepkitError(
+                f"Expected estimates such as {self.folder / songs[0] / 'vocals.wav'} or the same under test/, found {found}; name the folders as the {len(songs)} songs."
+            )
         if strange := sorted(self.songs.keys() - names):
-            print(f"{self.folder}: {len(strange)} folders are no songs of this split: {', '.join(strange[:3])}", flush=True)  # fmt: skip
+            print(
+                f"{self.folder}: {len(strange)} folders are no songs of this split: {', '.join(strange[:3])}",
+                flush=True,
+            )
 
     def __call__(self, mixture: np.ndarray, target: dict[str, np.ndarray], song: str) -> dict[str, np.ndarray]:
         files = self.songs.get(_name(song), {})
@@ -66,14 +71,17 @@ class FileEstimate:
     def _read(self, file: Path, mixture: np.ndarray) -> np.ndarray:
         with Sound(file) as sound:
             rate, samples = sound.samplerate, np.concatenate(list(sound.blocks(10.0)), axis=1)
-        refuse(rate != self.sample_rate, f"{file} is at {rate} Hz and scores are at {self.sample_rate} Hz; resample it", SepkitError)  # fmt: skip
-        refuse(samples.shape[0] != mixture.shape[0], f"{file} is mono and its song is stereo; write both channels", SepkitError)  # fmt: skip
+        if rate != self.sample_rate:
+            raise SepkitError(f"{file} is at {rate} Hz and scores are at {self.sample_rate} Hz; resample it")
+        if samples.shape[0] != mixture.shape[0]:
+            raise SepkitError(f"{file} is mono and its song is stereo; write both channels")
         if off := samples.shape[1] - mixture.shape[1]:
             which = "more" if off > 0 else "fewer"
             raise SepkitError(f"{file} has {abs(off)} samples {which} than the mixture's {mixture.shape[1]}; align it")
         if bad := int(np.count_nonzero(~np.isfinite(samples))):
             raise SepkitError(f"{file} holds {bad} samples that are not finite; write it again")
-        refuse(not samples.any(), f"{file} is silent from start to end; nothing can be said about it", SepkitError)
+        if not samples.any():
+            raise SepkitError(f"{file} is silent from start to end; nothing can be said about it")
         return samples
 
     def shifted(self, song: str, estimate: dict[str, np.ndarray], target: dict[str, np.ndarray]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from sepkit import models
-from sepkit.errors import UsageError, refuse
+from sepkit.errors import UsageError
 from sepkit.experiments import MENU, REFERENCES
 from sepkit.models import umxhq
 from sepkit.models.files import network_of
@@ -21,9 +21,15 @@ KINDS = ("estimates", "weights")  # what a configuration says of what was made e
 
 
 def given(
-    name: str | None = None, *, estimates: Path | str | None = None, weights: Path | str | None = None,
-    wiener: bool = False, protocol: str = "2stem", root: RootLike = None, profile: ProfileLike = None,
-) -> Run:  # fmt: skip
+    name: str | None = None,
+    *,
+    estimates: Path | str | None = None,
+    weights: Path | str | None = None,
+    wiener: bool = False,
+    protocol: str = "2stem",
+    root: RootLike = None,
+    profile: ProfileLike = None,
+) -> Run:
     """A finished run for what another program made; score it with `sepkit.evaluate`.
 
     estimates: a folder of audio files, test/<song>/vocals.wav as musdb writes them, or <song>/vocals.wav; or weights: a
@@ -33,14 +39,16 @@ def given(
 
     Raises UsageError where there is no such folder or file, or the name belongs to something else.
     """
-    refuse(protocol not in PROTOCOLS, f"There is no protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"There is no protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
     if (estimates is None) == (weights is None):
         raise UsageError("Expected a folder of estimates or a file of weights, one of the two.")
     root = Root.open(root, profile)
     if weights is not None:
         return _network(root.run(name or Path(weights).stem), weights, profile, wiener, protocol=protocol)
     folder = Path(str(estimates)).expanduser().absolute()
-    refuse(not folder.is_dir(), f"There is no folder {folder}; give the one that holds test/ or the songs' folders.")
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}; give the one that holds test/ or the songs' folders.")
     run = root.run(name or folder.name)
     _check_name(run)
     _write(run, profile, protocol=protocol, estimates=str(folder))

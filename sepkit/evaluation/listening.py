@@ -12,7 +12,7 @@ import numpy as np
 from sepkit.data.cache import Cache, scoring_cache_settings
 from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.dsp import loudest_s
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.evaluation.estimators import Estimator, make_estimator
 from sepkit.evaluation.score_files import read_origins
 from sepkit.evaluation.scoring import contaminated, evaluate, open_scored, scoring_songs
@@ -26,7 +26,8 @@ def estimates(run: Run, song: str, data: Path | str | None = None, split: str = 
     device = pick_device(None)
     with spending(run.root, run=run.name, stage="estimates", device=device_name(device)), one_thread(device):
         cache, songs = scoring_songs(run, data, split)
-        refuse(song not in songs, f"{song!r} is not among the {len(songs)} {split} songs of {run.name}.", SepkitError)
+        if song not in songs:
+            raise SepkitError(f"{song!r} is not among the {len(songs)} {split} songs of {run.name}.")
         return _clips(cache, song, make_estimator(run, device))
 
 
@@ -40,7 +41,8 @@ def excerpts(run: Run, data: Path | str | None = None) -> list[Excerpt]:
     songs = easy_and_hard(run.root) or choose_songs(run.root, data)
     found = {song: kept(run, song) for song in songs}
     if None in found.values():
-        refuse(not run.finished, f"{run.name} {run.standing}; train it to its end before you look at it.", SepkitError)
+        if not run.finished:
+            raise SepkitError(f"{run.name} {run.standing}; train it to its end before you look at it.")
         device = pick_device(None)
         with spending(run.root, run=run.name, stage="excerpts", device=device_name(device)), one_thread(device):
             cache = open_scored(run.root, run.config["profile"], data, scoring_cache_settings(run.config), ("valid",))
@@ -56,7 +58,8 @@ def choose_songs(root: Root, data: Path | str | None = None) -> tuple[str, str]:
     base = next((run for run in bases if run.finished), root.run_of(BASE))
     scores = evaluate(base, data=data, split="valid")
     rows = scores.query("metric == 'sdr_bsseval' and source == 'vocals'").dropna(subset="value")
-    refuse(rows.empty, "No validation song of Base has a defined sdr_bsseval; look at its valid_scores.csv.", SepkitError)  # fmt: skip
+    if rows.empty:
+        raise SepkitError("No validation song of Base has a defined sdr_bsseval; look at its valid_scores.csv.")
     ranked, origins = rows.sort_values("value")["track"].astype(str), read_origins(base, "valid")
     choose(root, {song: origins.get(song, {}).get("source") for song in (ranked.iloc[-1], ranked.iloc[0])})
     return ranked.iloc[-1], ranked.iloc[0]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.evaluation.score_files import COLUMNS, scores_path
 from sepkit.profiles import PROTOCOLS
 from sepkit.storage import Run, frames_beside, read_frames, read_scores, write_text
@@ -32,7 +32,8 @@ def write_museval(run: Run, split: str = "test") -> Path:
     Raises SepkitError where the run isn't scored, or was scored without keeping its windows.
     """
     frames = frames_beside(scores := scores_path(run, split))
-    refuse(not scores.exists(), f"{run.name} is not scored yet ({scores} is absent); evaluate it first.", SepkitError)
+    if not scores.exists():
+        raise SepkitError(f"{run.name} is not scored yet ({scores} is absent); evaluate it first.")
     table, windows = read_scores(scores), read_frames(frames)
     lacking = sorted(set(table["track"]) - set(windows["track"]))
     if lacking:
@@ -71,7 +72,8 @@ def read_museval(folder: Path | str) -> pd.DataFrame:
     found = (sorted((folder / "test").rglob("*.json")), sorted(folder.glob("*.json")))
     shown = ([file for file in each if "/." not in f"/{file.relative_to(folder).as_posix()}"] for each in found)
     files = next(filter(None, shown), [])
-    refuse(not files, f"Expected museval's JSON files in {folder}/test, found none.", SepkitError)
+    if not files:
+        raise SepkitError(f"Expected museval's JSON files in {folder}/test, found none.")
     known = {"run": folder.name, "experiment": folder.name, "seed": 0}
     two, four = set(PROTOCOLS["2stem"]), set(PROTOCOLS["4stem"])
     rows, first = [], ""
@@ -80,9 +82,13 @@ def read_museval(folder: Path | str) -> pd.DataFrame:
         names = ", ".join(sorted(targets))
         first = first or names
         if names != first:
-            raise SepkitError(f"{file} scores {names} and {files[0].name} {first}: what is scored together decides the scores, so one folder holds one set of targets.")  # fmt: skip
+            raise SepkitError(
+                f"{file} scores {names} and {files[0].name} {first}: what is scored together decides the scores, so one folder holds one set of targets."
+            )
         if set(targets) not in (two, four, two | four):
-            raise SepkitError(f"{file} scores {names or 'nothing'}; expected {' and '.join(PROTOCOLS['2stem'])}, or {', '.join(PROTOCOLS['4stem'])}: with other targets scores can't be compared with those here.")  # fmt: skip
+            raise SepkitError(
+                f"{file} scores {names or 'nothing'}; expected {' and '.join(PROTOCOLS['2stem'])}, or {', '.join(PROTOCOLS['4stem'])}: with other targets scores can't be compared with those here."
+            )
         for source, windows in targets.items():
             for metric, values in windows.items():
                 defined = values[np.isfinite(values)]
@@ -107,7 +113,9 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
                 raise SepkitError(f"{file} has windows of {other[0]} s; expected museval's 1 s.")
             times = [float(frame["time"]) for frame in target["frames"]]
             if not np.allclose(times, np.arange(len(times)), rtol=0, atol=1e-3):
-                raise SepkitError(f"{file} has windows at {', '.join(f'{time:g}' for time in times[:3])} … s; expected museval's, one at each second from 0: medians over other windows can't be compared with those here.")  # fmt: skip
+                raise SepkitError(
+                    f"{file} has windows at {', '.join(f'{time:g}' for time in times[:3])} … s; expected museval's, one at each second from 0: medians over other windows can't be compared with those here."
+                )
             values = [[frame["metrics"][name] for name in NAMES] for frame in target["frames"]]
             targets[str(target["name"])] = pd.DataFrame(values, columns=list(NAMES.values()), dtype=np.float64)
         return {key: value for key, value in content.get("sepkit", {}).items() if key in FACTS}, targets

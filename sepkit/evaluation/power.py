@@ -19,7 +19,7 @@ import pandas as pd
 import scipy.optimize
 import scipy.stats
 
-from sepkit.errors import refuse
+from sepkit.errors import UsageError
 from sepkit.evaluation.paired import pseudo_median
 from sepkit.evaluation.sides import Side
 from sepkit.evaluation.signals import Array
@@ -88,9 +88,13 @@ def methods_db(songs: int, seeds: int, seed_sd: float, paired_sd: float) -> floa
 
 
 def power_table(
-    root: Path | str | Root | None = None, profile: str | Profile | None = None, *, songs: int | None = None,
-    seeds: Iterable[int] = (2, 3, 5), alpha: float = ALPHA,
-) -> pd.DataFrame:  # fmt: skip
+    root: Path | str | Root | None = None,
+    profile: str | Profile | None = None,
+    *,
+    songs: int | None = None,
+    seeds: Iterable[int] = (2, 3, 5),
+    alpha: float = ALPHA,
+) -> pd.DataFrame:
     """The smallest difference found with 80 % power: a row for each question and spread.
 
     Columns: between ("checkpoints", tested at `alpha`, or "methods", by 95 % intervals), songs, seeds (a side),
@@ -100,7 +104,8 @@ def power_table(
     """
     profile = get_profile(profile)
     songs, seeds = songs or profile.test_songs, tuple(seeds)
-    refuse(songs < 6 or not seeds or min(seeds) < 2, f"Expected at least 6 songs and 2 seeds a side, got {songs} songs and seeds {seeds}.")  # fmt: skip
+    if songs < 6 or not seeds or min(seeds) < 2:
+        raise UsageError(f"Expected at least 6 songs and 2 seeds a side, got {songs} songs and seeds {seeds}.")
     basis = "spreads as published; with two scored seeds of Base, Base's own are used"
     paired, spreads = PAIRED_SDS, [(sd, TYPICAL_PAIRED_SD) for sd in SEED_SDS]
     if measured := measured_spread(Root.open(root, profile)):

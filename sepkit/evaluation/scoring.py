@@ -27,7 +27,7 @@ from sepkit.data.locate import given_songs
 from sepkit.data.manifest import read_manifest
 from sepkit.data.opening import open_cache
 from sepkit.devices import device_name, one_thread, pick_device
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError, UsageError
 from sepkit.evaluation import given
 from sepkit.evaluation.estimators import Estimator, ModelEstimate, accompaniment_of, files_of, make_estimator
 from sepkit.evaluation.files import FileEstimate
@@ -52,10 +52,16 @@ def evaluate(run: Run | str, **options: Any) -> pd.DataFrame:
 
 
 def evaluate_many(
-    runs: Iterable[Run | str], *, profile: str | Profile | None = None, data: Path | str | None = None,
-    root: Path | str | Root | None = None, split: str = "test", device: str | None = None, n_jobs: int | None = None,
+    runs: Iterable[Run | str],
+    *,
+    profile: str | Profile | None = None,
+    data: Path | str | None = None,
+    root: Path | str | Root | None = None,
+    split: str = "test",
+    device: str | None = None,
+    n_jobs: int | None = None,
     cluster: str | None = None,
-) -> list[pd.DataFrame]:  # fmt: skip
+) -> list[pd.DataFrame]:
     """Scores runs on their test songs (or split="valid") and returns their scores.csv as tables.
 
     runs: or names, `mixture` and `oracle` among them; profile, root: where these lie; data: the folder of songs, where
@@ -64,7 +70,8 @@ def evaluate_many(
 
     Raises SepkitError where a run is not finished or no song can be used.
     """
-    refuse(split not in ("test", "valid"), f"Expected split test or valid, got {split!r}.")
+    if split not in ("test", "valid"):
+        raise UsageError(f"Expected split test or valid, got {split!r}.")
     device, open_once = pick_device(device), memory(open_scored)
     found = [_ready(run, root, profile) for run in runs]
     with on_cluster(cluster, *{run.root.path for run in found}, given_songs(data)):
@@ -80,7 +87,8 @@ def evaluate_many(
 def reference(name: str, **options: Any) -> Run:
     """The run `mixture` or `oracle`, scored (options as in `evaluate_many`): between them a system should lie."""
     refuse_contaminated(name)
-    refuse(name not in REFERENCES, f"There is no reference {name!r}; expected one of {', '.join(REFERENCES)}.")
+    if name not in REFERENCES:
+        raise UsageError(f"There is no reference {name!r}; expected one of {', '.join(REFERENCES)}.")
     evaluate(name, **options)
     return Root.open(options.get("root"), options.get("profile")).run(name)
 
@@ -98,7 +106,8 @@ class Scoring:
         self.songs = [song for song in songs if song not in trained_on]
         for song, why in trained_on.items():
             print(f"{run.name}: {song} is left out: {why}", flush=True)
-        refuse(not self.songs, f"{run.name} can't be scored: of {len(songs)} {split} songs it was trained on all.", SepkitError)  # fmt: skip
+        if not self.songs:
+            raise SepkitError(f"{run.name} can't be scored: of {len(songs)} {split} songs it was trained on all.")
         lines, protocol = run.root.excluded(), PROTOCOL_OF[self.cache.settings.sources]
         unwanted = {*lines, *named(lines, {**self.cache.songs, **self.cache.excluded})[0], *trained_on}
         self.files = ScoreFiles(run, split, protocol, self._origins(split), unwanted)
@@ -240,9 +249,10 @@ def score_songs(
             for start in range(0, len(estimators), most):
                 portion = estimators[start : start + most]
                 yield delayed(_score)(
-                    cache, song,
+                    cache,
+                    song,
                     [_made(each, *audio, song) if isinstance(each, ModelEstimate) else each for each in portion],
-                )  # fmt: skip
+                )
 
     results = spread(calls(), n_jobs=n_jobs or os.cpu_count() or 1, ahead="n_jobs")
     for song, estimators in waiting.items():

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.evaluation.score_files import read_origins
 from sepkit.storage import Run
 
@@ -87,7 +87,8 @@ def refuse_unlike_files(runs: Iterable[Run], songs: Iterable[str]) -> None:
 def refuse_old_weights(run: Run) -> None:
     """SepkitError where the weights of `run` have changed since it was scored."""
     scored, now = {origin.get("weights") for origin in read_origins(run).values()} - {None}, run.weights()
-    refuse(now and scored and scored != {now}, f"the weights of {run.name} changed since it was scored; evaluate it again", SepkitError)  # fmt: skip
+    if now and scored and scored != {now}:
+        raise SepkitError(f"the weights of {run.name} changed since it was scored; evaluate it again")
 
 
 def _listed(names: list[str], most: int = 3) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import BSS_EVAL_METRICS
 from sepkit.evaluation.paired import PERFECT_DB, unbounded
 from sepkit.evaluation.signals import Array
@@ -51,7 +51,10 @@ class Side:
         self.seeds = 0 if experiment in REFERENCES else seeds
         self.songs = set(map(str, self.table.columns))
         partial = ", ".join(sorted(counts.index[counts < seeds]))
-        refuse(partial, f"the {side} has {seeds} seeds of {experiment}, but not all of them scored {partial}: score what is missing.", SepkitError)  # fmt: skip
+        if partial:
+            raise SepkitError(
+                f"the {side} has {seeds} seeds of {experiment}, but not all of them scored {partial}: score what is missing."
+            )
         frames = rows["frames"] if "frames" in rows else pd.Series(np.nan, index=rows.index)
         self.counts: pd.Series = frames.groupby(rows["track"]).mean()
         by_song = rows.sort_values("seed").groupby("track")["windows"] if "windows" in rows else ()
@@ -106,31 +109,38 @@ def _stacked(windows: list[Any]) -> Array | None:
 
 def _chosen(scores: pd.DataFrame, metric: str, source: str, side: str) -> pd.DataFrame:
     missing = [name for name in SCORE_COLUMNS if name not in scores]
-    refuse(missing, f"the {side}'s scores lack the columns {', '.join(missing)} of scores.csv.", SepkitError)
+    if missing:
+        raise SepkitError(f"the {side}'s scores lack the columns {', '.join(missing)} of scores.csv.")
     rows = scores[(scores["metric"] == metric) & (scores["source"] == source)]
     if rows.empty:
         there = scores.groupby("source")["metric"].unique()
         if source not in there:
             listed = ", ".join(there.index) or "none at all"
             raise SepkitError(f"the {side} has no scores of source {source!r}, only {listed}.")
-        raise SepkitError(f"the {side} has no scores of metric {metric!r} of {source}, only {', '.join(sorted(there[source]))}; scores with different definitions are never compared.")  # fmt: skip
+        raise SepkitError(
+            f"the {side} has no scores of metric {metric!r} of {source}, only {', '.join(sorted(there[source]))}; scores with different definitions are never compared."
+        )
     return rows.astype({"value": np.float64, "track": str})
 
 
 def _only(column: pd.Series, side: str) -> str:
     """The one value of the column."""
     kinds = sorted(map(str, column.unique()))
-    refuse(len(kinds) != 1, f"the {side} must hold scores of one {column.name}; got {', '.join(kinds)}.", SepkitError)
+    if len(kinds) != 1:
+        raise SepkitError(f"the {side} must hold scores of one {column.name}; got {', '.join(kinds)}.")
     return kinds[0]
 
 
 def refuse_mixing(run: Side, base: Side) -> None:
     """SepkitError where the two sides are not scores of one thing over one set of songs."""
     if run.protocol != base.protocol:
-        raise SepkitError(f"{run.name} was scored as {run.protocol} and {base.name} as {base.protocol}: they count different windows, so score both with one protocol before comparing.")  # fmt: skip
+        raise SepkitError(
+            f"{run.name} was scored as {run.protocol} and {base.name} as {base.protocol}: they count different windows, so score both with one protocol before comparing."
+        )
     if run.origin != base.origin:
         message = f"the accompaniment of {run.name} is {run.origin or 'of unknown origin'} and that of {base.name} {base.origin or 'of unknown origin'}: compare runs whose accompaniment comes about in one way, or compare their vocals."
         raise SepkitError(message)
     only = (("run", run.songs - base.songs), ("base", base.songs - run.songs))
     listed = "; ".join(f"only in the {side}: {', '.join(sorted(songs))}" for side, songs in only if songs)
-    refuse(listed, f"both sides must hold the same songs; {listed}: score what is missing.", SepkitError)
+    if listed:
+        raise SepkitError(f"both sides must hold the same songs; {listed}: score what is missing.")

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 
 Array = NDArray[np.float64]
 TAPS = 512  # of BSS Eval's filters
@@ -17,21 +17,29 @@ def checked(signal: Any, name: str, axes: str = AXES, like: Array | None = None)
     """The signal as float64; a SepkitError naming `name` if it has other axes than `axes`, is not finite floating
     point, or has another shape than `like`, the checked target."""
     array = np.asarray(signal.detach().cpu() if hasattr(signal, "detach") else signal)
-    refuse(array.ndim != axes.count(",") + 1 or array.size == 0, f"{name} must be {axes} and not empty; got shape {array.shape}.", SepkitError)  # fmt: skip
+    if array.ndim != axes.count(",") + 1 or array.size == 0:
+        raise SepkitError(f"{name} must be {axes} and not empty; got shape {array.shape}.")
     channels, time = array.shape[-2:]
     if channels > MAX_CHANNELS or time < channels:
-        raise SepkitError(f"{name} must be {axes}; got shape {array.shape}, that is {channels} channels of {time} samples, which looks like {axes.replace('channel, time', 'time, channel')}: swap the last two axes.")  # fmt: skip
+        raise SepkitError(
+            f"{name} must be {axes}; got shape {array.shape}, that is {channels} channels of {time} samples, which looks like {axes.replace('channel, time', 'time, channel')}: swap the last two axes."
+        )
     if like is not None and array.shape[:-1] != like.shape[:-1]:
         raise SepkitError(f"{name} must be {axes} of shape {like.shape}, as the target; got {array.shape}.")
     if like is not None and time != like.shape[-1]:
-        raise SepkitError(f"{name} has {time} samples where {like.shape[-1]} are expected: nothing is padded or cut here, so make the lengths equal before scoring.")  # fmt: skip
-    refuse(not np.issubdtype(array.dtype, np.floating), f"{name} must be floating point, full scale at 1; got {array.dtype}.", SepkitError)  # fmt: skip
+        raise SepkitError(
+            f"{name} has {time} samples where {like.shape[-1]} are expected: nothing is padded or cut here, so make the lengths equal before scoring."
+        )
+    if not np.issubdtype(array.dtype, np.floating):
+        raise SepkitError(f"{name} must be floating point, full scale at 1; got {array.dtype}.")
     with np.errstate(invalid="ignore", over="ignore"):
         total = array.sum(dtype=np.float64)
     # A sum needs no second array; only then the samples are looked at.
     if not np.isfinite(total) and not (finite := np.isfinite(array)).all():
         where = "" if array.ndim == 2 else f" of source {np.flatnonzero(~finite.all(axis=(1, 2)))[0]}"
-        raise SepkitError(f"{name}{where} has {array.size - finite.sum()} samples that are NaN or infinite, which would spoil every score: look for a diverged model or a broken file.")  # fmt: skip
+        raise SepkitError(
+            f"{name}{where} has {array.size - finite.sum()} samples that are NaN or infinite, which would spoil every score: look for a diverged model or a broken file."
+        )
     return array.astype(np.float64, copy=False)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.evaluation.bsseval import References
 from sepkit.evaluation.metrics import AXES, BSS_EVAL_METRICS, Target, Undefined, metrics_of
 from sepkit.evaluation.signals import Array, checked
@@ -36,7 +36,8 @@ class Targets:
     def __init__(
         self, target: Mapping[str, Any], sample_rate: int = SAMPLE_RATE, protocol: str = "2stem", track: str = ""
     ) -> None:
-        refuse(protocol not in PROTOCOLS, f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}.", SepkitError)  # fmt: skip
+        if protocol not in PROTOCOLS:
+            raise SepkitError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}.")
         self.protocol, self.track = protocol, track
         self.references = References(self._stack(target, "target"), sample_rate)
         self.n_windows = self.references.n_windows
@@ -84,14 +85,17 @@ class Targets:
     def _frames(self, windows: Mapping[str, Array]) -> Rows:
         return [
             {"source": source, "frame": frame, **{name: float(of[i, frame]) for name, of in windows.items()}}
-            for i, source in enumerate(self.sources) for frame in range(self.n_windows)
-        ]  # fmt: skip
+            for i, source in enumerate(self.sources)
+            for frame in range(self.n_windows)
+        ]
 
     def _stack(self, signals: Mapping[str, Any], kind: str, like: Array | None = None) -> Array:
         """`(source, channel, time)` in the protocol's order, each source checked under its own name."""
         names, place = PROTOCOLS[self.protocol], f" in track {self.track!r}" if self.track else ""
         if set(signals) != set(names):
-            raise SepkitError(f"protocol {self.protocol} scores {', '.join(names)} together; the {kind}{place} has {', '.join(signals) or 'nothing'}.")  # fmt: skip
+            raise SepkitError(
+                f"protocol {self.protocol} scores {', '.join(names)} together; the {kind}{place} has {', '.join(signals) or 'nothing'}."
+            )
         arrays: list[Array] = []
         for i, name in enumerate(names):
             # A target must look like the first target, an estimate like its own target.

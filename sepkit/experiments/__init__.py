@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sepkit.errors import UsageError, refuse
+from sepkit.errors import UsageError
 from sepkit.experiments.ablations import ABLATIONS
 from sepkit.experiments.menu import BASE, BASES, BOUNDS, REFERENCES, UMXHQ, WEEK
 from sepkit.experiments.settings import ABOUT, WORDS, Experiment, resolve
@@ -46,7 +46,10 @@ def get_experiment(name: str | Experiment) -> Experiment:
         return name
     if ":" in name:
         return _own(name)
-    refuse(name not in MENU, f"There is no experiment {name!r}; expected one of {', '.join(MENU)}, or your own as module:NAME.")  # fmt: skip
+    if name not in MENU:
+        raise UsageError(
+            f"There is no experiment {name!r}; expected one of {', '.join(MENU)}, or your own as module:NAME."
+        )
     return MENU[name]
 
 
@@ -59,7 +62,9 @@ def _own(called: str) -> Experiment:
         change = f"the network {name}, trained with waveform L1"
         found = Experiment(name, change, NOT_SAID, model={"name": called}, loss={"name": "waveform_l1"})
     if not isinstance(found, Experiment):
-        raise UsageError(f"Expected a sepkit Experiment or a network's class at {called}, found a {type(found).__name__}.")  # fmt: skip
+        raise UsageError(
+            f"Expected a sepkit Experiment or a network's class at {called}, found a {type(found).__name__}."
+        )
     taken = next((each for each in (*MENU, *REFERENCES) if each.casefold() == name.casefold()), None)
     if found.name != name or taken:
         why = f"{taken} is sepkit's own" if taken else f"its name is {found.name!r}"
@@ -106,9 +111,8 @@ def picked(pick: Iterable[str] | None, profile: Profile) -> list[str]:
     """
     if pick is not None:
         names = [get_experiment(name).name for name in pick]
-        refuse(
-            not {*names} <= {*MENU}, f"A week's days train the menu's experiments, not {names}; use `train` or `grid`."
-        )
+        if not {*names} <= {*MENU}:
+            raise UsageError(f"A week's days train the menu's experiments, not {names}; use `train` or `grid`.")
         return names
     every = [name for name in week_experiments() if name not in profile.left_out]
     return [*CORE, "B", "Best"] if profile.as_planned else every

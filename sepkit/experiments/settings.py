@@ -81,25 +81,29 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
     """All settings of a run as plain data: the profile's, the experiment's, its own under that profile, its changes."""
     own, changes, model = experiment.profiles.get(profile.name, {}), experiment.changes, experiment.model
     network, loss = changes.get("model.name", model["name"]), changes.get("loss.name", experiment.loss["name"])
-    training = _changed("training", changes, {
-        "epochs": min(experiment.epochs, profile.epochs or experiment.epochs),
-        "patience": profile.patience or experiment.patience,
-        "learning_rate": experiment.learning_rate or profile.learning_rate or LEARNING_RATE,
-        "weight_decay": experiment.weight_decay,
-        "batch_size": profile.batch_size,
-        "steps_per_epoch": profile.steps_per_epoch,
-        "segment_s": min(profile.segment_s, experiment.max_segment_s or profile.segment_s),
-        "valid_segments": profile.valid_segments,
-        "valid_segment_s": profile.segment_s,  # validation clips are the same for all experiments
-        "sampling": experiment.sampling,
-        "remix": profile.remix if experiment.remix is None else experiment.remix,
-        "stems": experiment.stems,
-        "augment": dict(experiment.augment),
-        "ema": experiment.ema,
-        "cache_kind": profile.cache_kind,
-        "bfloat16": profile.bfloat16,
-        **own.get("training", {}),
-    })  # fmt: skip
+    training = _changed(
+        "training",
+        changes,
+        {
+            "epochs": min(experiment.epochs, profile.epochs or experiment.epochs),
+            "patience": profile.patience or experiment.patience,
+            "learning_rate": experiment.learning_rate or profile.learning_rate or LEARNING_RATE,
+            "weight_decay": experiment.weight_decay,
+            "batch_size": profile.batch_size,
+            "steps_per_epoch": profile.steps_per_epoch,
+            "segment_s": min(profile.segment_s, experiment.max_segment_s or profile.segment_s),
+            "valid_segments": profile.valid_segments,
+            "valid_segment_s": profile.segment_s,  # validation clips are the same for all experiments
+            "sampling": experiment.sampling,
+            "remix": profile.remix if experiment.remix is None else experiment.remix,
+            "stems": experiment.stems,
+            "augment": dict(experiment.augment),
+            "ema": experiment.ema,
+            "cache_kind": profile.cache_kind,
+            "bfloat16": profile.bfloat16,
+            **own.get("training", {}),
+        },
+    )
     shorter = [  # [[epochs, seconds], …]
         [round(share * training["epochs"]), length * training["segment_s"]] for share, length in experiment.curriculum
     ]
@@ -107,17 +111,21 @@ def resolve(experiment: Experiment, profile: Profile) -> dict[str, Any]:
         "experiment": experiment.name,
         "profile": profile.name,
         # settings of another network or loss than the changes name are not its own
-        "model": _changed("model", changes, {
-            "name": network,
-            "sample_rate": experiment.sample_rate or profile.sample_rate,
-            **profile.models.get(network, {}),
-            **({**model, **own.get("model", {})} if network == model["name"] else {}),
-        }),
+        "model": _changed(
+            "model",
+            changes,
+            {
+                "name": network,
+                "sample_rate": experiment.sample_rate or profile.sample_rate,
+                **profile.models.get(network, {}),
+                **({**model, **own.get("model", {})} if network == model["name"] else {}),
+            },
+        ),
         "loss": _changed("loss", changes, experiment.loss if loss == experiment.loss["name"] else {}),
         "start_from": changes.get("start_from", own.get("start_from", experiment.start_from)),
         "weights_of": experiment.weights_of,
         "training": {"curriculum": shorter or None, **training},
-    }  # fmt: skip
+    }
 
 
 def _changed(section: str, changes: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,11 +72,14 @@ class Model(MaskModel):
         self.blocks = nn.ModuleList(Block(features, hidden_size) for _ in range(2 * layers))
         self.heads = nn.ModuleList(
             nn.Sequential(
-                nn.LayerNorm(features), nn.Linear(features, mask_hidden_size), nn.Tanh(),
-                nn.Linear(mask_hidden_size, width * outputs), nn.GLU(),
+                nn.LayerNorm(features),
+                nn.Linear(features, mask_hidden_size),
+                nn.Tanh(),
+                nn.Linear(mask_hidden_size, width * outputs),
+                nn.GLU(),
             )
             for width in widths
-        )  # fmt: skip
+        )
 
     def complex_mask(self, spectrum: Tensor) -> Tensor:
         batch, channels, _, frames = spectrum.shape
@@ -95,6 +98,9 @@ class Model(MaskModel):
             else:  # over the bands of each frame
                 bands = x.permute(2, 0, 1, 3)
                 x = block(bands.flatten(1, 2)).reshape(bands.shape).permute(1, 2, 0, 3)
-        masks = [head(x[:, :, number]).reshape(frames, batch, len(self.sources), channels, -1, 2) for number, head in enumerate(self.heads)]  # fmt: skip
+        masks = [
+            head(x[:, :, number]).reshape(frames, batch, len(self.sources), channels, -1, 2)
+            for number, head in enumerate(self.heads)
+        ]
         mask = torch.cat(masks, dim=4).float().permute(1, 2, 3, 4, 0, 5)
         return torch.view_as_complex(mask.contiguous())

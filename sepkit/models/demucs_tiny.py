@@ -27,11 +27,18 @@ class Model(demucs.Model):
     """
 
     def __init__(
-        self, sources: tuple[str, ...] = PROTOCOLS["2stem"], sample_rate: int = SAMPLE_RATE, channels: int = 64,
-        depth: int = 3, lstm_layers: int = 2, resample: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        sources: tuple[str, ...] = PROTOCOLS["2stem"],
+        sample_rate: int = SAMPLE_RATE,
+        channels: int = 64,
+        depth: int = 3,
+        lstm_layers: int = 2,
+        resample: bool = True,
+    ) -> None:
         if channels < 4 or channels % 4 or depth < 1 or lstm_layers < 0:
-            raise UsageError(f"Expected channels a multiple of 4, depth of at least 1 and lstm_layers of at least 0, got {channels}, {depth} and {lstm_layers}.")  # fmt: skip
+            raise UsageError(
+                f"Expected channels a multiple of 4, depth of at least 1 and lstm_layers of at least 0, got {channels}, {depth} and {lstm_layers}."
+            )
         more = {"channels": channels, "depth": depth, "lstm_layers": lstm_layers, "resample": resample}
         super().__init__("Demucs", sources, sample_rate, more)
 

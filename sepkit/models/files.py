@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sepkit import models
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError, UsageError
 from sepkit.models import CONTAMINATED, importing, refuse_contaminated
 from sepkit.models.demucs import CLASSES
 from sepkit.models.weights import load_weights
@@ -36,7 +36,8 @@ def read_weights(path: Path | str) -> Read:
     beside it, else a quarter of the window and 44.1 kHz.  demucs: {"klass", "args", "kwargs", "state"}.
     """
     path = Path(path).expanduser()
-    refuse(not path.is_file(), f"There is no file {path}; give a checkpoint of openunmix (.pth) or demucs (.th).")
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}; give a checkpoint of openunmix (.pth) or demucs (.th).")
     refuse_contaminated(CONTAMINATED[0] if path.stem.startswith(tuple(SIGNATURES)) else path.stem)
     content = _load(path)
     if isinstance(content, Mapping):
@@ -97,9 +98,12 @@ def _openunmix(state: Mapping[str, Tensor], path: Path) -> Read:
 def _demucs(package: Mapping[str, Any], path: Path) -> Read:
     with importing("demucs", "pip install 'demucs>=4.0.1' torch torchaudio, the last two from the same index."):
         accepted = inspect.signature(package["klass"]).parameters
-    refuse("__quantized" in package["state"], f"{path} is quantised, which needs diffq to read; give the network as trained.", SepkitError)  # fmt: skip
+    if "__quantized" in package["state"]:
+        raise SepkitError(f"{path} is quantised, which needs diffq to read; give the network as trained.")
     values = {**dict(zip(accepted, package["args"], strict=False)), **package["kwargs"]}
-    values = {key: float(value) if isinstance(value, Fraction) else value for key, value in values.items() if key in accepted}  # fmt: skip
+    values = {
+        key: float(value) if isinstance(value, Fraction) else value for key, value in values.items() if key in accepted
+    }
     sources, rate = list(values.pop("sources")), int(values.pop("samplerate", SAMPLE_RATE))
     settings = {"name": "demucs", "klass": package["klass"].__name__, "sources": sources, "sample_rate": rate}
     return {**settings, "arguments": values}, {f"core.{key}": value.float() for key, value in package["state"].items()}

@@ -29,9 +29,12 @@ class MaskModel(nn.Module, Network):
     stft: STFT
 
     def __init__(
-        self, sources: Iterable[str] = ("vocals",), sample_rate: int = SAMPLE_RATE, n_fft: int = 1024,
+        self,
+        sources: Iterable[str] = ("vocals",),
+        sample_rate: int = SAMPLE_RATE,
+        n_fft: int = 1024,
         hop_length: int = 256,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.sources, self.sample_rate = tuple(sources), sample_rate
         self.stft = STFT(n_fft, hop_length)

@@ -18,9 +18,13 @@ class Model(TrunkAndHeads):
     """
 
     def __init__(
-        self, hidden_size: int = 384, layers: int = 3, dropout: float = 0.4, mask_bound: str = "sigmoid",
+        self,
+        hidden_size: int = 384,
+        layers: int = 3,
+        dropout: float = 0.4,
+        mask_bound: str = "sigmoid",
         **spectral: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(**spectral)
         self.set_bound(mask_bound)
         openunmix = self.layers(hidden_size, layers)

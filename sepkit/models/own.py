@@ -13,7 +13,7 @@ from torch import nn
 
 from sepkit import models
 from sepkit.dsp import STFT
-from sepkit.errors import SepkitError, UsageError, refuse
+from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import PROTOCOLS
 
 SOURCES = dict.fromkeys(source for protocol in PROTOCOLS.values() for source in protocol)
@@ -22,7 +22,8 @@ SOURCES = dict.fromkeys(source for protocol in PROTOCOLS.values() for source in 
 def imported(name: str) -> Any:
     """What `package.module:Name` names; UsageError where it can't be imported."""
     module, _, attribute = name.partition(":")
-    refuse(not all(part.isidentifier() for part in (*module.split("."), attribute)), f"Expected package.module:Name, got {name!r}.")  # fmt: skip
+    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise UsageError(f"Expected package.module:Name, got {name!r}.")
     if not {"", here := str(Path.cwd())} & {*sys.path}:  # as in the program `sepkit` and in workers
         sys.path.append(here)
     try:
@@ -39,7 +40,9 @@ def network_class(name: str) -> type[nn.Module]:
     """The class of the network `package.module:Class`; UsageError where it is none."""
     found = imported(name)
     if not (isinstance(found, type) and issubclass(found, nn.Module) and models.Network in found.__mro__):
-        raise UsageError(f"Expected {name} to be a class of torch.nn.Module and sepkit.models.Network, found {found!r}.")  # fmt: skip
+        raise UsageError(
+            f"Expected {name} to be a class of torch.nn.Module and sepkit.models.Network, found {found!r}."
+        )
     return found
 
 
@@ -48,14 +51,18 @@ def check(model: Any, name: str, sample_rate: int, seconds: float) -> None:
     facts = {fact: getattr(model, fact, "none") for fact in ("sources", "sample_rate", "stft")}
     sources, rate, stft = facts.values()
     right = {
-        "sources": (f"a tuple with vocals, of {', '.join(SOURCES)}", isinstance(sources, tuple) and "vocals" in sources and {*sources} <= {*SOURCES}),
+        "sources": (
+            f"a tuple with vocals, of {', '.join(SOURCES)}",
+            isinstance(sources, tuple) and "vocals" in sources and {*sources} <= {*SOURCES},
+        ),
         "sample_rate": (f"{sample_rate}, as it is made with", rate == sample_rate),
         "stft": ("None, or of a network on spectra a sepkit.dsp.STFT", stft is None or isinstance(stft, STFT)),
-    }  # fmt: skip
+    }
     for fact, (expected, so) in right.items():
         if not so:
             raise UsageError(f"Expected {fact} of {name} to be {expected}; found {facts[fact]!r}.")
-    refuse(not any(each.requires_grad for each in model.parameters()), f"Expected {name} to have parameters that training changes; found none.")  # fmt: skip
+    if not any(each.requires_grad for each in model.parameters()):
+        raise UsageError(f"Expected {name} to have parameters that training changes; found none.")
     length = round(seconds * sample_rate)
     for mixture in (0.1 * torch.randn(2, model.channels, time) for time in (length, length - 1)):
         shape = (2, len(sources), *mixture.shape[1:])
@@ -66,7 +73,9 @@ def check(model: Any, name: str, sample_rate: int, seconds: float) -> None:
                 continue
         except Exception as error:
             bad = said(error)
-        raise UsageError(f"Expected {name} to give finite estimates (batch, source, channel, time) = {shape} of a mixture {tuple(mixture.shape)}; found {bad}.")  # fmt: skip
+        raise UsageError(
+            f"Expected {name} to give finite estimates (batch, source, channel, time) = {shape} of a mixture {tuple(mixture.shape)}; found {bad}."
+        )
 
 
 def said(error: Exception) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sepkit.dsp import resample_blocks
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.profiles import SAMPLE_RATE, STEMS
 
 if TYPE_CHECKING:
@@ -51,10 +51,16 @@ def separate(model: "Network", mixture, sample_rate: int = SAMPLE_RATE, **settin
 
 
 def stream(
-    model: "Network", blocks: Iterable[np.ndarray], sample_rate: int = SAMPLE_RATE, *, chunk_s: float | None = None,
-    overlap_s: float | None = None, device=None, batch: int | None = None,
+    model: "Network",
+    blocks: Iterable[np.ndarray],
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    chunk_s: float | None = None,
+    overlap_s: float | None = None,
+    device=None,
+    batch: int | None = None,
     finish: Callable[[np.ndarray], np.ndarray] = np.asarray,
-) -> Iterator[dict[str, np.ndarray]]:  # fmt: skip
+) -> Iterator[dict[str, np.ndarray]]:
     """`separate` of a mixture in blocks (channel, time) that follow each other; yields the sources' next samples.
 
     chunk_s: None is the network's own, or 24 s; overlap_s: None is 2 s, or a quarter of a shorter chunk.
@@ -62,10 +68,13 @@ def stream(
     finish: applied to estimates (source, channel, time), at the mixture's rate, before a residual is taken.
     """
     chunk_s = (model.chunk_s or CHUNK_S) if chunk_s is None else chunk_s
-    refuse(chunk_s < SHORTEST_CHUNK_S, f"Expected chunks of at least {SHORTEST_CHUNK_S} s, got {chunk_s} s.", SepkitError)  # fmt: skip
+    if chunk_s < SHORTEST_CHUNK_S:
+        raise SepkitError(f"Expected chunks of at least {SHORTEST_CHUNK_S} s, got {chunk_s} s.")
     overlap_s = min(OVERLAP_S, chunk_s / 4) if overlap_s is None else overlap_s
-    refuse(not 0 <= overlap_s < chunk_s / 2, f"Expected an overlap below half a chunk ({chunk_s} s), got {overlap_s} s.", SepkitError)  # fmt: skip
-    refuse(sample_rate < 1 or sample_rate != int(sample_rate), f"Expected a sample rate in whole Hz, got {sample_rate}.", SepkitError)  # fmt: skip
+    if not 0 <= overlap_s < chunk_s / 2:
+        raise SepkitError(f"Expected an overlap below half a chunk ({chunk_s} s), got {overlap_s} s.")
+    if sample_rate < 1 or sample_rate != int(sample_rate):
+        raise SepkitError(f"Expected a sample rate in whole Hz, got {sample_rate}.")
     model = model if device is None else model.to(device)
     rate, read, waiting = int(sample_rate), 0, np.zeros((model.channels, 0), np.float32)  # for their estimates
 
@@ -91,7 +100,9 @@ def stream(
         waiting = waiting[:, mixture.shape[1] :]
         if bad := int(np.count_nonzero(~np.isfinite(piece))):
             loudest = float(np.abs(mixture).max(initial=0.0))
-            raise SepkitError(f"The estimates hold {bad} samples that are not finite, where the mixture reaches {loudest:.3g} times full scale; bring it to full scale, or take another run.")  # fmt: skip
+            raise SepkitError(
+                f"The estimates hold {bad} samples that are not finite, where the mixture reaches {loudest:.3g} times full scale; bring it to full scale, or take another run."
+            )
         yield complete(dict(zip(model.sources, finish(piece), strict=True)), mixture)
 
 

@@ -70,7 +70,9 @@ class Model(MaskModel):
         self.bins, self.bands, self.stride = bins, bands, 2**scales
         smallest = bands * self.stride * bottleneck
         if bins > self.stft.n_bins or bins % smallest or min(features, growth, scales) < 1:
-            raise UsageError(f"Expected bins a multiple of {smallest} (bands, scales and bottleneck), at most {self.stft.n_bins}, and features, growth and scales above 0; got {bins}, {features}, {growth} and {scales}.")  # fmt: skip
+            raise UsageError(
+                f"Expected bins a multiple of {smallest} (bands, scales and bottleneck), at most {self.stft.n_bins}, and features, growth and scales above 0; got {bins}, {features}, {growth} and {scales}."
+            )
         parts = 2 * self.channels * bands  # real and imaginary
         widths = [features + growth * scale for scale in range(scales + 1)]
         sizes = [bins // bands // 2**scale for scale in range(scales + 1)]
@@ -84,7 +86,9 @@ class Model(MaskModel):
             self.up.append(nn.Sequential(_norm(wider), nn.GELU(), rise))
             self.decoder.append(Block(2 * width, width, size, bottleneck))
         self.middle = Block(widths[-1], widths[-1], sizes[-1], bottleneck)
-        self.last = nn.Sequential(_convolution(features + parts, features, 1), nn.GELU(), _convolution(features, parts * len(self.sources), 1))  # fmt: skip
+        self.last = nn.Sequential(
+            _convolution(features + parts, features, 1), nn.GELU(), _convolution(features, parts * len(self.sources), 1)
+        )
 
     def spectra(self, spectrum: Tensor) -> Tensor:
         batch, channels, bins, frames = spectrum.shape

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sepkit.errors import refuse
+from sepkit.errors import UsageError
 from sepkit.models import importing
 from sepkit.models.mask import MaskModel, level_of
 
@@ -96,13 +96,17 @@ class TrunkAndHeads(MaskModel):
     def __init__(self, levelled: str = "separation", wiener: bool = False, **spectral: Any) -> None:
         super().__init__(**spectral)
         self.wiener = wiener
-        refuse(levelled not in LEVELLED, f"Expected levelled to be one of {', '.join(LEVELLED)}, got {levelled!r}.")
+        if levelled not in LEVELLED:
+            raise UsageError(f"Expected levelled to be one of {', '.join(LEVELLED)}, got {levelled!r}.")
         self.levelled = levelled
-        refuse(not self.sources or len(set(self.sources)) < len(self.sources), f"Expected one or more different sources, got {self.sources}.")  # fmt: skip
-        refuse(len(self.sources) > 1 and not self.several, f"{self.name} estimates one source, got {self.sources}; use openunmix-multitask.")  # fmt: skip
+        if not self.sources or len(set(self.sources)) < len(self.sources):
+            raise UsageError(f"Expected one or more different sources, got {self.sources}.")
+        if len(self.sources) > 1 and not self.several:
+            raise UsageError(f"{self.name} estimates one source, got {self.sources}; use openunmix-multitask.")
 
     def set_bound(self, name: str) -> None:
-        refuse(name not in BOUNDS, f"There is no mask bound {name!r}; expected one of {', '.join(BOUNDS)}.")
+        if name not in BOUNDS:
+            raise UsageError(f"There is no mask bound {name!r}; expected one of {', '.join(BOUNDS)}.")
         self.bound = BOUNDS[name]
 
     def layers(self, hidden_size: int, layers: int, bins: int | None = None) -> Any:
@@ -147,6 +151,8 @@ def wiener(estimates: Tensor, spectrum: Tensor) -> Tensor:
     mixtures = torch.view_as_real(spectrum.to(torch.complex128)).permute(0, 3, 2, 1, 4)
     sources, alone = estimates.shape[1], estimates.shape[1] == 1
     # each (frame, freq, channel, 2, source), in doubles, which its matrices need
-    filtered = [filtering.wiener(*clip, iterations=1, residual=alone) for clip in zip(magnitudes, mixtures, strict=True)]  # fmt: skip
+    filtered = [
+        filtering.wiener(*clip, iterations=1, residual=alone) for clip in zip(magnitudes, mixtures, strict=True)
+    ]
     real, imaginary = torch.stack(filtered)[..., :sources].permute(4, 0, 5, 3, 2, 1).unbind()
     return torch.complex(real, imaginary).to(estimates.dtype)

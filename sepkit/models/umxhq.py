@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError, UsageError
 from sepkit.models.files import read_weights
 from sepkit.models.trunk_and_heads import Trunk, TrunkAndHeads
 from sepkit.models.weights import load_weights
@@ -35,7 +35,8 @@ class Model(TrunkAndHeads):
         self, hidden_size: int = 512, layers: int = 3, bandwidth_hz: float = 16000.0, trainable: str = "last_layer",
         frozen_statistics: bool = True, **spectral: Any,
     ) -> None:  # fmt: skip
-        refuse(trainable not in TRAINABLE, f"Expected trainable to be one of {', '.join(TRAINABLE)}, got {trainable!r}.")  # fmt: skip
+        if trainable not in TRAINABLE:
+            raise UsageError(f"Expected trainable to be one of {', '.join(TRAINABLE)}, got {trainable!r}.")
         super().__init__(**{"n_fft": 4096, "hop_length": 1024, **spectral})
         self.set_bound("relu")
         # as openunmix.utils.bandwidth_to_max_bin counts
@@ -67,7 +68,8 @@ def fetch(source: str = "vocals") -> Path:
     TORCH_HOME says where torch's folder is.  Raises SepkitError with the address, the folder, and how to put the file
     there by hand.
     """
-    refuse(source not in FILES, f"umxhq has no weights for {source!r}; expected one of {', '.join(FILES)}.")
+    if source not in FILES:
+        raise UsageError(f"umxhq has no weights for {source!r}; expected one of {', '.join(FILES)}.")
     url = URL.format(FILES[source])
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     try:
@@ -76,4 +78,6 @@ def fetch(source: str = "vocals") -> Path:
     except Exception as error:  # urllib, ssl, sockets, the hash, a cut-off file: each with errors of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         what = f"{file} can't be read" if file.exists() else f"{url} can't be fetched"
-        raise SepkitError(f"The weights of umxhq are missing: {what} ({reason}); download {url} by hand and put it at {file}.") from error  # fmt: skip
+        raise SepkitError(
+            f"The weights of umxhq are missing: {what} ({reason}); download {url} by hand and put it at {file}."
+        ) from error

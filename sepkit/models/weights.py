@@ -25,8 +25,9 @@ def differences(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     own = model.state_dict()
     found = [
         f"{key} is {tuple(own[key].shape)} in the configuration and {tuple(state[key].shape)} in the file"
-        for key in own.keys() & state.keys() if own[key].shape != state[key].shape
-    ]  # fmt: skip
+        for key in own.keys() & state.keys()
+        if own[key].shape != state[key].shape
+    ]
     found += [f"{key} is not in the file" for key in own.keys() - state.keys()]
     return sorted(found + [f"{key} is not in the network" for key in state.keys() - own.keys()])
 
@@ -37,6 +38,8 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str) -> N
     # weights that say no level, as published ones, keep that of this network
     state = {**{key: value for key, value in model.state_dict().items() if key == LEVEL}, **state}
     if found := differences(model, state):
-        message = f"The weights in {where} do not fit the network: {'; '.join(found[:3])} ({len(found)} differences in all)."  # fmt: skip
+        message = (
+            f"The weights in {where} do not fit the network: {'; '.join(found[:3])} ({len(found)} differences in all)."
+        )
         raise SepkitError(message)
     model.load_state_dict(state)

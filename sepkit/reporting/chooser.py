@@ -163,8 +163,10 @@ class Chooser:
         import ipywidgets  # slow to import
 
         choices = {
-            "song": [(name, song) for song, name in self.songs.items()], "run": self.runs, "source": self.sources,
-        }  # fmt: skip
+            "song": [(name, song) for song, name in self.songs.items()],
+            "run": self.runs,
+            "source": self.sources,
+        }
         wide = {"width": "max-content"}  # song and "(easy)" are not cut
         menus = [ipywidgets.Dropdown(options=of, description=name, layout=wide) for name, of in choices.items()]
         place, lock, newest = ipywidgets.HTML(), Lock(), list[Choice]([("", "", "")])
@@ -210,7 +212,8 @@ class Chooser:
         if asks := getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False):
             display(self.widget())
         said = (
-            "The same without menus, for when no kernel runs" if asks
+            "The same without menus, for when no kernel runs"
+            if asks
             else "Run this cell to choose song, run and source"
-        )  # fmt: skip
+        )
         display(HTML(f"<p>{said}:</p>{self.static_html()}"))

@@ -47,11 +47,12 @@ def plan_and_measured(root: RootLike, names: Iterable[str] | None = None) -> pd.
     for name in (*filter(wanted.__contains__, MENU), *others):
         plan_min, used = name in MENU and MENU[name].plan_min, spent.loc[name] if name in spent.index else None
         rows[name] = {
-            "plan, GPU min": plan_min or None, f"predicted, {unit} min": guesses.get(name),
+            "plan, GPU min": plan_min or None,
+            f"predicted, {unit} min": guesses.get(name),
             f"measured, {unit} min": None if used is None else used["minutes"],
             "plan, GB": PLAN_VRAM_GB if plan_min else None,
             "measured, GB": used["vram_mib"] / 1024 if used is not None and used["vram_mib"] else None,
-        }  # fmt: skip
+        }
     if names is None:
         whole = budget["gpu_min" if unit == "GPU" else "minutes"].sum()
         rows["whole week"] = {"plan, GPU min": 60 * WEEK_HOURS, f"measured, {unit} min": whole}

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.reporting.canvas import BETTER, COLOURS, DOUBLE, GREY, SMALL, TEXT, WORSE, Picture, reported, tag_ends
 from sepkit.storage import Run
 
@@ -24,7 +24,8 @@ def best_epoch(history: pd.DataFrame) -> int:
 def _histories(runs: Iterable[Run] | Run) -> dict[str, tuple[Run, pd.DataFrame]]:
     """Runs and their histories by name; those of older versions have no SDR."""
     runs = [runs] if isinstance(runs, Run) else list(runs)
-    refuse(not runs, "expected at least one trained run to draw, got none.", SepkitError)
+    if not runs:
+        raise SepkitError("expected at least one trained run to draw, got none.")
     return {run.name: (run, pd.DataFrame({"valid_sdr": np.nan, **run.history()})) for run in runs}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.evaluation.metrics import LOWER_IS_BETTER
 from sepkit.evaluation.paired import unbounded
 from sepkit.evaluation.sides import Pair, Side
@@ -144,7 +144,8 @@ def score_bars(scores: pd.DataFrame, metric: str = "sdr_bsseval", source: str = 
     """
     rows = scores[(scores["metric"] == metric) & (scores["source"] == source)]
     protocols = ", ".join(sorted(map(str, rows["protocol"].unique()))) or "none at all"
-    refuse(rows["protocol"].nunique() != 1, f"expected scores of {metric} of {source} with one protocol in one figure, got {protocols}.", SepkitError)  # fmt: skip
+    if rows["protocol"].nunique() != 1:
+        raise SepkitError(f"expected scores of {metric} of {source} with one protocol in one figure, got {protocols}.")
     parts = {name: rows[rows["experiment"] == name] for name in ordered(rows["experiment"].unique())}
     levels = {name: summary(part, metric, source)["median"] for name, part in parts.items() if name in LINES}
     songs = {name: Side(part, metric, source, "run").means for name, part in parts.items() if name not in LINES}

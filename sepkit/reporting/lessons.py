@@ -73,7 +73,9 @@ def standing(section: Section, starts: Mapping[str, str]) -> list[str]:
     table, base, said = section.table.set_index("Exp"), section.base, []
     low, here, high = table[MAIN].astype(float).reindex(["mixture", base, "oracle"])
     if high > low and np.isfinite(here):
-        said.append(f"{base} reaches {here:.2f} dB, {100 * (here - low) / (high - low):.0f} % of the way from the mixture ({low:.2f}) to the ideal ratio mask ({high:.2f}).")  # fmt: skip
+        said.append(
+            f"{base} reaches {here:.2f} dB, {100 * (here - low) / (high - low):.0f} % of the way from the mixture ({low:.2f}) to the ideal ratio mask ({high:.2f})."
+        )
     trained = table.loc[~table.index.isin(REFERENCES), list(LEADING)].astype(float)
     if len(trained) > 1 and trained.notna().all(axis=None) and (best := trained.idxmax()).nunique() > 1:
         listed = ", ".join(f"{name} by {column}" for column, name in best.items())
@@ -128,7 +130,9 @@ def limitations(board: Board) -> list[str]:
     if section and set(section.scores["track"]) & {*ARTIST_OVERLAP}:
         said.append("Artists of three test songs also sing in training songs; the scoreboard has scores without them.")
     if section:
-        said.append("BSS Eval leaves out the windows in which a source is silent: voices that a network invents there show in silence_energy_db alone. Scores are not listening tests.")  # fmt: skip
+        said.append(
+            "BSS Eval leaves out the windows in which a source is silent: voices that a network invents there show in silence_energy_db alone. Scores are not listening tests."
+        )
     ran = {str(name) for each in board.sections for name in each.table["Exp"]}
     absent = ", ".join(name for name in (*week_experiments(), *REFERENCES) if name not in ran)
     return [*said, *([f"No score of: {absent}."] if absent else [])]

@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 
 from sepkit.dsp import resample
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 
 MAX_SECONDS = 10.0
 PEAK = 0.89  # −1 dBFS: what an encoder may overshoot
@@ -34,9 +34,15 @@ _CELL = "padding:3px 12px 3px 0;text-align:left;vertical-align:middle"
 
 
 def player(
-    clips: Mapping[str, Any], sample_rate: int = 44100, *, start_s: float = 0.0, seconds: float = 10.0,
-    title: str = "", error: tuple[str, str] | Sequence[tuple[str, str]] | None = None, kbit_s: int = 64,
-) -> Any:  # fmt: skip
+    clips: Mapping[str, Any],
+    sample_rate: int = 44100,
+    *,
+    start_s: float = 0.0,
+    seconds: float = 10.0,
+    title: str = "",
+    error: tuple[str, str] | Sequence[tuple[str, str]] | None = None,
+    kbit_s: int = 64,
+) -> Any:
     """One row a clip, all on one clock, as `IPython.display.HTML`; its `data` is the text.
 
     Keys, once the player has the focus: space plays, 1 to 9 and ↑ ↓ choose a clip, ← → move by a second, e switches to
@@ -71,8 +77,9 @@ def player(
     table = "".join(
         f'<tr><th scope="row" style="{_CELL}">{html.escape(name)}</th>'
         f'<td style="{_CELL}">{"".join(map(made.__getitem__, row))}</td>'
-        f'<td style="{_CELL}">{"<br>error ".join(map(_level, row.values()))}</td></tr>' for name, row in rows.items()
-    )  # fmt: skip
+        f'<td style="{_CELL}">{"<br>error ".join(map(_level, row.values()))}</td></tr>'
+        for name, row in rows.items()
+    )
     duration, escaped = length / sample_rate, html.escape(title)
     return HTML(
         f'<div class="sepkit-player" data-seconds="{duration:.4f}" data-title="{escaped}" '
@@ -85,7 +92,8 @@ def player(
 
 def _rows(clips: Mapping[str, Any], part: slice, sample_rate: int, error: Any) -> dict[str, dict[str, np.ndarray]]:
     """The sounds of each row, by name: the clip, and its error where `error` is a list."""
-    refuse(not clips, "expected at least one clip to play, got none.", SepkitError)
+    if not clips:
+        raise SepkitError("expected at least one clip to play, got none.")
     rows = {}
     for name, clip in clips.items():
         whole = as_clip(clip, name)
@@ -100,7 +108,9 @@ def _rows(clips: Mapping[str, Any], part: slice, sample_rate: int, error: Any) -
             raise SepkitError(f"error needs the clip {missing[0]!r}; there are {', '.join(map(repr, clips))}.")
         one, other = rows[estimate][estimate], rows[target][target]
         if one.shape[1] != other.shape[1]:
-            raise SepkitError(f"the error of {estimate!r} needs a target of its length; got {one.shape}, {other.shape}.")  # fmt: skip
+            raise SepkitError(
+                f"the error of {estimate!r} needs a target of its length; got {one.shape}, {other.shape}."
+            )
         if single:
             rows["error"] = {"error": one - other}
         else:
@@ -144,10 +154,14 @@ def as_clip(clip: Any, name: str) -> np.ndarray:
     array = np.asarray(clip.detach().cpu() if hasattr(clip, "detach") else clip)
     channels = array[None] if array.ndim == 1 else array
     if channels.ndim != 2 or channels.shape[0] not in (1, 2) or not channels.shape[1]:
-        raise SepkitError(f"clip {name!r} must be (channel, time) with one or two channels; got shape {array.shape}; transpose it if time comes first.")  # fmt: skip
-    refuse(not np.issubdtype(array.dtype, np.floating), f"clip {name!r} must be floating point with full scale at 1; got {array.dtype}.", SepkitError)  # fmt: skip
+        raise SepkitError(
+            f"clip {name!r} must be (channel, time) with one or two channels; got shape {array.shape}; transpose it if time comes first."
+        )
+    if not np.issubdtype(array.dtype, np.floating):
+        raise SepkitError(f"clip {name!r} must be floating point with full scale at 1; got {array.dtype}.")
     bad = int((~np.isfinite(array)).sum())
-    refuse(bad, f"clip {name!r} has {bad} samples that are not finite; it can't be played or drawn.", SepkitError)
+    if bad:
+        raise SepkitError(f"clip {name!r} has {bad} samples that are not finite; it can't be played or drawn.")
     return channels.astype(np.float64)
 
 

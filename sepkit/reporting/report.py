@@ -33,7 +33,7 @@ from sepkit.reporting.words import COURSE, NAMES, PREDICTIONS, QUESTION, THOUGHT
 from sepkit.storage import Root, Run, git_revision, write_text
 
 TITLE = "Milestone 2: what improves the separation of vocals?"
-ASKED = "What improves the separation of vocals from music within 8 GPU-hours of training, and is the difference real? Each experiment changes one thing against {}, and stands on a hypothesis that was written before its training."  # fmt: skip
+ASKED = "What improves the separation of vocals from music within 8 GPU-hours of training, and is the difference real? Each experiment changes one thing against {}, and stands on a hypothesis that was written before its training."
 TO_WRITE = "to be written in report/words.md."
 SAID = ("protocol", "p", "p after Holm", "songs better")  # of a test's details, in the table above them
 TESTS = (
@@ -59,15 +59,18 @@ def report(root: Any, profile: Profile | str | None = None) -> Path:
     section = board.main
     blocks = [
         *_question(root, section, own),
-        *([data_block(root, board, section), settings_block(root, section)] if section else []), *board.blocks,
+        *([data_block(root, board, section), settings_block(root, section)] if section else []),
+        *board.blocks,
         *([_statistics(root, section, folder), *_measures(section, folder)] if section else []),
-        *listening_blocks(root, board), _training(root, board, folder),
+        *listening_blocks(root, board),
+        _training(root, board, folder),
         compute_block(root, section, lambda: _draw("budget", folder, "minutes by run", root.budget())),
         Block("Limitations", items=lessons.limitations(board)),
-        Block("Lessons", items=lessons.learnt(section, board) or [EMPTY]), _own(THOUGHTS, own),
+        Block("Lessons", items=lessons.learnt(section, board) or [EMPTY]),
+        _own(THOUGHTS, own),
         Block("References", html=html_of((Path(__file__).parent / "references.md").read_text(encoding="utf-8"))),
         *appendix(root, board),
-    ]  # fmt: skip
+    ]
     names = [name for name in section.table["Exp"] if name not in REFERENCES] if section else []
     revision = git_revision()
     made = f"Made on {time.strftime('%Y-%m-%d')}" + (f" from revision {revision}" if revision else "")
@@ -90,7 +93,10 @@ def _question(root: Root, section: Section | None, own: dict[str, Markup]) -> li
     names = [entry for entry in entries if entry.hypothesis != NONE]
     table = lessons.expectations(names).drop(columns="literature").rename_axis("Exp").reset_index()
     hypotheses = Block("Question and hypotheses", [ASKED.format(base)], [plain_grid(table)] if names else [])
-    guesses = [{"Exp": name, "my prediction (dB)": said["gain_db"], "why": said["why"]} for name, said in predictions(root).items()]  # fmt: skip
+    guesses = [
+        {"Exp": name, "my prediction (dB)": said["gain_db"], "why": said["why"]}
+        for name, said in predictions(root).items()
+    ]
     mine = replace(_own(PREDICTIONS, own), grids=[plain_grid(pd.DataFrame(guesses))] if guesses else [])
     return [hypotheses, _own(QUESTION, own), replace(mine, paragraphs=[]) if guesses else mine]
 
@@ -125,7 +131,10 @@ def _statistics(root: Root, section: Section, folder: Path) -> Block:
     ]
     entries = _entries(root, section).items()
     table = pd.DataFrame([_tested(entry, tests.get(name)) for name, entry in entries if name in MENU or name in tests])
-    said = [{"Exp": name, "in full": f"{test.sentence} {test.method_sentence if test.method_interval else ''}"} for name, test in tests.items()]  # fmt: skip
+    said = [
+        {"Exp": name, "in full": f"{test.sentence} {test.method_sentence if test.method_interval else ''}"}
+        for name, test in tests.items()
+    ]
     details = pd.DataFrame({name: test.details for name, test in tests.items()}).T
     details = details.drop(columns=[name for name in details if name in SAID or str(name).startswith("left out: ")])
     same = details.columns[(details.nunique() == 1) & details.notna().all()]
@@ -154,7 +163,10 @@ def _measures(section: Section, folder: Path) -> list[Block]:
     table = section.facts["median"].xs("vocals", level="source").unstack("metric")
     table = table.reindex(index=list(section.table["Exp"]), columns=list(METRICS)).dropna(axis=1, how="all")
     grid = plain_grid(table.rename_axis("Exp").reset_index())
-    return [Block("Scores song by song", pictures=pictures, level=3), Block("Every measure of vocals", [MEASURES], [grid], level=3)]  # fmt: skip
+    return [
+        Block("Scores song by song", pictures=pictures, level=3),
+        Block("Every measure of vocals", [MEASURES], [grid], level=3),
+    ]
 
 
 def _minutes(root: Root, section: Section) -> dict[str, float]:

@@ -20,9 +20,10 @@ from sepkit.storage import Root
 
 # column: metric and source. The heading carries the definition.
 LEADING = {
-    "SDR voc (sdr_bsseval)": ("sdr_bsseval", "vocals"), "SI-SDR (si_sdr)": ("si_sdr", "vocals"),
+    "SDR voc (sdr_bsseval)": ("sdr_bsseval", "vocals"),
+    "SI-SDR (si_sdr)": ("si_sdr", "vocals"),
     "SAR (sar_bsseval)": ("sar_bsseval", "vocals"),
-}  # fmt: skip
+}
 MAIN, SAR = next(iter(LEADING)), ("sar_bsseval", "vocals")
 PARTS = {"SIR voc (sir_bsseval)": ("sir_bsseval", "vocals"), "ISR voc (isr_bsseval)": ("isr_bsseval", "vocals")}
 ONSETS = {"SDR drums at onsets (sdr_onsets)": ("sdr_onsets", "drums")}
@@ -96,8 +97,9 @@ def row(
         "windows silent": test.silent[0] if test else 0,
         "Method": ("no change" if test.mark == "no change" else CLAIMS[test.method_verdict]) if test else NONE,
         "accompaniment": ", ".join(sorted(set(scores["accompaniment"].dropna()))) or NONE,
-        "seeds": ", ".join(map(str, seeds)) or NONE, "runs": len(runs),
-    }  # fmt: skip
+        "seeds": ", ".join(map(str, seeds)) or NONE,
+        "runs": len(runs),
+    }
     for column, fact in {"": facts.get(MAIN, {}), **facts}.items():
         for what in ("songs", "undefined", "frames", "frames dropped"):
             trainings = max(len(seeds), 1) if what.startswith("frames") else 1
@@ -145,19 +147,26 @@ def shown(table: pd.DataFrame, caption: str) -> list[Grid]:
         return {
             **{name: str(row[name]).replace(" %", "\u00a0%") for name in DESCRIBED},
             **{name: score(row, name) if name in scores else NONE for name in LEADING},
-            **{name: number(row[name], ".1f") for name in MINUTES}, "VRAM GB": number(row["VRAM GB"]),
+            **{name: number(row[name], ".1f") for name in MINUTES},
+            "VRAM GB": number(row["VRAM GB"]),
             "Sig.": row["Sig."],
             "gain, dB": f"{number(row['gain'], '+.2f')}\n{interval(row['gain low'], row['gain high'], '+.2f')}",
-            "p": show_p(row["p"]), "p (Holm)": show_p(row["p (Holm)"]),
+            "p": show_p(row["p"]),
+            "p (Holm)": show_p(row["p (Holm)"]),
             "method, dB": f"{row['Method']}\n{interval(row['method low'], row['method high'], '+.2f')}",
             **{name: score(row, name) for name in scores if name not in LEADING},
-            "accompaniment": row["accompaniment"], "songs": f"{row['songs']}{undefined}",
-            "windows": f"{row['frames']}\n({row['frames dropped']} dropped{silent})", "seed": str(row["seeds"]),
-        }  # fmt: skip
+            "accompaniment": row["accompaniment"],
+            "songs": f"{row['songs']}{undefined}",
+            "windows": f"{row['frames']}\n({row['frames dropped']} dropped{silent})",
+            "seed": str(row["seeds"]),
+        }
 
     frame, best = pd.DataFrame([cells(row) for row in records]).map(str.strip), best_rows(table)
     empty = {name for name in frame if (frame[name] == NONE).all()}
     unused = {MINUTES[1]} if empty.issuperset(MINUTES) else empty.intersection(MINUTES)
     plan = [name for name in PLAN if name not in unused]
     rest = [name for name in frame if name not in PLAN and name not in empty]
-    return [Grid(frame[plan], caption, best, brief=True), Grid(frame[["Exp", *rest]], "Gains, other measures, counts", best)]  # fmt: skip
+    return [
+        Grid(frame[plan], caption, best, brief=True),
+        Grid(frame[["Exp", *rest]], "Gains, other measures, counts", best),
+    ]

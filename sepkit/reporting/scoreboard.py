@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.evaluation.shared import joined, on_shared_songs, refuse_old_weights
 from sepkit.experiments import BASE, plain
 from sepkit.profiles import PROFILES, PROTOCOLS, Profile, get_profile
@@ -48,8 +48,9 @@ class Board:
             blocks.append(Block("Not in the tables", grids=[plain_grid(table)]))
         about = {
             "profile": f"{self.profile.name}: {self.profile.songs}",
-            **({"songs": self.origin} if self.origin else {}), "reduced against the plan": self.profile.reduced,
-        }  # fmt: skip
+            **({"songs": self.origin} if self.origin else {}),
+            "reduced against the plan": self.profile.reduced,
+        }
         words = Grid(pd.DataFrame({**about, **READING}.items(), columns=["word", "meaning"]))
         return [*blocks, Block("How to read this", details={"Profile, columns, tests": [words]})]
 
@@ -118,10 +119,12 @@ def _profile_of(root: Root) -> str | None:
 def _scores(run: Run, profile: Profile) -> pd.DataFrame:
     """The scores of a finished run; SepkitError with the reason where it can't be in a table."""
     made = run.config.get("profile")
-    refuse(made not in (None, profile.name), f"made with profile {made}, this is the scoreboard of {profile.name}", SepkitError)  # fmt: skip
+    if made not in (None, profile.name):
+        raise SepkitError(f"made with profile {made}, this is the scoreboard of {profile.name}")
     if not run.finished:
         raise SepkitError("not trained yet" if run.state == "absent" else f"training {run.standing}")
-    refuse(not run.scored, "trained, not scored yet", SepkitError)
+    if not run.scored:
+        raise SepkitError("trained, not scored yet")
     scores = run.scores()
     refuse_old_weights(run)
     if set(scores["protocol"]) - set(PROTOCOLS):
@@ -145,8 +148,9 @@ def _complete(rows: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str
     counts = whole.groupby(["run", "songs"]).sum().rename("whole").reset_index()
     partial = {
         str(run): f"scored on {done} of {wanted} songs ({protocol}); evaluate it again"
-        for run, wanted, done in counts.itertuples(index=False) if done < wanted
-    }  # fmt: skip
+        for run, wanted, done in counts.itertuples(index=False)
+        if done < wanted
+    }
     partial |= dict.fromkeys(set(runs) - set(rows["run"]), f"scored on none of the other runs' songs ({protocol})")
     rows = rows[~rows["run"].isin(list(partial))]
     for experiment, own in rows.groupby("experiment"):

@@ -69,7 +69,9 @@ class Section:
         behind = {"Songs left out of a test": self.lost, OVERLAP_CAPTION: self.overlap}
         grids = [facts, *(plain_grid(table, caption) for caption, table in behind.items() if len(table))]
         beside = [plain_grid(self.beside, "Beside the vocals")] if len(self.beside) else []
-        return Block(title, [], [*shown(self.table, caption), *beside], items=self.notes, details={"Songs, seeds, device": grids})  # fmt: skip
+        return Block(
+            title, [], [*shown(self.table, caption), *beside], items=self.notes, details={"Songs, seeds, device": grids}
+        )
 
 
 def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, left_out: Collection[str] = ()) -> Section:
@@ -99,7 +101,9 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, lef
         own = {column: known.get((name, *key), {}) for column, key in columns.items()}
         records.append(row(root, name, scores, own, tests.get(name)))
     table = pd.DataFrame(records)
-    lost = [{"Exp": test.run, "song": song, "why": why} for test in tests.values() for song, why in test.dropped.items()]  # fmt: skip
+    lost = [
+        {"Exp": test.run, "song": song, "why": why} for test in tests.values() for song, why in test.dropped.items()
+    ]
     beside = _beside_vocals(by_name, known.keys(), list(tests), base) if protocol == "4stem" else pd.DataFrame()
     background, overlap = _background(root, rows, table), _overlap(by_name)
     return Section(protocol, folds, table, background, notes, pd.DataFrame(lost), beside, overlap, tests, rows, facts)
@@ -116,8 +120,10 @@ def _beside_vocals(
     kinds = (*(("sdr_bsseval", source) for source in STEMS[1:]), *ONSETS.values())
     tests = {
         (name, kind): statistics.compare_scores(by_name[name], by_name[base], metric=kind[0], source=kind[1])
-        for name in names for kind in kinds if (name, *kind) in known and (base, *kind) in known
-    }  # fmt: skip
+        for name in names
+        for kind in kinds
+        if (name, *kind) in known and (base, *kind) in known
+    }
     return pd.DataFrame(
         {
             "Exp": name, "score": f"{test.metric} of {test.source}",
@@ -139,11 +145,12 @@ def _background(root: Root, rows: pd.DataFrame, table: pd.DataFrame) -> dict[str
     if undefined:
         undefined += "; medians are then over other songs, gains over the songs defined on both sides"
     return {
-        "songs": str(rows["track"].nunique()), "seeds": ", ".join(map(str, seeds)) or "none",
+        "songs": str(rows["track"].nunique()),
+        "seeds": ", ".join(map(str, seeds)) or "none",
         "device": ", ".join(devices) or "unknown",
         "training": f"{minutes:.1f} minutes, {len(statuses)} run{'s' * (len(statuses) != 1)}",
         "songs without a score": undefined or "none",
-    }  # fmt: skip
+    }
 
 
 def _overlap(by_name: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

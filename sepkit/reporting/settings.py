@@ -44,7 +44,10 @@ def data_block(root: Root, board: Board, section: Section) -> Block:
         "training": "the networks learn from them", "validation": "choose the epoch that is kept, and every setting",
         "test": "scored once, with everything chosen",
     }  # fmt: skip
-    table = [{"split": name, "songs": len(named) or NONE, "use": what_for[name]} for name, named in songs(root, section).items()]  # fmt: skip
+    table = [
+        {"split": name, "songs": len(named) or NONE, "use": what_for[name]}
+        for name, named in songs(root, section).items()
+    ]
     profile, together = board.profile, ", ".join(PROTOCOLS[section.protocol])
     origin = f"Songs: {board.origin}. " if board.origin else ""
     about = f"Profile {profile.name}: {profile.songs}. {origin}Reduced against the plan: {profile.reduced}. Scored together: {together} (protocol {section.protocol})."
@@ -95,7 +98,9 @@ def compute_block(root: Root, section: Section | None, draw: Callable[[], list[I
     heading, spent = f"Compute: the budget of {WEEK_HOURS:g} GPU-hours", money(budget)[0]
     if budget.empty:
         return Block(heading, [spent])
-    about = "The plan's minutes and memory are of a T4 and the profile full; measured are those of training, with seed 0."  # fmt: skip
+    about = (
+        "The plan's minutes and memory are of a T4 and the profile full; measured are those of training, with seed 0."
+    )
     table = plan_and_measured(root, runs_of(root, section) if section else None).reset_index()
     by_run = budget.groupby("run")
     stages = budget.pivot_table(index="run", columns="stage", values="minutes", aggfunc="sum", fill_value=0.0)
@@ -116,10 +121,17 @@ def appendix(root: Root, board: Board) -> list[Block]:
         if not own[0].config.get("training"):  # made elsewhere
             continue
         which, entry = ",".join(str(run.config.get("seed")) for run in own), entry_of(own[0].config)
-        which += "".join(f" --set {shlex.quote(f'{key}={dumps(value)}')}" for key, value in entry.changes.items() if entry.called)  # fmt: skip
+        which += "".join(
+            f" --set {shlex.quote(f'{key}={dumps(value)}')}" for key, value in entry.changes.items() if entry.called
+        )
         seeds.setdefault(which, []).append(entry.called or name)
-    commands = [f"python -m sepkit grid --profile {profile} --experiments {','.join(names)} --seeds {which}" for which, names in seeds.items()]  # fmt: skip
-    commands += [f"python -m sepkit evaluate {name} --profile {profile}" for name in section.table["Exp"] if name in REFERENCES]  # fmt: skip
+    commands = [
+        f"python -m sepkit grid --profile {profile} --experiments {','.join(names)} --seeds {which}"
+        for which, names in seeds.items()
+    ]
+    commands += [
+        f"python -m sepkit evaluate {name} --profile {profile}" for name in section.table["Exp"] if name in REFERENCES
+    ]
     commands += [
         f"python -m sepkit evaluate --{kind} {shlex.quote(own[0].config[kind])} --name {shlex.quote(name)}"
         for name, own in runs.items() for kind in ("estimates", "weights") if kind in own[0].config
@@ -130,7 +142,9 @@ def appendix(root: Root, board: Board) -> list[Block]:
         for name, value in facts.items():
             versions.setdefault(name, set()).add(str(value or "unknown"))
     made_with = "; ".join(f"{name} {', '.join(sorted(found))}" for name, found in versions.items())
-    names = pd.DataFrame([{"split": split, "songs": "; ".join(named) or NONE} for split, named in songs(root, section).items()])  # fmt: skip
+    names = pd.DataFrame(
+        [{"split": split, "songs": "; ".join(named) or NONE} for split, named in songs(root, section).items()]
+    )
     notes = [note for each in board.sections for note in each.notes]
     lost = [
         f"{row['Exp']}: {row['song']} left out, {row['why']}." for each in board.sections

@@ -11,7 +11,7 @@ import torch
 from matplotlib.ticker import MaxNLocator
 
 from sepkit.dsp import STFT, mel_filters, mel_of
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.reporting.canvas import COLOURS, DOUBLE, SMALL, TEXT, Picture
 from sepkit.reporting.player import as_clip
 
@@ -35,7 +35,8 @@ def song_view(clips: Mapping[str, Any], sample_rate: int = 44100, *, start_s: fl
     Raises:
         SepkitError: no clip, a wrong shape, samples that are not finite.
     """
-    refuse(not clips, "expected at least one clip to draw, got none.", SepkitError)
+    if not clips:
+        raise SepkitError("expected at least one clip to draw, got none.")
     arrays = {name: as_clip(clip, name) for name, clip in clips.items()}
     if {"target", "estimate"} <= arrays.keys():
         shared = min(arrays[name].shape[1] for name in ("target", "estimate"))
@@ -47,9 +48,16 @@ def song_view(clips: Mapping[str, Any], sample_rate: int = 44100, *, start_s: fl
     figure = Picture(DOUBLE, 3.1)
     figure.set_layout_engine("none")  # sizes are known here, and a layout takes half of the time
     edges = {
-        "left": 0.085, "right": 0.89, "top": 0.85 if title else 0.92, "bottom": 0.13, "wspace": 0.13, "hspace": 0.1,
-    }  # fmt: skip
-    waves, spectra = figure.subplots(2, len(arrays), sharex=True, sharey="row", squeeze=False, gridspec_kw={**edges, "height_ratios": (2, 3)})  # fmt: skip
+        "left": 0.085,
+        "right": 0.89,
+        "top": 0.85 if title else 0.92,
+        "bottom": 0.13,
+        "wspace": 0.13,
+        "hspace": 0.1,
+    }
+    waves, spectra = figure.subplots(
+        2, len(arrays), sharex=True, sharey="row", squeeze=False, gridspec_kw={**edges, "height_ratios": (2, 3)}
+    )
     for wave, axes, name in zip(waves, spectra, arrays, strict=True):
         wave.plot(*_outline(arrays[name], sample_rate, start_s), color="black", lw=0.5)
         wave.set_title(name, fontsize=TEXT)

@@ -111,7 +111,10 @@ def latex(blocks: Iterable[Block]) -> str:
     parts = [r"% \usepackage{booktabs, amssymb}"]
     for heading, grid in ((block.heading, grid) for block in blocks for grid in block.grids):
         rows = [[(*head, "") for head in grid.heads], *grid.rows]
-        lines = [" & ".join(_tex(value if grid.brief else f"{value} {detail}", kind) for value, detail, kind in row) for row in rows]  # fmt: skip
+        lines = [
+            " & ".join(_tex(value if grid.brief else f"{value} {detail}", kind) for value, detail, kind in row)
+            for row in rows
+        ]
         lines = [rf"{line} \\" for line in lines]
         columns = "".join("r" if number else "l" for number in grid.numeric)
         parts += [

@@ -16,7 +16,9 @@ from sepkit.storage.files import text_of
 NAMES, COURSE, QUESTION, PREDICTIONS, THOUGHTS = HEADINGS = (
     "Names", "Course", "My question", "My predictions", "What I think",
 )  # fmt: skip
-TEMPLATE = "<!-- Write below the headings; Markdown works. The report shows these words and never changes this file. -->\n"  # fmt: skip
+TEMPLATE = (
+    "<!-- Write below the headings; Markdown works. The report shows these words and never changes this file. -->\n"
+)
 COMMENT = re.compile(r"<!--.*?-->", re.S)
 
 

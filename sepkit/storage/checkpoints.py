@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from sepkit import models
-from sepkit.errors import SepkitError, refuse
+from sepkit.errors import SepkitError
 from sepkit.models.weights import load_weights, renamed
 from sepkit.storage import drive
 from sepkit.storage.bounded import within
@@ -44,7 +44,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint["state_dict"]
     except UNREADABLE as error:
         size = path.stat().st_size if path.exists() else 0
-        raise SepkitError(f"Expected a whole checkpoint in {path}, found {size} bytes that do not load ({type(error).__name__}); train the run again, which goes on from the checkpoint before.") from error  # fmt: skip
+        raise SepkitError(
+            f"Expected a whole checkpoint in {path}, found {size} bytes that do not load ({type(error).__name__}); train the run again, which goes on from the checkpoint before."
+        ) from error
     return _under_todays_names(checkpoint)
 
 
@@ -101,12 +103,16 @@ def best_checkpoint(run: Run) -> dict[str, Any]:
             with writing(run.best) as part:
                 within(COPY_S, shutil.copyfile, path, part, mount="Drive" if path in on_drive else "local")
                 found = load_checkpoint(part)
-                refuse(found.get("epoch", -1) + 1 != status.get("best_epoch", found.get("epoch", -1) + 1), "another epoch", SepkitError)  # fmt: skip
+                if found.get("epoch", -1) + 1 != status.get("best_epoch", found.get("epoch", -1) + 1):
+                    raise SepkitError("another epoch")
             print(f"{run.name}: best.ckpt was {'damaged' if there else 'gone'}; it is back from {path}", flush=True)
             return found
     if there:
         raise damage
-    refuse("best_epoch" in status, f"{run.name} has lost its best.ckpt ({run.best} is absent); train it again, which restores it.", SepkitError)  # fmt: skip
+    if "best_epoch" in status:
+        raise SepkitError(
+            f"{run.name} has lost its best.ckpt ({run.best} is absent); train it again, which restores it."
+        )
     raise SepkitError(f"{run.name} has no best.ckpt yet under {run.path}; train it first.")
 
 

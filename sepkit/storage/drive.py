@@ -101,7 +101,9 @@ def _identify(drive: Path, record: Record, *, make: bool) -> bool:
         if not found:
             raise OSError(f"{drive / MARK} is empty, not yet whole")
     if record.id and not found:
-        raise OSError(f"{drive} is not the copy that this root was synced with ({MARK} is missing there): mount Drive again, or, where the copy was deleted, delete {record.path} too")  # fmt: skip
+        raise OSError(
+            f"{drive} is not the copy that this root was synced with ({MARK} is missing there): mount Drive again, or, where the copy was deleted, delete {record.path} too"
+        )
     if not found and make:
         for folder in levels:
             on_drive(folder.mkdir, 0o777, False, True)

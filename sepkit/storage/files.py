@@ -104,7 +104,9 @@ def read_json(path: Path, what: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SepkitError(f"Expected {what} in {path}, but it can't be read ({error}); delete it to make it anew.") from error  # fmt: skip
+        raise SepkitError(
+            f"Expected {what} in {path}, but it can't be read ({error}); delete it to make it anew."
+        ) from error
 
 
 def text_of(raw: bytes) -> str:
@@ -144,7 +146,9 @@ def read_names(path: Path) -> tuple[str, ...]:
     try:
         lines = text_of(path.read_bytes()).splitlines() if path.exists() else []
     except OSError as error:
-        raise SepkitError(f"Expected a list of songs in {path}, but it can't be read ({error.strerror}); write one name a line.") from error  # fmt: skip
+        raise SepkitError(
+            f"Expected a list of songs in {path}, but it can't be read ({error.strerror}); write one name a line."
+        ) from error
     return tuple(name for line in lines if (name := line.strip()))
 
 

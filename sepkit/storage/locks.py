@@ -9,7 +9,8 @@ LOCK = ".lock"  # no sync copies or replaces it
 
 
 def alone(folder: Path) -> AbstractContextManager[None]:
-    """Waits, with a line, while another process trains the run in `folder`."""
+    """Waits, with a line, while another process trains the run in `folder`, which is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
     return parallel.locked(folder / LOCK, f"{folder.name} is being trained")
 
 

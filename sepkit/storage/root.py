@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from sepkit.errors import SepkitError, UsageError, refuse
+from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import ProfileLike, get_profile
 from sepkit.storage.files import append_lines, digest, read_json, read_names, write_json
 from sepkit.storage.locks import held
@@ -71,7 +71,9 @@ class Root:
         if not roots.is_absolute():
             raise UsageError(f"Expected SEPKIT_ROOT to be a whole path, got {roots}; set it to {roots.absolute()}.")
         if (roots / "runs").is_dir():
-            raise UsageError(f"Expected SEPKIT_ROOT={roots} to hold one root a profile, but it has runs of its own; move its content to {roots / name}, or give it as --root.")  # fmt: skip
+            raise UsageError(
+                f"Expected SEPKIT_ROOT={roots} to hold one root a profile, but it has runs of its own; move its content to {roots / name}, or give it as --root."
+            )
         return cls((roots / name).resolve())
 
     @classmethod
@@ -109,9 +111,17 @@ class Root:
         return read_names(self.path / "exclude.txt")
 
     def add_minutes(
-        self, *, run: str, stage: str, minutes: float, device: str, gpu_attached: bool, epoch: int | None = None,
-        vram_mib: float = 0.0, gpus: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        run: str,
+        stage: str,
+        minutes: float,
+        device: str,
+        gpu_attached: bool,
+        epoch: int | None = None,
+        vram_mib: float = 0.0,
+        gpus: int = 1,
+    ) -> None:
         """Appends one row to budget.csv; the minutes are GPU minutes, of each of `gpus`, wherever a GPU is attached.
 
         Its id, unlike any other, tells it from rows of another runtime when two ledgers become one.
@@ -165,7 +175,8 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         file = self.path / "config.json"
-        refuse(not file.exists(), f"There is no run {self.name!r} under {self.root.path}; train it first.", SepkitError)
+        if not file.exists():
+            raise SepkitError(f"There is no run {self.name!r} under {self.root.path}; train it first.")
         return read_json(file, "the configuration of a run")
 
     @property

@@ -16,7 +16,7 @@ import torch
 from sepkit import models
 from sepkit.data.augment import LIMITS, make_augment
 from sepkit.data.cache import training_sources
-from sepkit.errors import SepkitError, UsageError, refuse
+from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import NOT_SAID
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.models import own
@@ -25,9 +25,14 @@ from sepkit.storage import Run
 from sepkit.training.losses import loss_settings, make_loss
 
 KINDS: dict[Any, str] = {
-    int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list", dict: "a mapping",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
     "training.curriculum": "a list of pairs, [epochs, seconds]",
-}  # fmt: skip
+}
 OPTIONAL = {"training.ema": float, "training.curriculum": list}  # or null
 CHOICES = {"training.sampling": ("balanced", "uniform", "vocals"), "training.cache_kind": ("wave", "stft")}
 MAY_BE_0 = ("training.remix", "training.weight_decay", *(f"training.augment.{name}" for name in LIMITS))
@@ -51,7 +56,9 @@ def with_changes(experiment: Experiment, given: Changes, profile: Profile) -> Ex
             near = difflib.get_close_matches(key, known, 3, 0.5) or known
             raise UsageError(f"{experiment.name} has no setting {key!r}; expected {' or '.join(near)}.")
         if experiment.weights_of and key.startswith("training."):
-            raise UsageError(f"{experiment.name} is not trained, so {key} changes nothing; change {experiment.weights_of}.")  # fmt: skip
+            raise UsageError(
+                f"{experiment.name} is not trained, so {key} changes nothing; change {experiment.weights_of}."
+            )
         changes[key] = _checked(key, value, known[key])
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in sorted(changes.items())}
     said = [f"{key.removeprefix('training.')}={text}" for key, text in texts.items()]
@@ -59,16 +66,22 @@ def with_changes(experiment: Experiment, given: Changes, profile: Profile) -> Ex
     if (safe := re.sub(r"[^\w.+=-]+", "_", name, flags=re.ASCII)[:100]) != name:
         safe = f"{safe}~{blake2b(name.encode(), digest_size=3).hexdigest()}"
     return replace(
-        experiment, name=safe, change=f"{experiment.name} with {', '.join(said)}", hypothesis=NOT_SAID,
-        plan=Experiment.plan, literature=Experiment.literature, called=experiment.called or experiment.name,
+        experiment,
+        name=safe,
+        change=f"{experiment.name} with {', '.join(said)}",
+        hypothesis=NOT_SAID,
+        plan=Experiment.plan,
+        literature=Experiment.literature,
+        called=experiment.called or experiment.name,
         extras=", ".join([*[experiment.extras] * (experiment.extras != NOT_SAID), *said]),
         changes={**experiment.changes, **changes},
-    )  # fmt: skip
+    )
 
 
 def _parsed(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
-    refuse(not equals, f"Expected a setting and its value, as training.batch_size=4, got {text!r}.")
+    if not equals:
+        raise UsageError(f"Expected a setting and its value, as training.batch_size=4, got {text!r}.")
     try:
         return key, json.loads(value)
     except ValueError:
@@ -83,7 +96,11 @@ def flat(config: Mapping[str, Any]) -> Any:
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that can be changed, each with its value."""
     parts = {name: settings[name] for name in ("training", "model", "loss")}
-    others = {"training.augment": dict.fromkeys(LIMITS, 0.0), "model": models.settings_of(parts["model"]["name"]), "loss": loss_settings(parts["loss"]["name"])}  # fmt: skip
+    others = {
+        "training.augment": dict.fromkeys(LIMITS, 0.0),
+        "model": models.settings_of(parts["model"]["name"]),
+        "loss": loss_settings(parts["loss"]["name"]),
+    }
     return {f"{part}.{name}": value for part, of in others.items() for name, value in of.items()} | flat(parts)
 
 
@@ -97,9 +114,13 @@ def _checked(key: str, value: Any, now: Any) -> Any:
     if fits and number:
         fits = 0 < value < math.inf or (value == 0 and key in MAY_BE_0)
     elif fits and key == "training.curriculum":
-        fits = all(isinstance(pair, list) and [type(each) in (int, float) for each in pair] == [True, True] for pair in value)  # fmt: skip
+        fits = all(
+            isinstance(pair, list) and [type(each) in (int, float) for each in pair] == [True, True] for pair in value
+        )
     if not fits or value not in CHOICES.get(key, (value,)):
-        expected = " or ".join(CHOICES.get(key, (KINDS.get(key, KINDS[kind]),))) + number * (", 0 or more" if key in MAY_BE_0 else " above 0")  # fmt: skip
+        expected = " or ".join(CHOICES.get(key, (KINDS.get(key, KINDS[kind]),))) + number * (
+            ", 0 or more" if key in MAY_BE_0 else " above 0"
+        )
         raise UsageError(f"Expected {key} to be {expected}, got {value!r}.")
     return value
 
@@ -150,7 +171,8 @@ def make_logger(name: str | None, run: Run) -> Any:
         return False
     from lightning.pytorch.loggers import Logger
 
-    refuse(name not in LOGGERS and ":" not in name, f"There is no logger {name!r}; expected {', '.join(LOGGERS)}, or package.module:Class.")  # fmt: skip
+    if name not in LOGGERS and ":" not in name:
+        raise UsageError(f"There is no logger {name!r}; expected {', '.join(LOGGERS)}, or package.module:Class.")
     kind, where = own.imported(LOGGERS.get(name, name)), {"save_dir": str(run.root.path / "logs"), "name": run.name}
     if not (isinstance(kind, type) and issubclass(kind, Logger)):
         raise UsageError(f"Expected {name} to be a class of Lightning's loggers, found {kind!r}.")

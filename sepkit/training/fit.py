@@ -47,7 +47,9 @@ def prepare(
     torch.manual_seed(seed)
     model = models.build(**config["model"])
     if missing := sorted(set(model.sources) - set(held)):
-        raise UsageError(f"{config['experiment']} estimates {', '.join(missing)}, but its clips are made of {', '.join(held)}; change its sources, or its setting stems.")  # fmt: skip
+        raise UsageError(
+            f"{config['experiment']} estimates {', '.join(missing)}, but its clips are made of {', '.join(held)}; change its sources, or its setting stems."
+        )
     if model.stft:
         fixed = FixedClips(cache, seconds=training["segment_s"], count=2, names=train_songs)
         mixtures = (fixed[index]["mixture"] for index in range(len(fixed)))  # a stft cache holds magnitudes
@@ -67,10 +69,16 @@ def prepare(
 
 
 def fit(
-    run: Run, config: dict[str, Any], cache: Cache, device: str, start: dict[str, Tensor] | None = None,
-    limits: dict[str, float | None] | None = None, devices: int = 1, strategy: str = "auto",
+    run: Run,
+    config: dict[str, Any],
+    cache: Cache,
+    device: str,
+    start: dict[str, Tensor] | None = None,
+    limits: dict[str, float | None] | None = None,
+    devices: int = 1,
+    strategy: str = "auto",
     logger: Any = False,
-) -> None:  # fmt: skip
+) -> None:
     """Trains `run` to its end, from its newest checkpoint where it has one, otherwise from `start`.
 
     start: the weights of another run or published ones; None draws them from the seed.  limits: as for `out_of_time`.
@@ -152,7 +160,9 @@ class BestAndLast(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if "best_sdr" not in state_dict:
-            raise SepkitError(f"{self.run.name} was begun when the lowest validation loss made the best epoch; expected valid_sdr in its checkpoint: delete {self.run.path} and train it again.")  # fmt: skip
+            raise SepkitError(
+                f"{self.run.name} was begun when the lowest validation loss made the best epoch; expected valid_sdr in its checkpoint: delete {self.run.path} and train it again."
+            )
         self.best_sdr, self.best_epoch = state_dict["best_sdr"], state_dict["best_epoch"]
 
 
@@ -204,12 +214,15 @@ class Recorder(Callback):
         if not trainer.is_global_zero:
             return
         row = {
-            "epoch": trainer.current_epoch + 1, "train_loss": float(loss),
+            "epoch": trainer.current_epoch + 1,
+            "train_loss": float(loss),
             **{name: float(trainer.callback_metrics[name]) for name in ("valid_loss", "valid_sdr")},
-            "learning_rate": self.learning_rate, "seconds": round(seconds, 3), "cpu_seconds": round(cpu_s, 3),
+            "learning_rate": self.learning_rate,
+            "seconds": round(seconds, 3),
+            "cpu_seconds": round(cpu_s, 3),
             "vram_mib": round(torch.cuda.max_memory_allocated() / 2**20) if torch.cuda.is_available() else 0,
             "ranks": trainer.world_size,
-        }  # fmt: skip
+        }
         self.rows.append(row)
         write_csv(self.run.path / "history.csv", pd.DataFrame(self.rows))
         self._log(trainer, [row])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sepkit.dsp import STFT
-from sepkit.errors import UsageError, refuse
+from sepkit.errors import UsageError
 
 if TYPE_CHECKING:
     from sepkit.training.step import Estimate
@@ -45,8 +45,13 @@ def make_loss(name: str, **settings: Any) -> Loss:
 
 def loss_settings(name: str) -> dict[str, Any]:
     """What the loss `name` takes: {setting: its default}; UsageError for an unknown name."""
-    refuse(name not in LOSSES, f"There is no loss {name!r}; expected one of {', '.join(LOSSES)}.")
-    return {key: each.default for key, each in inspect.signature(LOSSES[name]).parameters.items() if each.kind is each.KEYWORD_ONLY}  # fmt: skip
+    if name not in LOSSES:
+        raise UsageError(f"There is no loss {name!r}; expected one of {', '.join(LOSSES)}.")
+    return {
+        key: each.default
+        for key, each in inspect.signature(LOSSES[name]).parameters.items()
+        if each.kind is each.KEYWORD_ONLY
+    }
 
 
 def frequency_weights(n_bins: int, alpha: str = "flat") -> Tensor:
@@ -60,7 +65,8 @@ def frequency_weights(n_bins: int, alpha: str = "flat") -> Tensor:
     """
     bins = torch.arange(n_bins, dtype=torch.float64).clamp_min(1)
     weights = {"sqrt": bins.sqrt(), "inverse_sqrt": bins.rsqrt(), "flat": torch.ones_like(bins)}
-    refuse(alpha not in weights, f"There is no frequency weight {alpha!r}; expected one of {', '.join(weights)}.")
+    if alpha not in weights:
+        raise UsageError(f"There is no frequency weight {alpha!r}; expected one of {', '.join(weights)}.")
     return (weights[alpha] / weights[alpha].mean()).float()
 
 
@@ -86,9 +92,13 @@ def _magnitudes(estimate: "Estimate", target: Tensor) -> Tensor:
 
 @loss()
 def magnitude_phase(
-    estimate: "Estimate", target: Tensor, *, alpha: str = "flat", weights: Sequence[float] = (),
+    estimate: "Estimate",
+    target: Tensor,
+    *,
+    alpha: str = "flat",
+    weights: Sequence[float] = (),
     phase_weight: float = 0.1,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """`magnitude_l1` + phase_weight · `phase_loss`.
 
     Training draws another half of the bins at each step; validation always uses the same half, so its epochs compare.
@@ -120,9 +130,13 @@ def spectrum_waveform_l1(estimate: "Estimate", target: Tensor) -> Tensor:
 
 
 def phase_loss(
-    *, estimate: Tensor, target: Tensor, n_fft: int = 1024, hop_length: int = 256,
+    *,
+    estimate: Tensor,
+    target: Tensor,
+    n_fft: int = 1024,
+    hop_length: int = 256,
     generator: torch.Generator | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Weighted mean of 1 − cos Δφ over a random half of the bins, Δφ between Ŝ and S after a round trip.
 
     A real mask keeps the mixture's phase, so the phase of mask · X has no gradient.  After iSTFT and STFT, which mix
@@ -148,7 +162,9 @@ def phase_loss(
     2.0
     """
     if estimate.shape != target.shape or estimate.ndim != 4 or estimate.shape[-2] != n_fft // 2 + 1:
-        raise UsageError(f"Expected two spectra (batch, channel, {n_fft // 2 + 1}, frame) of the same shape for n_fft {n_fft}, got estimate {tuple(estimate.shape)} and target {tuple(target.shape)}.")  # fmt: skip
+        raise UsageError(
+            f"Expected two spectra (batch, channel, {n_fft // 2 + 1}, frame) of the same shape for n_fft {n_fft}, got estimate {tuple(estimate.shape)} and target {tuple(target.shape)}."
+        )
     stft = STFT(n_fft, hop_length).to(estimate.device)
     length = max(1, estimate.shape[-1] - 1) * hop_length
     heard, wanted = (stft(stft.inverse(spectrum, length)) for spectrum in (estimate, target))
@@ -177,5 +193,6 @@ def _weighted_l1(estimate: Tensor, target: Tensor, alpha: str, weights: Sequence
     error = (estimate - target).abs()
     error = error * frequency_weights(error.shape[-2], alpha).to(error.device)[:, None]
     per_source = error.mean(dim=(0, 2, 3, 4))
-    refuse(weights and len(weights) != len(per_source), f"Expected {len(per_source)} weights, one a source, got {len(weights)}.")  # fmt: skip
+    if weights and len(weights) != len(per_source):
+        raise UsageError(f"Expected {len(per_source)} weights, one a source, got {len(weights)}.")
     return (per_source * per_source.new_tensor(weights or [1.0] * len(per_source))).sum()

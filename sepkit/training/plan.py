@@ -32,10 +32,15 @@ SCORE_S, TRAIN_SONGS = 6 / 240, 86
 
 
 def plan(
-    *, profile: ProfileLike = None, pick: Iterable[str] | None = None, hours: float | None = None,
-    root: RootLike = None, device: str | None = None, seeds: Iterable[int] = (0,),
+    *,
+    profile: ProfileLike = None,
+    pick: Iterable[str] | None = None,
+    hours: float | None = None,
+    root: RootLike = None,
+    device: str | None = None,
+    seeds: Iterable[int] = (0,),
     folds: Iterable[int | None] = (None,),
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Predicted minutes of the picked experiments, or of the default week (`sepkit.experiments.choose_week`).
 
     seeds, folds: of each pick, as for `train_many`; folds have a row of their own.  Columns: experiment, runs, train_min
@@ -150,9 +155,14 @@ def step_seconds(experiment: Experiment, profile: Profile, device: str) -> float
 
 
 def equal_epochs(
-    experiments: Iterable[str | Experiment], *, minutes: float, profile: ProfileLike = None,
-    data: Path | str | None = None, root: RootLike = None, device: str | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    experiments: Iterable[str | Experiment],
+    *,
+    minutes: float,
+    profile: ProfileLike = None,
+    data: Path | str | None = None,
+    root: RootLike = None,
+    device: str | None = None,
+) -> pd.DataFrame:
     """How many epochs of each experiment take at most `minutes`, validation included.
 
     Times full training steps at the final clip length, the experiments taking turns, and a validation.  The epochs go
@@ -177,7 +187,9 @@ def equal_epochs(
             step_s, valid_s = median(seconds[name][1:]), _validation_s(task, valid, device)
             epoch_s = step_s * task.settings["steps_per_epoch"] + valid_s
             if not (epochs := int(60 * minutes / epoch_s)):
-                raise UsageError(f"One epoch of {name} takes {epoch_s / 60:.2f} minutes, more than the {minutes:g} given.")  # fmt: skip
+                raise UsageError(
+                    f"One epoch of {name} takes {epoch_s / 60:.2f} minutes, more than the {minutes:g} given."
+                )
             rows.append((name, step_s, valid_s, epoch_s, epochs, epochs * epoch_s / 60))
     table = pd.DataFrame(rows, columns=["experiment", "step_s", "valid_s", "epoch_s", "epochs", "minutes"])
     return table.round({"step_s": 3, "valid_s": 2, "epoch_s": 3, "minutes": 2})

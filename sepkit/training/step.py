@@ -131,7 +131,9 @@ class SeparationTask(L.LightningModule):
         self.valid_losses.clear()
         self.valid_sdrs.clear()
         if sdrs.isnan():
-            raise SepkitError("No validation clip has a target that can be heard, so no epoch can be called the best: name validation songs with vocals in validation.txt.")  # fmt: skip
+            raise SepkitError(
+                "No validation clip has a target that can be heard, so no epoch can be called the best: name validation songs with vocals in validation.txt."
+            )
         self.log_dict({"valid_loss": losses, "valid_sdr": sdrs}, logger=False)
 
     def mean_over_ranks(self, values: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from sepkit.data.folds import split_songs
 from sepkit.data.locate import given_songs
 from sepkit.data.opening import open_cache, other_songs
 from sepkit.devices import device_name, pick_device
-from sepkit.errors import OutOfTime, SepkitError, UsageError, refuse
+from sepkit.errors import OutOfTime, SepkitError, UsageError
 from sepkit.experiments import MENU, about, get_experiment
 from sepkit.experiments.settings import Experiment, resolve, with_weights
 from sepkit.models.files import network_of
@@ -44,11 +44,23 @@ ONE_AT_A_TIME = threading.Lock()  # a cluster's worker may have several threads;
 
 
 def train(
-    experiment: str | Experiment, *, profile: ProfileLike = None, data: Path | str | None = None,
-    root: RootLike = None, seed: int = 0, fold: int | None = None, device: str | None = None,
-    hours: float | None = None, session_hours: float | None = None, weights: Path | str | None = None,
-    devices: int = 1, num_nodes: int = 1, strategy: str = "auto", changes: Changes = None, logger: str | None = None,
-) -> Run:  # fmt: skip
+    experiment: str | Experiment,
+    *,
+    profile: ProfileLike = None,
+    data: Path | str | None = None,
+    root: RootLike = None,
+    seed: int = 0,
+    fold: int | None = None,
+    device: str | None = None,
+    hours: float | None = None,
+    session_hours: float | None = None,
+    weights: Path | str | None = None,
+    devices: int = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    changes: Changes = None,
+    logger: str | None = None,
+) -> Run:
     """Trains `experiment`, or resumes it, and returns its run.
 
     profile: demo, preview or full (SEPKIT_PROFILE, else demo); data: the folder of songs; root: where everything is
@@ -68,22 +80,18 @@ def train(
     run = root.run_of(experiment.name, seed, fold)
     drive.tell(run.name, drive.pull(root, only=kept(run)))  # goes on from the copy that is further along
     mend(run)
-    if run.finished and (run.path / "config.json").exists():
-        _same_settings(run, settings)
-        if has_best(run):
-            _tell_other_songs(run, profile, data)
-            return run
+    if _is_done(run, settings):
+        _tell_other_songs(run, profile, data)
+        return run
     extra, log = told_of(experiment, settings), make_logger(logger, run)
     limits = {"hours": hours, "session_hours": session_hours}
     where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, **limits}
     where |= {"device": device, "devices": devices, "strategy": strategy}
-    if not settings["weights_of"]:
-        _require_time(run, settings["training"]["epochs"], **limits)
+    _require_time(run, 0 if settings["weights_of"] else settings["training"]["epochs"], **limits)
     start = starting_weights(settings, profile, **where)
     cache = training_cache(settings, profile, data, root)
     names = {"cache": cache.path.name, "layout": cache.layout, "origin": cache.origin, **split_songs(cache, fold)}
     config = {"run": run.name, **settings, "seed": seed, "fold": fold, "data": names, **extra}
-    run.path.mkdir(parents=True, exist_ok=True)
     with alone(run.path):
         if _begun(run, config):  # and finished by another process, meanwhile
             return run
@@ -143,11 +151,23 @@ def _tell_other_songs(run: Run, profile: Profile, data: Path | str | None) -> No
     with contextlib.suppress(SepkitError):  # it needs no songs
         config = run.config
         if differing := other_songs(config["data"], profile, data, run.root, training_cache_settings(config)):
-            print(f"{run.name} was trained on other songs than are here now ({differing}); give another --root for these")  # fmt: skip
+            print(
+                f"{run.name} was trained on other songs than are here now ({differing}); give another --root for these"
+            )
+
+
+def _is_done(run: Run, settings: dict[str, Any]) -> bool:
+    """Whether it is trained and its weights are there; SepkitError where its settings were others."""
+    if not run.finished or not (run.path / "config.json").exists():
+        return False
+    _same_settings(run, settings)
+    return has_best(run)
 
 
 def _require_time(run: Run, epochs: int, **limits: float | None) -> None:
-    """Raises OutOfTime where no epoch fits; without a GPU, where none is counted, prints what is spent above the week's."""
+    """Raises OutOfTime where none of `epochs` fits; without a GPU, where none is counted, prints what is spent above the week's."""
+    if not epochs:
+        return
     if reason := no_time_for(run, epochs, **limits):
         raise OutOfTime(f"{run.name} does not go on: {reason}.")
     if (left := hours_left(run.root, hours=limits["hours"])) <= 0:
@@ -182,7 +202,9 @@ def starting_weights(settings: dict[str, Any], profile: Profile, **where: Any) -
     with torch.device("meta"):
         found = differences(models.build(**network), models.build(**other).state_dict())
     if found:
-        raise UsageError(f"{settings['experiment']} can't start from {start}: its {network['name']} and {start}'s {other['name']} differ ({found[0].replace('the file', start)}); start from an experiment with the same network.")  # fmt: skip
+        raise UsageError(
+            f"{settings['experiment']} can't start from {start}: its {network['name']} and {start}'s {other['name']} differ ({found[0].replace('the file', start)}); start from an experiment with the same network."
+        )
     return load_model(train(start, profile=profile, **where)).state_dict()
 
 
@@ -195,9 +217,14 @@ def training_cache(settings: dict[str, Any], profile: Profile, data: Path | str 
 
 
 def train_many(
-    experiments: Iterable[str | Experiment], *, seeds: Iterable[int] = (0,), folds: Iterable[int | None] = (None,),
-    n_jobs: int | None = None, cluster: str | None = None, **where: Any,
-) -> list[Run]:  # fmt: skip
+    experiments: Iterable[str | Experiment],
+    *,
+    seeds: Iterable[int] = (0,),
+    folds: Iterable[int | None] = (None,),
+    n_jobs: int | None = None,
+    cluster: str | None = None,
+    **where: Any,
+) -> list[Run]:
     """Trains experiments × seeds × folds and returns their runs in that order; resumable at any point.
 
     n_jobs: runs at a time; None is one a core without a GPU, one with it or on several devices.  cluster: its workers
@@ -212,7 +239,8 @@ def train_many(
     # all found here: a cluster's workers have no SEPKIT_PROFILE, SEPKIT_ROOT and SEPKIT_DATA
     where |= {"profile": profile, "root": Root.open(where.get("root"), profile), "data": given_songs(where.get("data"))}
     with on_cluster(cluster, where["root"].path, where["data"]) as away, contextlib.ExitStack() as within:
-        refuse(away and where.get("devices", 1) > 1, "A cluster's worker trains on one device; give either a cluster or several devices.")  # fmt: skip
+        if away and where.get("devices", 1) > 1:
+            raise UsageError("A cluster's worker trains on one device; give either a cluster or several devices.")
         if away:
             jobs = -1
         else:
@@ -256,4 +284,6 @@ def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
     different = [key for key in different if key != "data.origin" and not key.startswith("about.")]
     if different:
         key = different[0]
-        raise SepkitError(f"{run.name} under {run.root.path} was made with {key} = {have.get(key)!r}, but {want.get(key)!r} is asked for now ({len(different)} differences); give another --root, or delete {run.path}.")  # fmt: skip
+        raise SepkitError(
+            f"{run.name} under {run.root.path} was made with {key} = {have.get(key)!r}, but {want.get(key)!r} is asked for now ({len(different)} differences); give another --root, or delete {run.path}."
+        )

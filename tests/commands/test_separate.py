@@ -277,7 +277,7 @@ def test_a_folder_that_takes_no_files_is_refused_before_any_work(separate, song,
 
 
 def test_results_beyond_4_gib_are_rf64(separate, song, tmp_path, monkeypatch):
-    monkeypatch.setattr("sepkit.commands.separate.WAV_BYTES", 1000)
+    monkeypatch.setattr("sepkit.data.written.WAV_BYTES", 1000)
     assert separate(song)[0] == 0
     assert sf.info(tmp_path / "song.vocals.wav").format == "RF64"
     assert "replaced song.vocals.wav" in separate(song)[1]

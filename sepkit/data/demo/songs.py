@@ -18,7 +18,7 @@ import soundfile as sf
 from joblib import delayed
 
 from sepkit.data.demo.song import make_stems
-from sepkit.errors import SepkitError, UsageError, refuse
+from sepkit.errors import SepkitError, UsageError
 from sepkit.parallel import spread
 from sepkit.profiles import SAMPLE_RATE, STEMS
 from sepkit.storage import write_json, write_text
@@ -93,7 +93,8 @@ def make_demo_songs(
         raise UsageError(f"duration_s: expected {expected}, got {duration_s}.")
     counts = {"train": train, "valid": valid, "test": test}
     for name, value in {"seed": seed, **counts}.items():
-        refuse(type(value) is not int or value < 0, f"{name}: expected a whole number of at least 0, got {value!r}.")
+        if type(value) is not int or value < 0:
+            raise UsageError(f"{name}: expected a whole number of at least 0, got {value!r}.")
     settings = {"maker": "sepkit demo", "version": VERSION, "seed": seed, **counts, "duration_s": [low, high]}
     songs = [DemoSong(split, index) for split, n in counts.items() for index in range(n)]
     partial, complete, files = folder / ".partial", _is_complete(folder, settings), ("mixture", *STEMS)
@@ -110,7 +111,8 @@ def make_demo_songs(
 
 def _is_complete(folder: Path, settings: dict) -> bool:
     """Whether the songs of these settings were finished here; SepkitError where the folder holds anything else."""
-    refuse(folder.exists() and not folder.is_dir(), f"Expected a folder for the demo songs, but {folder} is a file.", SepkitError)  # fmt: skip
+    if folder.exists() and not folder.is_dir():
+        raise SepkitError(f"Expected a folder for the demo songs, but {folder} is a file.")
     marks = [mark for mark in (folder / "demo.json", folder / ".partial" / "demo.json") if mark.exists()]
     for mark in marks:
         try:

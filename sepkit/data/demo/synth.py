@@ -106,12 +106,13 @@ def drum_kit(rng: Generator) -> dict[str, np.ndarray]:
     kick[:882] += hiss(0.02, 1500, 9000, 0.004)
     skin = drop(0.3, rng.uniform(165, 220), 60, 0.02, 0.07)
     kit = {
-        "kick": kick, "snare": 0.8 * skin + 0.6 * hiss(0.3, 900, 9000, rng.uniform(0.05, 0.10)),
+        "kick": kick,
+        "snare": 0.8 * skin + 0.6 * hiss(0.3, 900, 9000, rng.uniform(0.05, 0.10)),
         "hat": hiss(0.15, bright := rng.uniform(5500, 8000), 17000, rng.uniform(0.02, 0.045)),
         "open": hiss(0.6, bright * 0.9, 17000, rng.uniform(0.12, 0.25)),
         "crash": hiss(2.0, 3000, 17000, rng.uniform(0.4, 0.7)),
         "tom": drop(0.4, rng.uniform(80, 120), 50, 0.06, 0.14),
-    }  # fmt: skip
+    }
     return {name: hit / np.abs(hit).max() for name, hit in kit.items()}
 
 
