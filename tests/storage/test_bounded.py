@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from sepkit.storage import bounded
 from sepkit.storage.bounded import within
 
 
@@ -25,6 +26,6 @@ def test_after_a_hang_every_call_fails_at_once_until_the_first_is_back():
     assert time.perf_counter() - start < 0.1
     assert within(5, int, "3", mount="another") == 3
     never.set()
-    while any(thread.is_alive() and thread.daemon for thread in threading.enumerate()[1:]):
-        time.sleep(0.01)
+    for thread in bounded._stuck["mine"]:
+        thread.join(10)
     assert within(5, int, "4", mount="mine") == 4
