@@ -73,7 +73,7 @@ def test_full_profile_on_six_long_songs(tmp_path):
     print(f"peak memory of a process: {found['peak_mib']:.0f} MiB")
     assert found["splits"] == {"train": 2, "valid": 2, "test": 2}
     assert found["ok"]
-    assert found["config"]["model"] == {"name": "openunmix-small", "sample_rate": 44100}
+    assert found["config"]["model"] == {"name": "openunmix-small", "sample_rate": 44100, "levelled": "always"}
     training = found["config"]["training"]
     assert (training["segment_s"], training["batch_size"], training["learning_rate"]) == (6.0, 8, 3e-4)
     assert found["config"]["data"]["valid"] == validation

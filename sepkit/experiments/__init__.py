@@ -3,7 +3,7 @@ what fits into a week (week.py)."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sepkit.errors import UsageError
 from sepkit.experiments.ablations import ABLATIONS
@@ -11,7 +11,9 @@ from sepkit.experiments.menu import BASE, BASES, BOUNDS, REFERENCES, UMXHQ, WEEK
 from sepkit.experiments.settings import ABOUT, WORDS, Experiment, resolve
 from sepkit.experiments.week import CORE, Line, choose_week
 from sepkit.profiles import Profile
-from sepkit.storage import Root, Run
+
+if TYPE_CHECKING:  # storage imports pandas, which the menu does without
+    from sepkit.storage import Root, Run
 
 __all__ = [
     "BASE",
@@ -77,7 +79,7 @@ def plain(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def run_named(root: Root, called: str, seed: int = 0, fold: int | None = None) -> Run:
+def run_named(root: "Root", called: str, seed: int = 0, fold: int | None = None) -> "Run":
     """The run of this name, or that of the experiment of this name."""
     run, of = root.run(plain(called)), root.run_of(plain(called), seed, fold)
     return run if run.path.exists() or not (called in MENU or ":" in called or of.path.exists()) else of

@@ -1,6 +1,8 @@
 """The menu as data: what every entry becomes under a profile, and that an ablation is one change."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,13 @@ def table():
 def test_all_settings_are_those_that_stored_runs_were_made_with():
     """A run is refused where its config.json differs, so no setting may change unseen."""
     assert table() == json.loads(RESOLVED.read_text(encoding="utf-8"))
+
+
+def test_the_menu_needs_neither_torch_nor_pandas():
+    """pandas, imported before IPython is there, shows its tables as for a terminal in every cell."""
+    code = "import sys, sepkit.experiments; print({'torch', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_the_week_is_in_the_order_of_its_days():
