@@ -32,7 +32,7 @@ lint: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: setup  ## docs/performance.md's table: alone on the machine, about 20 minutes
+bench: setup  ## docs/performance.md's table: alone on the machine, about 10 minutes
 	$(PY) -m benchmarks.table
 
 clean:
