@@ -95,7 +95,7 @@ def kept_memory(device: str) -> Iterator[None]:
         glibc = None
     with ExitStack() as after:
         if glibc:
-            after.callback(glibc.malloc_trim, 0)
+            after.callback(give_back_memory)
             for option, (kept, default) in MALLOPT.items():
                 glibc.mallopt(option, kept)
                 after.callback(glibc.mallopt, option, default)

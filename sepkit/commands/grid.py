@@ -80,9 +80,12 @@ def _row(name: str, parts: list[Scored]) -> dict[str, Any]:
     status, scores = [run.status for run, _ in parts], pd.concat([own for _, own in parts])
     one = status[0] if len(parts) == 1 else {}
     return {
-        "run": name, "epochs": sum(of["epochs"] for of in status),
-        "best_epoch": one.get("best_epoch", ""), "best_sdr": one.get("best_sdr", ""),
-        "minutes": sum(of["minutes"] for of in status), "cpu_min": sum(of.get("cpu_min", float("nan")) for of in status),
+        "run": name,
+        "epochs": sum(of["epochs"] for of in status),
+        "best_epoch": one.get("best_epoch", ""),
+        "best_sdr": one.get("best_sdr", ""),
+        "minutes": sum(of["minutes"] for of in status),
+        "cpu_min": sum(of.get("cpu_min", float("nan")) for of in status),
         "songs": scores["track"].nunique(),
         **{metric: summary(scores, metric)["median"] for metric in METRICS},
-    }  # fmt: skip
+    }

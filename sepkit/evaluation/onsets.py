@@ -48,6 +48,7 @@ def at_onsets(target: Array, sample_rate: int = RATE) -> NDArray[np.bool_]:
     mono = resample(mono / peak, sample_rate, RATE).astype(np.float32)
     mirrored = np.pad(mono, MARGIN, mode="reflect")
     found = peaks(rises(mirrored)) * HOP - MARGIN
+
     window, lead = round(WINDOW_S * sample_rate), round(LEAD_S * sample_rate)
     energy = np.einsum("ct,ct->t", target, target)
     loudest = np.add.reduceat(energy, np.arange(0, len(energy), window)).max()

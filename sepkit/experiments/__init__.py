@@ -33,7 +33,7 @@ __all__ = [
     "resolve",
     "run_named",
     "week_experiments",
-]  # fmt: skip
+]
 
 NOT_SAID = "—"
 MENU = {experiment.name: experiment for experiment in (*WEEK, *ABLATIONS)}

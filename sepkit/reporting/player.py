@@ -73,6 +73,7 @@ def player(
     length = max(sound.shape[1] for sound in sounds.values())
     peak = max(float(np.abs(sound).max()) for sound in sounds.values())
     gain = min(1.0, PEAK / peak) if peak else 1.0
+
     made = _audios(sounds, gain * peak, gain, length, sample_rate, kbit_s)
     table = "".join(
         f'<tr><th scope="row" style="{_CELL}">{html.escape(name)}</th>'

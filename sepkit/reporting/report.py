@@ -149,11 +149,13 @@ def _tested(entry: Experiment, test: Comparison | None) -> dict[str, str]:
     return {
         "Exp": entry.name,
         "gain (dB)": f"{test.median_difference:+.2f}\n{interval(*test.interval, '+.2f')}" if test else NONE,
-        "better": f"{test.n_better} of {test.n}" if test else NONE, "p": show_p(test.p_value if test else None),
+        "better": f"{test.n_better} of {test.n}" if test else NONE,
+        "p": show_p(test.p_value if test else None),
         "p (Holm)": show_p(test.p_final if test else None),
         "verdict": test.verdict if test else "the base of the tests" if of_base else "not tested",
-        "plan": entry.plan, "literature": entry.literature,
-    }  # fmt: skip
+        "plan": entry.plan,
+        "literature": entry.literature,
+    }
 
 
 def _measures(section: Section, folder: Path) -> list[Block]:

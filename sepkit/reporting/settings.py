@@ -41,9 +41,10 @@ def songs(root: Root, section: Section) -> dict[str, list[str]]:
 
 def data_block(root: Root, board: Board, section: Section) -> Block:
     what_for = {
-        "training": "the networks learn from them", "validation": "choose the epoch that is kept, and every setting",
+        "training": "the networks learn from them",
+        "validation": "choose the epoch that is kept, and every setting",
         "test": "scored once, with everything chosen",
-    }  # fmt: skip
+    }
     table = [
         {"split": name, "songs": len(named) or NONE, "use": what_for[name]}
         for name, named in songs(root, section).items()
@@ -134,8 +135,10 @@ def appendix(root: Root, board: Board) -> list[Block]:
     ]
     commands += [
         f"python -m sepkit evaluate --{kind} {shlex.quote(own[0].config[kind])} --name {shlex.quote(name)}"
-        for name, own in runs.items() for kind in ("estimates", "weights") if kind in own[0].config
-    ]  # fmt: skip
+        for name, own in runs.items()
+        for kind in ("estimates", "weights")
+        if kind in own[0].config
+    ]
     versions = dict[str, set[str]]()
     for status in [run.status for own in runs.values() for run in own]:
         facts = {**status.get("versions", {}), "device": status.get("device"), "revision": status.get("git_revision")}
@@ -147,9 +150,10 @@ def appendix(root: Root, board: Board) -> list[Block]:
     )
     notes = [note for each in board.sections for note in each.notes]
     lost = [
-        f"{row['Exp']}: {row['song']} left out, {row['why']}." for each in board.sections
+        f"{row['Exp']}: {row['song']} left out, {row['why']}."
+        for each in board.sections
         for row in each.lost.to_dict("records")
-    ]  # fmt: skip
+    ]
     out = [f"exclude.txt: {song}." for song in root.excluded()]
     return [
         Block("Appendix: commands", [f"sepkit, revision {git_revision() or 'unknown'}."], items=[*commands, f"python -m sepkit report --profile {profile}"]),

@@ -158,12 +158,14 @@ def sing_phrase(rng: Generator, singer: Singer, notes: list[tuple[float, float, 
     t = np.arange(n_samples // CONTROL + 1) * CONTROL / SAMPLE_RATE
     which = np.clip(np.searchsorted(starts, t, side="right") - 1, 0, None)
     since = t - starts[which]
+
     # A scoop into the phrase, then vibrato that sets in late in a note; its rate wanders a little.
     pitch = smooth(pitches[which], singer.glide_s) - rng.uniform(0.5, 2.0) * np.exp(-t / 0.05)
     rate = singer.vibrato_hz * (1 + 0.5 * smooth(rng.standard_normal(t.size), 0.4))
     depth = singer.vibrato_semitones * smooth(np.clip((since - 0.15) / 0.3, 0, 1), 0.05)
     pitch += depth * np.sin(2 * np.pi * np.cumsum(rate) * CONTROL / SAMPLE_RATE)
     pitch += 0.6 * smooth(rng.standard_normal(t.size), 0.15)
+
     loudness = rng.uniform(0.6, 1.0, len(notes))[which] * np.exp(-since / 4)
     loudness *= 0.75 + 0.25 * np.sin(np.pi * np.clip(t / end, 0, 1))
     loudness[t >= end - 0.03] = 0
@@ -178,6 +180,7 @@ def sing_phrase(rng: Generator, singer: Singer, notes: list[tuple[float, float, 
             bursts[begin : begin + burst.size] += 0.2 * burst
         loudness[np.abs(t - start - 0.1 * gap_s) < 0.5 * gap_s] *= 0.1 if gap_s > 0.02 else 0.5
     loudness = smooth(loudness, 0.05) * np.minimum(1.0, t / 0.03)
+
     fine, coarse = np.arange(n_samples), np.arange(t.size) * CONTROL
     frequency = np.interp(fine, coarse, midi_to_hz(pitch))
     phase = np.cumsum(frequency) / SAMPLE_RATE
