@@ -24,6 +24,7 @@ DAYS = (
     "day7_milestone",
 )  # fmt: skip
 PROJECT, KERNEL = Path(__file__).parents[2], "python3"
+QUIET_END = "--IPKernelApp.log_level=50"  # nbclient interrupts each kernel at its end, and some log that as an error
 ARGUMENTS = {**PICK, **DATA, "--days": {"type": numbers, "help": "some days only, as 1,6,7"}, **SEED, **CLUSTER}
 
 
@@ -149,7 +150,7 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], settings: Mapp
     try:
         papermill.execute_notebook(
             path, running, parameters, kernel_name=KERNEL, language="python", cwd=path.parent, progress_bar=False,
-            config=config,
+            config=config, extra_arguments=[QUIET_END],
         )  # fmt: skip
     except (PapermillExecutionError, RuntimeError) as error:
         where = _place(running.replace(failed)) if running.exists() else "its start"

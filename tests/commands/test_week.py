@@ -117,6 +117,21 @@ def test_days_run_whatever_kernel_they_name_and_a_bar_stays_small(folder, root, 
     assert "widget" not in done[1].read_text()
 
 
+def test_a_kernel_that_is_slow_to_end_says_nothing(folder, root, capfd):
+    """nbclient interrupts a kernel after its last reply; this one is then still at work with the message."""
+    slow = (
+        "import time\nhandlers = get_ipython().kernel.shell_handlers\nanswer = handlers['kernel_info_request']\n"
+        "async def slowly(*message):\n    await answer(*message)\n    time.sleep(1)\n"
+        "handlers['kernel_info_request'] = slowly"
+    )
+    for path in (folder / "day1_first.ipynb", folder / "day2_second.ipynb"):
+        write(path, slow)
+    assert main(["week", "--root", str(root.path)]) == 0
+    out, err = capfd.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == list(DAYS)
+    assert err == ""
+
+
 def test_the_week_ends_with_the_scoreboard_and_where_everything_lies(folder, root, monkeypatch, capsys):
     monkeypatch.setattr(headless, "execute", lambda path, *_: path)
     board = pd.DataFrame({"Exp": ["Base"]})
