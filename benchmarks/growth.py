@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.bench_separate import peak_mib
 
-SIZES = {"songs": (10, 100, 1000), "length": (1, 4, 16), "runs": (5, 50, 500)}  # length in minutes
+SIZES = {"songs": (10, 100, 1000), "length": (1, 4, 16), "runs": (10, 50, 150, 500)}  # length in minutes
 WORK = {
     "songs": ("cache, built", "cache, opened", "loader, 200 clips", "evaluation of the mixture"),
     "length": ("BSS Eval, a further estimate", "BSS Eval, the first", "separation"),

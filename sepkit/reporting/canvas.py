@@ -53,6 +53,7 @@ class Picture(Figure):
 
     def __init__(self, width: float, height: float) -> None:
         super().__init__(figsize=(width, height), layout="constrained", dpi=SCREEN_DPI, facecolor="white")
+        FigureCanvasAgg(self)  # measures all texts on one bitmap, where the default makes one a text
 
     def add_subplot(self, *arguments: Any, **settings: Any) -> Axes:
         axes: Axes = super().add_subplot(*arguments, **settings)
@@ -126,8 +127,9 @@ def tag_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
         first = axes.transData.transform(ends[name][:2]) + np.array([5 * pixel, -sizes[name][1] / 2])
         lows = first + np.outer(steps, (0, rise))
         highs = lows + sizes[name]
-        over = ((lows[:, None] < high) & (low < highs[:, None])).all(axis=2)
+        near = (low[:, 0] < highs[0, 0]) & (lows[0, 0] < high[:, 0])  # the places differ in height alone
+        over = ((lows[:, 1:] < high[near, 1]) & (low[near, 1] < highs[:, 1:])) @ weights[near]
         outside = (lows < axes.bbox.min).any(axis=1) | (highs > np.add(axes.bbox.max, 1)).any(axis=1)
-        best = int(np.argmin(over @ weights + 4.0 * np.abs(steps) + 1000.0 * outside))
+        best = int(np.argmin(over + 4.0 * np.abs(steps) + 1000.0 * outside))
         text.set_position((5, steps[best] * rise / pixel))
         low, high, weights = np.vstack([low, lows[best]]), np.vstack([high, highs[best]]), np.append(weights, 5000.0)

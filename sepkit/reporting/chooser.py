@@ -162,11 +162,8 @@ class Chooser:
         """Three menus over the page of what they say."""
         import ipywidgets  # slow to import
 
-        choices = {
-            "song": [(name, song) for song, name in self.songs.items()],
-            "run": self.runs,
-            "source": self.sources,
-        }
+        songs = [(name, song) for song, name in self.songs.items()]
+        choices = {"song": songs, "run": self.runs, "source": self.sources}
         wide = {"width": "max-content"}  # song and "(easy)" are not cut
         menus = [ipywidgets.Dropdown(options=of, description=name, layout=wide) for name, of in choices.items()]
         place, lock, newest = ipywidgets.HTML(), Lock(), list[Choice]([("", "", "")])
@@ -183,9 +180,8 @@ class Chooser:
                 if choice == newest[0]:
                     place.value = self.held(choice, page)
             # the next choice is likely another run, or the other song; of test songs there are no excerpts yet
-            for song in (
-                sorted(self.validation, key=lambda song: song != choice[0]) if choice[0] in self.validation else ()
-            ):
+            others = sorted(self.validation, key=lambda song: song != choice[0]) if choice[0] in self.validation else ()
+            for song in others:
                 for run in self.runs:
                     if choice == newest[0]:
                         self.page(song, run, choice[2])
@@ -208,12 +204,9 @@ class Chooser:
         from IPython import get_ipython
         from IPython.display import HTML, display
 
+        said = "Run this cell to choose song, run and source"
         # where nobody can choose (papermill, nbconvert), menus would only be a warning in the page
-        if asks := getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False):
+        if getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False):
             display(self.widget())
-        said = (
-            "The same without menus, for when no kernel runs"
-            if asks
-            else "Run this cell to choose song, run and source"
-        )
+            said = "The same without menus, for when no kernel runs"
         display(HTML(f"<p>{said}:</p>{self.static_html()}"))

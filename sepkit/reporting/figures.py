@@ -18,14 +18,14 @@ from sepkit.evaluation.paired import unbounded
 from sepkit.evaluation.sides import Pair, Side
 from sepkit.evaluation.statistics import Comparison, show_p, summary
 from sepkit.reporting.canvas import BETTER, COLOURS, DOUBLE, GREY, SMALL, TEXT, WORSE, Picture, reported, save, tag_ends
-from sepkit.reporting.curves import best_epoch, convergence, training_curves
+from sepkit.reporting.curves import MANY, best_epoch, convergence, training_curves
 from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import gradients, song_view
 from sepkit.reporting.tables import interval
 from sepkit.storage import WEEK_HOURS
 
 __all__ = [
-    "BETTER", "WORSE", "Picture", "best_epoch", "convergence", "gradients", "save", "song_view", "training_curves",
+    "BETTER", "MANY", "WORSE", "Picture", "best_epoch", "convergence", "gradients", "save", "song_view", "training_curves",
 ]  # fmt: skip
 LINES = {"mixture": ":", "oracle": "--"}  # line styles of the references
 ROW = 0.21  # inches
@@ -168,7 +168,7 @@ def gain_against_minutes(
 
     minutes: by name in `tests`, and of the base, which stands at 0 dB; tests without minutes are left out.
     """
-    figure = Picture(DOUBLE, 3.6)
+    figure = Picture(DOUBLE, max(3.6, 0.8 + 0.13 * len(tests)))  # names of one point stand in a column
     axes, ends = figure.subplots(), dict[str, tuple[float, float, str]]()
     for name, test in tests.items():
         if np.isfinite(minutes.get(name, np.nan)) and test.n:
@@ -187,10 +187,16 @@ def gain_against_minutes(
 
 @reported("budget", "All minutes in budget.csv, those of runs that died included.")
 def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Picture:
-    """Minutes by run and stage, and the GPU total against the limit; CPU minutes where no GPU was used."""
+    """Minutes by run and stage, and the GPU total against the limit; CPU minutes where no GPU was used.
+
+    Of more than `MANY` runs, those of an experiment are one bar.
+    """
     gpu = float(budget["gpu_min"].sum())
     column, unit = ("gpu_min", "GPU minutes") if gpu else ("minutes", "CPU minutes (no GPU was used)")
     table = budget.pivot_table(index="run", columns="stage", values=column, aggfunc="sum", fill_value=0)
+    if many := len(table) > MANY:
+        names = table.index.str.replace(r"-s\d+(-f\d+)?$", "", regex=True)
+        table = table.groupby(names).sum().rename(lambda name: f"{name} ({sum(names == name)})")
     table = table.loc[table.sum(axis=1).sort_values().index, table.sum().sort_values(ascending=False).index]
     rows = max(len(table), 4)  # of bars, or of the names of stages beside few
     figure = Picture(DOUBLE, 0.85 + ROW * rows + 0.75 * bool(gpu))
@@ -208,11 +214,9 @@ def budget_bars(budget: pd.DataFrame, limit_min: float = 60 * WEEK_HOURS) -> Pic
         each.barh(range(len(table)), table[stage], left=left, color=colour, height=0.7, label=stage)
         left += table[stage].to_numpy()
     each.set_yticks(range(len(table)), table.index)
-    each.set(xlabel=unit, ylabel="run")
+    each.set(xlabel=unit, ylabel="experiment (runs)" if many else "run")
     if len(table):
-        beside: Any = {
-            "loc": "outside right upper",
-            "ncols": 1 + len(table.columns) // (2 * rows + 2),
-        }  # never over a bar
-        figure.legend(**beside, title="stage", fontsize=SMALL, title_fontsize=SMALL, edgecolor="white")
+        beside: Any = "outside right upper"  # never over a bar
+        columns = 1 + len(table.columns) // (2 * rows + 2)
+        figure.legend(loc=beside, ncols=columns, title="stage", fontsize=SMALL, title_fontsize=SMALL, edgecolor="white")
     return figure

@@ -112,10 +112,8 @@ def _rows(clips: Mapping[str, Any], part: slice, sample_rate: int, error: Any) -
             raise SepkitError(
                 f"the error of {estimate!r} needs a target of its length; got {one.shape}, {other.shape}."
             )
-        if single:
-            rows["error"] = {"error": one - other}
-        else:
-            rows[estimate][f"error of {estimate}"] = one - other
+        row, name = ("error", "error") if single else (estimate, f"error of {estimate}")
+        rows.setdefault(row, {})[name] = one - other
     return rows
 
 
@@ -126,7 +124,8 @@ def _audios(
 
     def audio(name: str, sound: np.ndarray) -> str:
         scaled = np.pad(gain * sound, ((0, 0), (0, length - sound.shape[1])))  # a loop needs equal lengths
-        source, peaks = _encoded(scaled, sample_rate, kbit_s), _peaks(scaled, loudest)
+        source = _address(scaled.astype(np.float32).tobytes(), len(scaled), sample_rate, kbit_s)
+        peaks = _peaks(scaled, loudest)
         return f'<audio controls aria-label="{html.escape(name)}" data-peaks="{peaks}" src="{source}"></audio>'
 
     with ThreadPoolExecutor() as pool:  # an encoder, most of the time of a player, runs outside Python's lock
@@ -166,13 +165,9 @@ def as_clip(clip: Any, name: str) -> np.ndarray:
     return channels.astype(np.float64)
 
 
-def _encoded(clip: np.ndarray, sample_rate: int, kbit_s: int) -> str:
-    """A `(channel, time)` clip as a data: address."""
-    return _address(clip.astype(np.float32).tobytes(), len(clip), sample_rate, kbit_s)
-
-
 @lru_cache(8)  # 3 MB each: players of one song share mixture and target
 def _address(samples: bytes, channels: int, sample_rate: int, kbit_s: int) -> str:
+    """A clip, the bytes of its `(channel, time)` in float32, as a data: address."""
     clip = np.frombuffer(samples, np.float32).reshape(channels, -1)
     buffer, kind = io.BytesIO(), "ogg" if "OPUS" in soundfile.available_subtypes("OGG") else "flac"
     if kind == "flac":

@@ -21,7 +21,7 @@ from sepkit.experiments import BASE, BASES, MENU, REFERENCES, Experiment, entry_
 from sepkit.profiles import Profile
 from sepkit.reporting import lessons
 from sepkit.reporting.canvas import REPORTED, save
-from sepkit.reporting.figures import best_epoch
+from sepkit.reporting.figures import MANY, best_epoch
 from sepkit.reporting.outcome import predictions
 from sepkit.reporting.rows import MAIN
 from sepkit.reporting.scoreboard import EMPTY, Board, collect, scoreboard
@@ -39,6 +39,12 @@ SAID = ("protocol", "p", "p after Holm", "songs better")  # of a test's details,
 TESTS = (
     "The gain over {} in sdr_bsseval of vocals: Hodges–Lehmann estimate in dB with a 95 % interval that resamples artists, "
     "Wilcoxon's p, and p after Holm's correction for all experiments of the table; beside what plan and literature expect."
+)
+STOPPED = "Early stopping cuts the cosine schedule short: the last learning rate shows where it stopped."
+TOO_MANY = (
+    "{} runs are too many for a curve each: those of an experiment share a panel and a colour. Drawn are the base and the "
+    "experiments with the highest SDR on validation clips, {} as panels, seven as curves over minutes, the others there as "
+    "marks. All epochs of a run are in runs/RUN/history.csv; sepkit.reporting.figures.training_curves draws any runs."
 )
 MEASURES = (
     "Medians over songs, in dB. Every column is another quantity: they do not compare with one another. sdr_onsets is "
@@ -186,12 +192,16 @@ def _training(root: Root, board: Board, folder: Path) -> Block:
                 runs.append(run)
     if not runs:
         return Block("Training", ["No run has finished an epoch yet."])
-    table = pd.DataFrame([_facts(run) for run in runs], dtype=object)  # whole numbers stay whole
+    grid = plain_grid(pd.DataFrame([_facts(run) for run in runs], dtype=object))  # whole numbers stay whole
     drawn = [run for run in runs if run.config.get("fold") is None] or runs
+    if len(drawn) > MANY:
+        drawn.sort(key=lambda run: run.config.get("experiment") != BASE)
+        pictures = _draw("runs", folder, f"{len(drawn)} runs by experiment.", drawn)
+        return Block(
+            "Training", [STOPPED, TOO_MANY.format(len(drawn), MANY)], [], pictures, details={"Every run": [grid]}
+        )
     best = "; ".join(_best(run) for run in drawn)
-    pictures = _draw("runs", folder, f"best epoch: {best}.", drawn)
-    note = "Early stopping cuts the cosine schedule short: the last learning rate shows where it stopped."
-    return Block("Training", [note], [plain_grid(table)], pictures)
+    return Block("Training", [STOPPED], [grid], _draw("runs", folder, f"best epoch: {best}.", drawn))
 
 
 def _facts(run: Run) -> dict[str, Any]:

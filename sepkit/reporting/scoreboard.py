@@ -79,9 +79,8 @@ def scoreboard(root: Any, profile: Profile | str | None = None, board: Board | N
 
 def collect(root: Root, profile: Profile | str | None = None) -> Board:
     """Everything behind the scoreboard, and why a run is not in it."""
-    unfinished, starts = dict[str, str](), dict[str, str]()
+    unfinished, starts, origin = dict[str, str](), dict[str, str](), ""
     kept: dict[tuple[str, ...], pd.DataFrame] = {}
-    origin = ""
     profile = get_profile(profile or _profile_of(root))
     for run in root.runs():
         try:

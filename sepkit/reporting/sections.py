@@ -91,8 +91,7 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, lef
                 unlike[name] = str(error)
                 del fit[name]
         tests, refused = statistics.compare_all(fit, by_name[base])
-        refused |= unlike
-        notes += [f"{name} is not tested against {base}: {why}" for name, why in refused.items()]
+        notes += [f"{name} is not tested against {base}: {why}" for name, why in {**refused, **unlike}.items()]
         notes += [f"{name}: {note}" for name, test in tests.items() for note in test.notes]
     elif tested:
         notes.append(f"{', '.join(tested)}: no {base} with this protocol and these songs, so nothing is tested.")
@@ -101,12 +100,11 @@ def make_section(root: Root, rows: pd.DataFrame, protocol: str, folds: bool, lef
         own = {column: known.get((name, *key), {}) for column, key in columns.items()}
         records.append(row(root, name, scores, own, tests.get(name)))
     table = pd.DataFrame(records)
-    lost = [
-        {"Exp": test.run, "song": song, "why": why} for test in tests.values() for song, why in test.dropped.items()
-    ]
+    left = [(test.run, song, why) for test in tests.values() for song, why in test.dropped.items()]
+    lost = pd.DataFrame(left, columns=["Exp", "song", "why"])
     beside = _beside_vocals(by_name, known.keys(), list(tests), base) if protocol == "4stem" else pd.DataFrame()
     background, overlap = _background(root, rows, table), _overlap(by_name)
-    return Section(protocol, folds, table, background, notes, pd.DataFrame(lost), beside, overlap, tests, rows, facts)
+    return Section(protocol, folds, table, background, notes, lost, beside, overlap, tests, rows, facts)
 
 
 def _runs(root: Root, *scores: pd.DataFrame) -> list[Run]:

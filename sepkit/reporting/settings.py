@@ -40,19 +40,16 @@ def songs(root: Root, section: Section) -> dict[str, list[str]]:
 
 
 def data_block(root: Root, board: Board, section: Section) -> Block:
+    by_split = songs(root, section)
     what_for = {
         "training": "the networks learn from them",
         "validation": "choose the epoch that is kept, and every setting",
         "test": "scored once, with everything chosen",
     }
-    table = [
-        {"split": name, "songs": len(named) or NONE, "use": what_for[name]}
-        for name, named in songs(root, section).items()
-    ]
+    table = [{"split": name, "songs": len(by_split[name]) or NONE, "use": use} for name, use in what_for.items()]
     profile, together = board.profile, ", ".join(PROTOCOLS[section.protocol])
     origin = f"Songs: {board.origin}. " if board.origin else ""
     about = f"Profile {profile.name}: {profile.songs}. {origin}Reduced against the plan: {profile.reduced}. Scored together: {together} (protocol {section.protocol})."
-    by_split = songs(root, section)
     sung = {artist_of(song) for song in by_split["training"]}
     known = [f"{sum(artist_of(song) in sung for song in by_split[name])} of {len(by_split[name])} {name} songs"
              for name in ("validation", "test")]  # fmt: skip
@@ -145,15 +142,10 @@ def appendix(root: Root, board: Board) -> list[Block]:
         for name, value in facts.items():
             versions.setdefault(name, set()).add(str(value or "unknown"))
     made_with = "; ".join(f"{name} {', '.join(sorted(found))}" for name, found in versions.items())
-    names = pd.DataFrame(
-        [{"split": split, "songs": "; ".join(named) or NONE} for split, named in songs(root, section).items()]
-    )
+    named = songs(root, section).items()
+    names = pd.DataFrame([{"split": split, "songs": "; ".join(of) or NONE} for split, of in named])
     notes = [note for each in board.sections for note in each.notes]
-    lost = [
-        f"{row['Exp']}: {row['song']} left out, {row['why']}."
-        for each in board.sections
-        for row in each.lost.to_dict("records")
-    ]
+    lost = [f"{exp}: {song} left out, {why}." for each in board.sections for exp, song, why in each.lost.to_numpy()]
     out = [f"exclude.txt: {song}." for song in root.excluded()]
     return [
         Block("Appendix: commands", [f"sepkit, revision {git_revision() or 'unknown'}."], items=[*commands, f"python -m sepkit report --profile {profile}"]),

@@ -47,17 +47,9 @@ def song_view(clips: Mapping[str, Any], sample_rate: int = 44100, *, start_s: fl
     duration = max(clip.shape[1] for clip in arrays.values()) / sample_rate
     figure = Picture(DOUBLE, 3.1)
     figure.set_layout_engine("none")  # sizes are known here, and a layout takes half of the time
-    edges = {
-        "left": 0.085,
-        "right": 0.89,
-        "top": 0.85 if title else 0.92,
-        "bottom": 0.13,
-        "wspace": 0.13,
-        "hspace": 0.1,
-    }
-    waves, spectra = figure.subplots(
-        2, len(arrays), sharex=True, sharey="row", squeeze=False, gridspec_kw={**edges, "height_ratios": (2, 3)}
-    )
+    edges = {"left": 0.085, "right": 0.89, "bottom": 0.13, "top": 0.85 if title else 0.92}
+    grid = {**edges, "wspace": 0.13, "hspace": 0.1, "height_ratios": (2, 3)}
+    waves, spectra = figure.subplots(2, len(arrays), sharex=True, sharey="row", squeeze=False, gridspec_kw=grid)
     for wave, axes, name in zip(waves, spectra, arrays, strict=True):
         wave.plot(*_outline(arrays[name], sample_rate, start_s), color="black", lw=0.5)
         wave.set_title(name, fontsize=TEXT)

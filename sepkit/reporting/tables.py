@@ -112,10 +112,9 @@ def latex(blocks: Iterable[Block]) -> str:
     for heading, grid in ((block.heading, grid) for block in blocks for grid in block.grids):
         rows = [[(*head, "") for head in grid.heads], *grid.rows]
         lines = [
-            " & ".join(_tex(value if grid.brief else f"{value} {detail}", kind) for value, detail, kind in row)
+            " & ".join(_tex(value if grid.brief else f"{value} {detail}", kind) for value, detail, kind in row) + r" \\"
             for row in rows
         ]
-        lines = [rf"{line} \\" for line in lines]
         columns = "".join("r" if number else "l" for number in grid.numeric)
         parts += [
             f"% {heading}. {grid.caption}",

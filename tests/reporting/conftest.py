@@ -153,7 +153,7 @@ def root(made: Path, tmp_path: Path) -> Root:
     return Root.open(shutil.copytree(made, tmp_path / "root"), "demo")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def helpers():
     """What tests build with: importlib mode has no `import conftest`."""
 

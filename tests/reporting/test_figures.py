@@ -2,12 +2,14 @@
 
 import io
 import re
+import tracemalloc
 from unittest.mock import ANY
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends import backend_agg
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
@@ -15,8 +17,8 @@ from PIL import Image
 from sepkit import dsp
 from sepkit.errors import SepkitError
 from sepkit.evaluation.statistics import compare_all, show_p
-from sepkit.reporting import canvas, figures
-from sepkit.storage import write_csv
+from sepkit.reporting import canvas, curves, figures
+from sepkit.storage import Root, write_csv
 
 
 def labelled(figure: figures.Picture) -> bool:
@@ -188,6 +190,61 @@ def test_many_curves_share_no_colour_and_no_name_lies_over_another(week, monkeyp
     assert_apart(axes)
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory, helpers):
+    """Ten experiments of three seeds each, Base first; every second experiment's SDR is higher by its number."""
+    root = Root.open(tmp_path_factory.mktemp("many") / "root", "demo")
+    for number, name in enumerate(("Base", *"ABCDEFGHI")):
+        for seed in range(3):
+            helpers.add(root, f"{name}-s{seed}", None, seed=seed)
+            file = root.run(f"{name}-s{seed}").path / "history.csv"
+            history = pd.read_csv(file)
+            write_csv(file, history.assign(valid_sdr=history["valid_sdr"] + number + seed / 9))
+    return root
+
+
+def test_of_many_runs_those_of_an_experiment_share_a_panel(many):
+    runs = sorted(many.runs(), key=lambda run: run.config["experiment"] != "Base")
+    assert len(runs) == 30 > figures.MANY
+    panels = figures.training_curves(runs).axes
+    assert [axes.get_title() for axes in panels[::2]] == ["Base", *"ABCDEFGHI"]
+    for loss, sdr in zip(panels[::2], panels[1::2], strict=True):
+        assert (len(loss.lines), len(sdr.lines)) == (2 * 3, 2 * 3)
+    np.testing.assert_allclose(panels[3].lines[2].get_ydata(), many.run("A-s1").history()["valid_sdr"])
+    assert len(figures.training_curves(runs[: figures.MANY]).axes) == 2 * figures.MANY
+
+
+def test_more_experiments_than_a_page_holds_are_the_first_and_the_best(many, monkeypatch):
+    monkeypatch.setattr(curves, "MANY", 4)
+    titles = [axes.get_title() for axes in figures.training_curves(many.runs()).axes[::2]]
+    assert titles == ["A", "G", "H", "I"]  # A is the first run
+
+
+def test_of_many_runs_seven_experiments_have_curves_and_all_have_marks(many):
+    (axes,) = figures.convergence(many.runs()).axes
+    drawn = [line for line in axes.lines if len(line.get_xdata()) > 1]
+    assert {text.get_text() for text in axes.texts} == {*"ADEFGHI"}
+    assert len(drawn) == 7 * 3 and len({line.get_color() for line in drawn}) == 7
+    marks = [line for line in axes.lines if len(line.get_xdata()) == 1]
+    assert len(marks) == 30 and sum(line.get_color() == canvas.GREY for line in marks) == 9
+    assert_apart(axes)
+
+
+def test_names_at_many_ends_are_not_searched_against_every_point(monkeypatch):
+    bitmaps, make = [], backend_agg.RendererAgg.__init__
+    monkeypatch.setattr(backend_agg.RendererAgg, "__init__", lambda *of: (bitmaps.append(of), make(*of))[1])
+    axes = figures.Picture(7, 20).subplots()
+    for number in range(200):
+        axes.plot(np.linspace(0, 1 + number, 30), np.full(30, number))
+    ends = {f"run {number}": (1.0 + number, float(number), "black") for number in range(0, 200, 4)}
+    tracemalloc.start()
+    canvas.tag_ends(axes, ends)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(bitmaps) == 1  # not one a name
+    assert peak < 100e6  # every place against every point takes 230 MB
+
+
 def test_a_history_without_sdr_has_its_losses_drawn_and_the_least_marked(root):
     old, new = root.run("Base-s0"), root.run("C-s0")
     write_csv(old.path / "history.csv", old.history().drop(columns="valid_sdr"))
@@ -298,6 +355,14 @@ def test_gains_stand_at_their_minutes(tests):
     assert_apart(axes)
 
 
+@pytest.mark.filterwarnings("error")
+def test_forty_gains_at_one_point_are_named_within_the_figure(tests):
+    names = [f"experiment {number}" for number in range(40)]
+    figure = figures.gain_against_minutes(dict.fromkeys(names, tests["D"]), dict.fromkeys(names, 30.0))
+    assert figure._repr_png_()
+    assert_apart(figure.axes[0])
+
+
 def test_budget_bars_add_up(week):
     figure = figures.budget_bars(week.budget(), limit_min=480)
     total, each = figure.axes
@@ -319,6 +384,20 @@ def test_stages_are_named_beside_the_bars_however_many_there_are(gpu, runs, stag
     named = legend.get_window_extent()
     assert not any(axes.get_window_extent().overlaps(named) for axes in figure.axes)
     assert named.ymin >= 0
+
+
+def test_of_many_runs_those_of_an_experiment_are_one_bar(many):
+    (*_, each) = figures.budget_bars(many.budget()).axes
+    labels = [text.get_text() for text in each.get_yticklabels()]
+    assert sorted(labels) == sorted(f"{name} (3)" for name in ("Base", *"ABCDEFGHI"))
+    assert each.get_ylabel() == "experiment (runs)"
+    spent = sum(bar.get_width() for box in each.containers for bar in box)
+    assert spent == pytest.approx(many.budget()["gpu_min"].sum())
+    folds = pd.DataFrame(
+        [(f"Base-s{n % 9}-f{n // 9}", "train", 1.0, 0.0) for n in range(36)],
+        columns=["run", "stage", "minutes", "gpu_min"],
+    )
+    assert [text.get_text() for text in figures.budget_bars(folds).axes[0].get_yticklabels()] == ["Base (36)"]
 
 
 def test_budget_without_a_gpu_says_so(week):

@@ -94,6 +94,22 @@ def test_each_figure_is_drawn_once_a_kind_and_old_names_go(root, monkeypatch):
     assert all(base64.b64encode(file.read_bytes()).decode() in text for file in old.parent.glob("*.png"))
 
 
+def test_many_runs_are_drawn_by_experiment_and_the_report_says_so(root, helpers):
+    for seed in range(1, 14):
+        for name in ("C", "D"):
+            helpers.add(root, f"{name}-s{seed}", None, seed=seed)
+    text = report(root).read_text(encoding="utf-8")
+    assert "31 runs are too many for a curve each" in text and "runs/RUN/history.csv" in text
+    assert "best epoch: " not in text  # of the pictures' descriptions; the table has them
+    (opened,) = [
+        each for each in parsed(text).iter("details") if "Every run" in "".join(each.find("summary").itertext())
+    ]
+    assert len(list(opened.iter("tr"))) == 1 + 31
+    svg = (root.path / "report" / "figures" / "training_curves.svg").read_text(encoding="utf-8")
+    titles = re.findall(r">(Base|[CDEG])(?:-s\d+)?</text>", svg)
+    assert titles == ["Base", "C", "D", "E", "G"]
+
+
 def test_lessons_group_the_experiments(week):
     said = lessons(week)
     assert re.match(r"Helped: C \+1\.00 dB \[\+0\.9\d, \+1\.\d\d\] \(p = 0\.0015\)\.$", said[0])
