@@ -16,13 +16,12 @@ import torch
 
 from sepkit import models
 from sepkit.errors import SepkitError
-from sepkit.models.weights import load_weights, renamed
+from sepkit.models.weights import load_weights
 from sepkit.storage import drive
 from sepkit.storage.bounded import within
 from sepkit.storage.files import writing
 from sepkit.storage.root import Run
 
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "level")  # an optimiser has none
 COPY_S = 120.0  # at most, of a checkpoint from Drive
 # raised by torch and pickle for a file that is cut short, overwritten or something else
 UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, ValueError, TypeError)
@@ -34,10 +33,7 @@ def kept(run: Run) -> tuple[str, str]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Everything in a checkpoint, on the CPU, weights under today's names.
-
-    Raises SepkitError where the file is cut short or holds something else.
-    """
+    """Everything in a checkpoint, on the CPU; SepkitError where the file is cut short or holds something else."""
     try:
         with warnings.catch_warnings(action="ignore"):  # torch's guesses at what the file may be
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -47,27 +43,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise SepkitError(
             f"Expected a whole checkpoint in {path}, found {size} bytes that do not load ({type(error).__name__}); train the run again, which goes on from the checkpoint before."
         ) from error
-    return _under_todays_names(checkpoint)
-
-
-def _under_todays_names(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Weights renamed, and the optimiser's values, which it keeps by number, in the order of the new names.
-
-    A network of before levels were kept goes on without one.
-    """
-    states = [part for part in ("state_dict", "current_model_state") if part in checkpoint]
-    if "model.core.input_mean" in checkpoint["state_dict"]:
-        unset = {"model.core.level": torch.zeros(())}
-        checkpoint = {**checkpoint, **{part: {**unset, **checkpoint[part]} for part in states}}
-    old, new = checkpoint["state_dict"], renamed(checkpoint["state_dict"])
-    if list(old) == list(new):
-        return checkpoint
-    trained = [name for name in new if not name.endswith(BUFFERS)]
-    order = sorted(range(len(trained)), key=lambda number: "heads." in trained[number])
-    for optimizer in checkpoint.get("optimizer_states", ()):
-        if len(optimizer["state"]) == len(trained):  # a part of them, all of the trunk, keeps its order
-            optimizer["state"] = {place: optimizer["state"][number] for place, number in enumerate(order)}
-    return {**checkpoint, **{part: renamed(checkpoint[part]) for part in states}}
+    return checkpoint
 
 
 def newest(run: Run) -> Path | None:

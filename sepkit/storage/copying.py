@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def copy_aside(source: Path, copy: Path) -> Copied:
             if content != within(limit, digest, source):
                 raise OSError("other bytes arrived than were sent")
             with suppress(OSError):  # a destination without times is compared by content
-                on_drive(_set_time, part, time_ns)
+                on_drive(partial(os.utime, part, ns=(time_ns, time_ns)))
             return Copied(part, content, (size, time_ns))
         except OSError as error:
             discard(part)
@@ -116,7 +117,3 @@ def reason(error: OSError) -> str:
     if error.errno is None:
         return str(error)
     return f"{MEANING.get(error.errno, error.strerror)} (errno {error.errno})"
-
-
-def _set_time(path: Path, time_ns: int) -> None:
-    os.utime(path, ns=(time_ns, time_ns))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 
 from sepkit.errors import SepkitError
 
@@ -69,15 +70,9 @@ def remove_leftovers(folder: Path) -> None:
 def left_over(part: Path) -> bool:
     """Whether nobody writes the temporary file `part` any more."""
     *_, host, process, _token, _part = ["", "", *part.name.split(".")]
-    if host != _host() or not process.isdecimal() or os.name == "nt":  # there os.kill(…, 0) is Ctrl-C
+    if host != _host() or not process.isdecimal():
         return time.time() - part.stat().st_mtime > OLD_S
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
+    return not psutil.pid_exists(int(process))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
-from pathlib import Path
 from threading import Event, RLock, Thread
 from typing import Any
 
 import pandas as pd
+import psutil
 
 from sepkit.errors import UsageError
 from sepkit.profiles import ProfileLike
@@ -29,7 +29,6 @@ from sepkit.storage.root import Root, RootLike
 WEEK_HOURS = 8.0  # of a T4, the plan's
 COLAB_HOURS = 12.0  # after which Colab ends a session, if not earlier
 BOOK_EVERY_S = 20.0  # what a SIGKILL loses at most
-LOADED = time.time()
 LEAST_S = 0.5  # the process's clock writes no shorter rows
 
 
@@ -201,11 +200,7 @@ def out_of_time(
 @cache
 def process_started() -> float:
     """When this process began, as time.time()."""
-    with suppress(OSError, ValueError, IndexError):  # no /proc: when this module was loaded
-        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-        return time.time() - max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK"))
-    return LOADED
+    return psutil.Process().create_time()
 
 
 def _above_0(what: str, given: Any) -> float:

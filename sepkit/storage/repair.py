@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from sepkit.errors import SepkitError
 from sepkit.storage import drive
@@ -27,7 +26,7 @@ def mend(run: Run) -> None:
             continue
         with suppress(OSError, ValueError):
             if copy := drive.drive_folder(run.root):
-                text = within(ANSWER_S, _text, copy / "runs" / run.name / name)
+                text = within(ANSWER_S, (copy / "runs" / run.name / name).read_text, "utf-8")
                 check(text)
                 write_text(file, text)
                 print(f"{run.name}: {name} was damaged; it is back from the copy on Drive", flush=True)
@@ -62,10 +61,6 @@ def start_again(run: Run) -> None:
         if past:
             path.unlink(missing_ok=True)
     run.best.unlink(missing_ok=True)
-
-
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8")
 
 
 def _holds(key: str) -> Callable[[str], None]:

@@ -4,8 +4,6 @@ cache/<kind>-<fingerprint>/<song>.h5 (`sepkit.data`), songs/ (those that are mad
 runs/<run>/ (`Run`), budget.csv, exclude.txt, and what reporting writes: scoreboard.*, results/, report/.
 """
 
-import csv
-import io
 import os
 import platform
 import subprocess
@@ -25,7 +23,7 @@ from sepkit.profiles import ProfileLike, get_profile
 from sepkit.storage.files import append_lines, digest, read_json, read_names, write_json
 from sepkit.storage.locks import held
 from sepkit.storage.scores import read_scored
-from sepkit.storage.spreadsheets import make_plain, read_ledger
+from sepkit.storage.spreadsheets import as_line, make_plain, read_ledger
 
 # what Drive keeps of a root: all but the songs
 SYNCED = (
@@ -130,17 +128,14 @@ class Root:
         row = [when, run, stage, epoch, f"{minutes:.4f}", f"{gpu_min:.4f}", device, f"{vram_mib:.0f}", uuid.uuid4().hex]
         self.path.mkdir(parents=True, exist_ok=True)
         make_plain(self.path / "budget.csv", BUDGET_HEADER)
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="").writerow(row)
-        append_lines(self.path / "budget.csv", BUDGET_HEADER, [text.getvalue().encode()])
+        append_lines(self.path / "budget.csv", BUDGET_HEADER, [as_line(row)])
 
     def budget(self) -> pd.DataFrame:
         """Every minute spent so far, in rows of at most a minute: those of a run and stage add up."""
         from sepkit.storage.ledger import book_now  # which imports this module
 
         book_now(self)
-        rows = [[*row, None][: len(BUDGET_COLUMNS)] for row in read_ledger(self.path / "budget.csv")]
-        table = pd.DataFrame(rows, columns=BUDGET_COLUMNS)
+        table = pd.DataFrame(read_ledger(self.path / "budget.csv"), columns=BUDGET_COLUMNS)
         numbers = ["epoch", "minutes", "gpu_min", "vram_mib"]
         return table.assign(**table[numbers].apply(pd.to_numeric).astype(float))
 

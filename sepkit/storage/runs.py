@@ -1,8 +1,11 @@
 """How a run moves between a root and its copy: as a whole, and never backwards."""
 
+import csv
+import io
 import json
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sepkit.parallel import held
@@ -10,7 +13,6 @@ from sepkit.storage.bounded import seconds_for, within
 from sepkit.storage.copying import TRIES, WAIT_S, Copied, NotThere, discard, on_drive, version_of
 from sepkit.storage.files import write_text
 from sepkit.storage.locks import LOCK
-from sepkit.storage.merge import Progress
 
 if TYPE_CHECKING:
     from sepkit.storage.sync import Sync
@@ -19,7 +21,39 @@ CHECKPOINTS = ("best.ckpt", "previous.ckpt", "last.ckpt")
 ORDER = ("config.json", "history.csv", *CHECKPOINTS, "status.json")  # as training writes; then evaluation's files
 TRAINED = {"config.json", "history.csv", "best.ckpt", "last.ckpt", "status.json"}
 MANIFEST = ".whole.json"  # beside a run on Drive: what its files should be, so that one that is not there yet is known
+# of a row of history.csv: what training decided; the rest is time and memory of the machine
+DECIDED = ("epoch", "train_loss", "valid_loss", "valid_sdr", "learning_rate")
 Versions = dict[str, str]  # name: digest
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a copy of a run is: its rank, which compares, and what training decided so far, epoch by epoch."""
+
+    rank: tuple[bool, bool, int]  # finished and scored, finished, epochs
+    config: bytes
+    epochs: list[tuple[str | None, ...]]
+
+    @classmethod
+    def of(cls, files: dict[str, bytes]) -> "Progress":
+        """files: content of config.json, history.csv and status.json, and scores.csv where there is one."""
+        try:
+            finished = json.loads(files.get("status.json", b"{}")).get("state") == "finished"
+        except (ValueError, AttributeError):
+            finished = False
+        rows = csv.DictReader(io.StringIO(files.get("history.csv", b"").decode(errors="replace")))
+        epochs = [tuple(row.get(name) for name in DECIDED) for row in rows]
+        rank = finished and "scores.csv" in files, finished, len(epochs)
+        return cls(rank, files.get("config.json", b""), epochs)
+
+    def begins(self, other: "Progress") -> bool:
+        """Whether `other` is this run, trained further: nothing of this copy is lost with it."""
+        return self.config == other.config and self.epochs == other.epochs[: len(self.epochs)]
+
+    def __str__(self) -> str:
+        scored, finished, epochs = self.rank
+        state = "finished and scored" if scored else "finished" if finished else "not finished"
+        return f"{epochs} epochs, {state}"
 
 
 def sync_run(sync: "Sync", unit: str, names: list[str]) -> None:

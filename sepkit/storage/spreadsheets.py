@@ -6,14 +6,16 @@ Rows that are whole are used; lines that are not, as after a kill, stay in the f
 import csv
 import io
 import math
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sepkit.errors import SepkitError
 from sepkit.storage.files import text_of, writing
 
 NUMBERS = {3: ".0f", 4: ".4f", 5: ".4f", 7: ".0f"}  # epoch (may be empty), minutes, gpu_min, vram_mib, as written
-LEAST = 8  # fields of a row; the ninth, its id, is newer
+FIELDS, ID = 9, 32  # of a row; letters of its id, the last of them
 HEAD = b"time,run,"
 
 
@@ -27,27 +29,37 @@ def read_ledger(path: Path) -> list[list[str]]:
     if unread or not content:
         lost = f"{len(unread)} of {len(rows) + len(unread)} rows can't be read" if content else "it is empty"
         _say(f"The ledger {path}: {lost}; minutes that stood there are missing from the GPU hours spent.")
-    return rows
+    return list(rows.values())
 
 
-def parse_ledger(content: bytes) -> tuple[list[list[str]], list[str]]:
-    """(rows that are whole, other lines) of a ledger; headers are left out."""
+def parse_ledger(content: bytes) -> tuple[dict[str, list[str]], list[str]]:
+    """({id: whole row}, other lines) of a ledger; headers are left out."""
     rows, unread = dict[str, list[str]](), []
     for line in filter(str.strip, text_of(content).splitlines()):
         fields = next(filter(None, (_row(line, mark) for mark in ",;\t")), None)
         if fields:  # two processes that merge ledgers at once write a row twice
-            rows.setdefault("".join(fields[LEAST:]) or str(len(rows)), fields)
+            rows.setdefault(fields[-1], fields)
         elif not line.replace('"', "").startswith(("time,run", "time;run", "time\trun")):
             unread.append(line)
-    return list(rows.values()), unread
+    return rows, unread
 
 
-def plain_ledger(content: bytes, header: bytes) -> bytes:
-    """The ledger `content` as sepkit writes it; lines that are no rows stay as they are."""
+def ledger_lines(content: bytes) -> dict[str, bytes]:
+    """The lines of a ledger as sepkit writes them: {id: row}, and {line: line} of those that are no rows."""
     rows, unread = parse_ledger(content)
+    return {**{line: line.encode() for line in unread}, **{key: as_line(row) for key, row in rows.items()}}
+
+
+def missing_lines(ledger: dict[str, bytes], other: dict[str, bytes]) -> list[bytes]:
+    """Lines of `other` that `ledger` lacks; what is left of a row that was cut short is no line of its own."""
+    missing = [(line, len(key) == ID) for key, line in other.items() if key not in ledger]
+    return [line for line, whole in missing if whole or not any(row.startswith(line) for row in ledger.values())]
+
+
+def as_line(row: Iterable[Any]) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return b"\r\n".join([header, *(line.encode() for line in unread), text.getvalue().encode()])
+    csv.writer(text, lineterminator="").writerow(row)
+    return text.getvalue().encode()
 
 
 def make_plain(path: Path, header: bytes) -> None:
@@ -57,9 +69,9 @@ def make_plain(path: Path, header: bytes) -> None:
     with path.open("rb") as file:
         head = file.read(len(HEAD))
     if head not in (b"", HEAD):
-        content = plain_ledger(path.read_bytes(), header)
+        lines = ledger_lines(path.read_bytes()).values()
         with writing(path) as part:
-            part.write_bytes(content)
+            part.write_bytes(b"\r\n".join([header, *lines, b""]))
 
 
 def _row(line: str, mark: str) -> list[str] | None:
@@ -75,7 +87,7 @@ def _row(line: str, mark: str) -> list[str] | None:
             fields[place] = format(number, form)
     except (IndexError, ValueError):
         return None
-    return fields if len(fields) >= LEAST else None
+    return fields[:FIELDS] if len(fields) >= FIELDS and len(fields[FIELDS - 1]) == ID else None
 
 
 @cache

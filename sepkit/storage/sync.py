@@ -33,11 +33,10 @@ from sepkit.storage.copying import (
     version_of,
 )  # fmt: skip
 from sepkit.storage.files import append_lines
-from sepkit.storage.merge import missing_rows
 from sepkit.storage.record import Record, Synced
 from sepkit.storage.root import BUDGET_HEADER
 from sepkit.storage.runs import sync_run
-from sepkit.storage.spreadsheets import make_plain, plain_ledger
+from sepkit.storage.spreadsheets import ledger_lines, make_plain, missing_lines
 
 LEDGER = "budget.csv"
 PLACES = ("budget.csv", "exclude.txt", "runs", "scoreboard", "results", "report", "torch", "cache")  # what comes first
@@ -106,13 +105,14 @@ class Sync:
         for _ in range(TRIES + 1):
             size = self.there.get(LEDGER, (0, 0))[0]
             limit = seconds_for(size)
-            here = plain_ledger(ours.read_bytes() if ours.exists() else b"", BUDGET_HEADER)
-            there = plain_ledger(within(limit, theirs.read_bytes) if LEDGER in self.there else b"", BUDGET_HEADER)
-            if LEDGER in self.there and (not size or len(there.splitlines()) < (entry[1] if entry else 0)):
+            here = ledger_lines(ours.read_bytes() if ours.exists() else b"")
+            there = ledger_lines(within(limit, theirs.read_bytes) if LEDGER in self.there else b"")
+            count = len(there) + 1  # with its header
+            if LEDGER in self.there and (not size or count < (entry[1] if entry else 0)):
                 raise NotThere(f"{size} bytes are on Drive, the rest is not there yet")  # rows are only ever added
-            rows = missing_rows(there, here) if self.up else missing_rows(here, there)
+            rows = missing_lines(there, here) if self.up else missing_lines(here, there)
             if not rows:
-                self.record.set(LEDGER, ["rows", len(there.splitlines()), 0, 0])
+                self.record.set(LEDGER, ["rows", count, 0, 0])
                 return
             try:
                 within(limit, make_plain, target, BUDGET_HEADER)
