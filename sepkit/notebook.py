@@ -143,9 +143,7 @@ def begin(
     if synthetic := _why_not_demo(day):
         print(synthetic)
     if pick is None and (spared := [row for row in rows if row in profile.left_out and row not in day.rows]):
-        print(
-            f"Profile {profile.name} leaves out {' and '.join(spared)}, to be quick; name them in `pick` to train them."
-        )
+        print(f"Profile {profile.name} leaves out {' and '.join(spared)} for speed; name them in `pick` to train them.")
     if rows and not day.rows:
         print(f"The week's pick has none of this day's experiments ({', '.join(rows)}): nothing is trained.")
     return day
@@ -219,17 +217,13 @@ def what_now(day: Day) -> str:
         cost, entry = table.iloc[-1], MENU[line.experiment]
         best = f"Best next run: {line.experiment}{' in three folds' if line.folds else ''}, {entry.change} (day {5 if line.folds else entry.day}), about {cost['minutes']:.1f} minutes ({cost['basis']})."
     elif week:
-        best = (
-            f"The hours left allow none of the week's other experiments: {', '.join(each.experiment for each in week)}."
-        )
+        best = f"The hours left allow none of the week's experiments: {', '.join(each.experiment for each in week)}."
     lines = [f"GPU hours left: {hours_left(day.root):.2f} of {week_hours():g}.", best]
     if day.number < DAYS:
         lines.append(f"Tomorrow: day {day.number + 1}.")
     stored = store(day.root)
     synced = drive.push(day.root)  # last, with every minute that was counted above
-    copy = (
-        "There is no copy on Drive." if synced is None else f"Drive: {'; '.join(filter(None, (str(synced), stored)))}."
-    )
+    copy = "There is no copy on Drive." if not synced else f"Drive: {'; '.join(filter(None, (str(synced), stored)))}."
     return "\n".join([*lines, copy])
 
 

@@ -208,9 +208,7 @@ def _check_places(results: dict[Path, dict[str, Path]]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise SepkitError(
-                f"Results can't be written to {folder} ({error.strerror}); give another --out."
-            ) from error
+            raise SepkitError(f"Nothing can be written to {folder} ({error.strerror}); give another --out.") from error
 
 
 def _finish(estimates: np.ndarray, mono: bool, step: float | None) -> np.ndarray:

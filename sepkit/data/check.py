@@ -130,9 +130,8 @@ def check_track(track: Track) -> Checked:
     problems, spans = check_headers(track), [(0, None)]
     if any(problem.blocking for problem in problems):
         return Checked(0.0, problems, {})
-    n_samples, rate = (
-        extent(track.files[0]) if not {file.suffix.casefold() for file in track.files} & {*FFMPEG} else (0, 1)
-    )  # it reads all
+    decoded = any(file.suffix.casefold() in FFMPEG for file in track.files)  # by ffmpeg, which reads all
+    n_samples, rate = (0, 1) if decoded else extent(track.files[0])
     if n_samples > WHOLE_BELOW_S * rate:
         starts = np.linspace(0, n_samples - EXCERPT_S * rate, EXCERPTS).astype(int)
         spans = [(start, start + int(EXCERPT_S * rate)) for start in starts]

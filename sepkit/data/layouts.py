@@ -72,9 +72,7 @@ def read_songs(root: Path) -> tuple[str, list[Track], list[tuple[str, str]]]:
     songs = [_song(*place, roles) for place in places]
     layouts = Counter(song.layout for song in songs if not song.problems)
     if 0 < (mp4s := layouts["stem.mp4"]) < layouts.total():
-        raise SepkitError(
-            f"{root} has both {layouts.total() - mp4s} folders and {mp4s} .stem.mp4 files; keep one kind."
-        )
+        raise SepkitError(f"{root} has {layouts.total() - mp4s} folders and {mp4s} .stem.mp4 files; keep one kind.")
     layout = next(iter(layouts or Counter(song.layout for song in songs)), "wav")
     if layout == "four stems":
         plain = all(file.suffix.casefold() == ".wav" for song in songs for file in song.files)
@@ -101,23 +99,20 @@ def _stems(folder: Path) -> dict[str, Path]:
 
 def _song(split: str, folder: Path, given: Roles) -> Track:
     """A .stem.mp4 file, MoisesDB's folder, or a folder of stems, understood by stems.yaml, if `given`, or by their names."""
+    name = text_of(os.fsencode(folder.name))
     if folder.name.endswith(MP4):
         streams = {stem: (Part(folder, STREAMS.index(stem)),) for stem in STEMS}
-        return Track(
-            text_of(os.fsencode(folder.name)).removesuffix(MP4), split, folder, "stem.mp4", streams, Part(folder)
-        )
+        return Track(name.removesuffix(MP4), split, folder, "stem.mp4", streams, Part(folder))
     if folder / "data.json" in entries_of(folder):
         return _moisesdb(split, folder)
-    name, stems = text_of(os.fsencode(folder.name)), _stems(folder)
+    stems = _stems(folder)
     rest = [stem for stem in REST if stem in stems and not {"drums", "bass", "other"} & stems.keys()][:1]
     plain = {"vocals": ["vocals"], "accompaniment": rest} if rest else {stem: [stem] for stem in STEMS}
     roles = given or {**plain, "mixture": [*MIXTURES], "ignore": ["*"]}
     sources = PROTOCOLS["4stem" if any(roles.get(stem) for stem in STEMS[1:]) else "2stem"]
     parts: dict[str, tuple[Part, ...]] = dict.fromkeys((*sources, "mixture", "ignore"), ())
     for stem, file in sorted(stems.items()):
-        role = next(
-            (role for role, names in roles.items() if any(fnmatch.fnmatchcase(stem, each) for each in names)), ""
-        )
+        role = next((role for role, of in roles.items() if any(fnmatch.fnmatchcase(stem, each) for each in of)), "")
         parts[role if role in parts else sources[-1]] += (Part(file),)
     there = [source for source in sources if parts[source]]
     held = ", ".join(file.name for file in sorted(stems.values())[:4]) + " …" * (len(stems) > 4)
@@ -144,9 +139,7 @@ def read_roles(file: Path) -> Roles:
     try:
         found = yaml.safe_load(text_of(file.read_bytes()))
     except (OSError, yaml.YAMLError) as error:
-        raise SepkitError(
-            f"{file} can't be read ({' '.join(str(error).split())}); write lines as {EXAMPLE}."
-        ) from error
+        raise SepkitError(f"{file} can't be read ({' '.join(str(error).split())}); give lines as {EXAMPLE}.") from error
     wrong = [str(name) for name in found if name not in LISTS] if isinstance(found, dict) else ["no lists"]
     if wrong or not found.get("vocals"):
         wanted, wrong = f"lists of stems under {', '.join(LISTS)}, such as {EXAMPLE}", [*wrong, "no vocals"]

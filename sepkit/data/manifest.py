@@ -21,12 +21,9 @@ Manifests = dict[str, dict[str, Any]]  # by the name of the cache's folder
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the cache at `path`; {} for none.  Songs of an older version, without digests, are left out."""
-    if not (path / "manifest.json").exists():
-        return {}
-    manifest = read_json(path / "manifest.json", "the manifest of a cache")
-    songs = {name: song for name, song in manifest["songs"].items() if "digest" in song}
-    return {**manifest, "whole": manifest.get("whole", []), "without": manifest.get("without", {}), "songs": songs}
+    """The manifest of the cache at `path`; {} for none."""
+    file = path / "manifest.json"
+    return read_json(file, "the manifest of a cache") if file.exists() else {}
 
 
 def read_manifests(folder: Path) -> Manifests:

@@ -8,8 +8,6 @@ can be kept for further estimates.
 """
 
 from collections.abc import Iterable
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -110,7 +108,7 @@ def filter_correlation(filters: Tensor) -> Tensor:
 class Solver:
     """Solves (G + eps·I) x = d, museval's ridge, G the Gram matrix of all delayed rows; or least squares.
 
-    G is block-Toeplitz: `Inverse` solves it fast; Cholesky does where G is so ill-conditioned that `Inverse` refuses.
+    G is block-Toeplitz: `Inverse` solves it fast; LU does where G is so ill-conditioned that `Inverse` refuses.
     Rows `(row, time)` that are silent, or a multiple of an earlier one, as in a mono stem in a stereo file, would make
     G singular and span nothing more: they stay out of the equations, and their x is 0.
     """
@@ -137,27 +135,14 @@ class Solver:
 
     def _solve_densely(self, lags: Array) -> Array:
         inputs, channels, taps = lags.shape
-        right = lags.transpose(0, 2, 1).reshape(inputs * taps, channels)
-        gram, factor = self._dense
-        try:
-            if factor:
-                solution = scipy.linalg.cho_solve(factor, right, check_finite=False)
-            else:
-                solution = np.linalg.solve(gram, right)
-        except np.linalg.LinAlgError:
-            solution = np.linalg.lstsq(gram - EPS * np.eye(len(right)), right, rcond=None)[0]
-        return solution.reshape(inputs, taps, channels).transpose(0, 2, 1)
-
-    @cached_property
-    def _dense(self) -> tuple[Array, Any]:
-        """The matrix, where Cholesky fails; and its factor, where it does not."""
-        rows = range(len(self.kept))
+        right, rows = lags.transpose(0, 2, 1).reshape(inputs * taps, channels), range(inputs)
         # block (a, b) holds r_ab[delay_a − delay_b]
         gram = np.block([[scipy.linalg.toeplitz(self.lags[a, b], self.lags[b, a]) for b in rows] for a in rows])
         try:
-            return np.empty(0), scipy.linalg.cho_factor(gram.T, lower=True, check_finite=False)
-        except np.linalg.LinAlgError:  # rounding made it indefinite
-            return gram, None
+            solution = np.linalg.solve(gram, right)
+        except np.linalg.LinAlgError:
+            solution = np.linalg.lstsq(gram - EPS * np.eye(len(right)), right, rcond=None)[0]
+        return solution.reshape(inputs, taps, channels).transpose(0, 2, 1)
 
 
 def independent(lags: Array, rows: Array) -> list[int]:

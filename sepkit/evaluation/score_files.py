@@ -18,12 +18,9 @@ import pandas as pd
 from sepkit.errors import SepkitError
 from sepkit.storage import Run, read_json, write_csv, write_json
 from sepkit.storage.files import to_disk
-from sepkit.storage.scores import FRAME_COLUMNS, SCORE_DECIMALS, frames_beside, read_frames, read_scores
+from sepkit.storage.scores import FRAME_COLUMNS, SCORE_COLUMNS, SCORE_DECIMALS, frames_beside, read_frames, read_scores
 
-COLUMNS = [
-    "run", "experiment", "seed", "fold", "track", "source", "metric", "value",
-    "protocol", "frames", "frames_dropped", "status", "accompaniment",
-]  # fmt: skip
+COLUMNS = [*SCORE_COLUMNS[:-1], "frames", "frames_dropped", SCORE_COLUMNS[-1], "accompaniment"]
 Rows = list[dict[Any, Any]]
 Song = tuple[Rows, Rows]  # rows of scores.csv and of frames.csv
 Origin = dict[str, Any]  # what a song's scores were made from: source, weights, estimates (fingerprints), sample_rate

@@ -248,11 +248,8 @@ def score_songs(
             most = max(1, PORTION_BYTES // (8 * cache.n_samples(song) * len(cache.settings.sources)))
             for start in range(0, len(estimators), most):
                 portion = estimators[start : start + most]
-                yield delayed(_score)(
-                    cache,
-                    song,
-                    [_made(each, *audio, song) if isinstance(each, ModelEstimate) else each for each in portion],
-                )
+                made = [_made(each, *audio, song) if isinstance(each, ModelEstimate) else each for each in portion]
+                yield delayed(_score)(cache, song, made)
 
     results = spread(calls(), n_jobs=n_jobs or os.cpu_count() or 1, ahead="n_jobs")
     for song, estimators in waiting.items():

@@ -80,10 +80,9 @@ def names() -> list[str]:
 def refuse_contaminated(name: str) -> None:
     """UsageError for a published model whose scores on the test songs mean nothing."""
     if name in CONTAMINATED:
-        message = (
-            f"{name} was trained on MUSDB18's test songs, on which it would be scored; take umxhq as the reference."
+        raise UsageError(
+            f"{name} was trained on MUSDB18's test songs, on which it would be scored; take umxhq instead."
         )
-        raise UsageError(message)
 
 
 def build(name: str, **settings: Any) -> Any:
@@ -109,9 +108,7 @@ def _class(name: str) -> Any:
     if ":" in name:
         return own.network_class(name)
     if name not in names():
-        raise UsageError(
-            f"There is no model {name!r}; expected one of {', '.join(names())}, or your own as module:Class."
-        )
+        raise UsageError(f"There is no model {name!r}; expected one of {', '.join(names())}, or your own module:Class.")
     return importlib.import_module(f"sepkit.models.{name.replace('-', '_')}").Model
 
 
@@ -129,7 +126,6 @@ def importing(library: str, fix: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, OSError) as error:
-        message = (
+        raise SepkitError(
             f"{library} can't be imported ({error}); it needs a torchaudio that fits torch {torch.__version__}: {fix}"
-        )
-        raise SepkitError(message) from error
+        ) from error

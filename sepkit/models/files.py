@@ -101,9 +101,7 @@ def _demucs(package: Mapping[str, Any], path: Path) -> Read:
     if "__quantized" in package["state"]:
         raise SepkitError(f"{path} is quantised, which needs diffq to read; give the network as trained.")
     values = {**dict(zip(accepted, package["args"], strict=False)), **package["kwargs"]}
-    values = {
-        key: float(value) if isinstance(value, Fraction) else value for key, value in values.items() if key in accepted
-    }
+    values = {key: float(of) if isinstance(of, Fraction) else of for key, of in values.items() if key in accepted}
     sources, rate = list(values.pop("sources")), int(values.pop("samplerate", SAMPLE_RATE))
     settings = {"name": "demucs", "klass": package["klass"].__name__, "sources": sources, "sample_rate": rate}
     return {**settings, "arguments": values}, {f"core.{key}": value.float() for key, value in package["state"].items()}

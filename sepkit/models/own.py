@@ -40,9 +40,7 @@ def network_class(name: str) -> type[nn.Module]:
     """The class of the network `package.module:Class`; UsageError where it is none."""
     found = imported(name)
     if not (isinstance(found, type) and issubclass(found, nn.Module) and models.Network in found.__mro__):
-        raise UsageError(
-            f"Expected {name} to be a class of torch.nn.Module and sepkit.models.Network, found {found!r}."
-        )
+        raise UsageError(f"Expected {name} to be a class of nn.Module and sepkit.models.Network, found {found!r}.")
     return found
 
 

@@ -151,8 +151,6 @@ def wiener(estimates: Tensor, spectrum: Tensor) -> Tensor:
     mixtures = torch.view_as_real(spectrum.to(torch.complex128)).permute(0, 3, 2, 1, 4)
     sources, alone = estimates.shape[1], estimates.shape[1] == 1
     # each (frame, freq, channel, 2, source), in doubles, which its matrices need
-    filtered = [
-        filtering.wiener(*clip, iterations=1, residual=alone) for clip in zip(magnitudes, mixtures, strict=True)
-    ]
-    real, imaginary = torch.stack(filtered)[..., :sources].permute(4, 0, 5, 3, 2, 1).unbind()
+    found = [filtering.wiener(*clip, iterations=1, residual=alone) for clip in zip(magnitudes, mixtures, strict=True)]
+    real, imaginary = torch.stack(found)[..., :sources].permute(4, 0, 5, 3, 2, 1).unbind()
     return torch.complex(real, imaginary).to(estimates.dtype)

@@ -38,8 +38,5 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str) -> N
     # weights that say no level, as published ones, keep that of this network
     state = {**{key: value for key, value in model.state_dict().items() if key == LEVEL}, **state}
     if found := differences(model, state):
-        message = (
-            f"The weights in {where} do not fit the network: {'; '.join(found[:3])} ({len(found)} differences in all)."
-        )
-        raise SepkitError(message)
+        raise SepkitError(f"Weights in {where} do not fit the network: {'; '.join(found[:3])} ({len(found)} in all).")
     model.load_state_dict(state)

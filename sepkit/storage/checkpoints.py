@@ -86,9 +86,7 @@ def best_checkpoint(run: Run) -> dict[str, Any]:
     if there:
         raise damage
     if "best_epoch" in status:
-        raise SepkitError(
-            f"{run.name} has lost its best.ckpt ({run.best} is absent); train it again, which restores it."
-        )
+        raise SepkitError(f"{run.name} has lost its best.ckpt ({run.best} is absent); train it again to restore it.")
     raise SepkitError(f"{run.name} has no best.ckpt yet under {run.path}; train it first.")
 
 

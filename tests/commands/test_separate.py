@@ -269,10 +269,10 @@ def test_a_folder_that_takes_no_files_is_refused_before_any_work(separate, song,
     for out, words in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "out", "Not a directory")):
         status, said, error = separate(song, "--out", out)
         assert (status, said) == (1, "")
-        assert f"Results can't be written to {out} ({words}); give another --out" in error
+        assert f"Nothing can be written to {out} ({words}); give another --out" in error
     status, said, error = separate(song, "--out", "/proc/out")
     assert (status, said) == (1, "")
-    assert "Results can't be written to /proc/out (" in error
+    assert "Nothing can be written to /proc/out (" in error
     assert separate(song, "--out", tmp_path / "new" / "folder")[0] == 0
 
 

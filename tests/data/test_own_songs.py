@@ -289,7 +289,7 @@ def break_json(root):
 BROKEN = {
     break_name: r"Ada - Song 1: vocals.wav: missing stem: expected vocals.wav, found no such file \(but lead.wav\); name the stems in a file stems.yaml at the root",
     break_names: r"Ada - Song 1: its files: unknown stems: expected vocals and accompaniment, found band.wav, lead.wav; name the vocals in a file stems.yaml at the root of all songs",
-    break_yaml: r"stems.yaml can't be read .*write lines as vocals: \[lead vocal, backing\]",
+    break_yaml: r"stems.yaml can't be read .*give lines as vocals: \[lead vocal, backing\]",
     break_lists: r"stems.yaml: expected lists of stems under .*, such as vocals: .*, found voice; correct it",
     break_twice: r"stems.yaml names 'vocals' twice; leave it in one list",
     break_role: r"Bo - Song 1: its files: no vocals: expected vocals, found accompaniment.wav, vocals.wav; correct stems.yaml",

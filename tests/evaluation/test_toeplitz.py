@@ -78,7 +78,7 @@ def test_an_inverse_too_rough_to_be_refined_gives_up():
 
 
 @pytest.mark.parametrize("failing", ["__init__", "solve"])
-def test_where_the_recursion_gives_up_cholesky_gives_the_same_scores(failing, monkeypatch):
+def test_where_the_recursion_gives_up_a_dense_solver_gives_the_same_scores(failing, monkeypatch):
     target = lowpass(noise(4)).reshape(2, 2, -1)
     estimate = 0.8 * target + 0.1 * target[::-1] + 0.01 * noise(4, seed=2).reshape(2, 2, -1)
     expected = bss_eval(estimate=estimate, target=target, sample_rate=RATE)

@@ -163,7 +163,7 @@ def test_what_fits_is_taken_and_draws_nothing_from_the_callers_random_state():
         ("own_nets:Missing", "has no attribute 'Missing'"),
         ("own_nets:3", "Expected package.module:Name, got 'own_nets:3'"),
         ("own_nets:number", "Expected a sepkit Experiment or a network's class at own_nets:number, found a int"),
-        ("own_nets:Plain", "to be a class of torch.nn.Module and sepkit.models.Network"),
+        ("own_nets:Plain", "to be a class of nn.Module and sepkit.models.Network"),
         ("own_nets:OTHER", "with the name of its variable, but its name is 'Another'"),
         ("own_nets:BASE", "but Base is sepkit's own"),
         ("own_nets:NoSources", "Expected sources of own_nets:NoSources to be a tuple with vocals"),

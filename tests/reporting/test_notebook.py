@@ -151,7 +151,7 @@ def test_a_day_and_what_now_follow_the_hours_that_are_left(full, capsys):
     day = notebook.begin(3, ["C", "C2", "D-pitch", "D-time", "C+D"], profile="full", root=full)
     assert day.rows == ("C", "D-pitch", "D-time")
     full.add_minutes(run="shared", stage="notebook", minutes=100, device="T4", gpu_attached=True)
-    assert "allow none of the week's other experiments: C, D-pitch" in notebook.what_now(day)
+    assert "allow none of the week's experiments: C, D-pitch" in notebook.what_now(day)
     assert notebook.begin(2, ["UMX", "F"], profile="full", root=full).rows == ("F",)  # finished: it can be scored
 
 
@@ -169,6 +169,6 @@ def test_a_run_without_time_is_left_out_of_its_day(full, monkeypatch, capsys):
 def test_the_demo_leaves_out_what_its_profile_says_and_runs_folds_of_base(tmp_path, capsys):
     day = notebook.begin(5, ["B", "E"], profile="demo", root=tmp_path)
     assert (day.rows, day.folds) == (("B",), "Base")
-    assert "\nProfile demo leaves out E, to be quick; name them in `pick` to train them.\n" in capsys.readouterr().out
+    assert "\nProfile demo leaves out E for speed; name them in `pick` to train them.\n" in capsys.readouterr().out
     assert notebook.begin(5, ["B", "E"], profile="demo", root=tmp_path, pick="E").rows == ("E",)
     assert "leaves out" not in capsys.readouterr().out

@@ -178,9 +178,16 @@ def test_a_row_is_appended_without_reading_the_rows_before(root, monkeypatch):
     assert list(root.budget()["run"]) == ["A-s0", "B, or not-s0"]
 
 
-HEADER = "time,run,stage,epoch,minutes,gpu_min,device,vram_mib"
+HEADER = "time,run,stage,epoch,minutes,gpu_min,device,vram_mib,id"
 THREE_HOURS = "\n".join(
-    [HEADER, *(f"2026-01-0{day}T10:00:00,Base-s0,train,{day},60.0000,60.0000,Tesla T4,4000" for day in (1, 2, 3)), ""]
+    [
+        HEADER,
+        *(
+            f"2026-01-0{day}T10:00:00,Base-s0,train,{day},60.0000,60.0000,Tesla T4,4000,{day * 'ab':0<32}"
+            for day in (1, 2, 3)
+        ),
+        "",
+    ]
 )
 SAVED = {  # by spreadsheets of several countries
     "as written": THREE_HOURS.encode(),
@@ -208,7 +215,7 @@ def test_a_ledger_that_a_spreadsheet_saved_is_read_and_goes_on(root, how, capsys
     "content, left, said",
     [
         (b"", 8.0, "it is empty"),
-        (THREE_HOURS.replace("60.0000,60.0000,Tesla T4,4000\n", "sixty\n", 1).encode(), 6.0, "1 of 3 rows can't"),
+        (THREE_HOURS.replace("60.0000,60.0000,Tesla T4,4000,", "sixty,", 1).encode(), 6.0, "1 of 3 rows can't"),
         (THREE_HOURS.replace("60.0000", "nan", 1).encode(), 6.0, "1 of 3 rows can't be read"),
         (b"PK\x03\x04 a workbook\nunder this name\n", 8.0, "2 of 2 rows can't be read"),
     ],
