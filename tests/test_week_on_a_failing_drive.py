@@ -27,7 +27,7 @@ from sepkit.evaluation.scoring import evaluate_many
 from sepkit.experiments import BOUNDS
 from sepkit.reporting import figures  # noqa: F401  imported once, for all days
 from sepkit.reporting.report import report
-from sepkit.storage import Root, bounded, copying, drive, runs, sync
+from sepkit.storage import Root, copying, drive, runs, sync
 from sepkit.storage.checkpoints import load_checkpoint
 from sepkit.storage.root import SYNCED
 from sepkit.training import fit  # noqa: F401
@@ -137,7 +137,7 @@ def lost(code):
 
 def hanging(after):
     def fault(week):
-        copying.ANSWER_S = bounded.ANSWER_S = drive.LIST_S = sync.LIST_S = 1.0
+        copying.ANSWER_S = drive.LIST_S = sync.LIST_S = 1.0
         calls = []
 
         def see(path, writes):

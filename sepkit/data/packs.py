@@ -17,8 +17,7 @@ from sepkit.data.cache import track_file
 from sepkit.data.manifest import Checks, Manifests, read_manifests
 from sepkit.errors import SepkitError
 from sepkit.storage import Root, drive, read_json, remove_leftovers, write_json, writing
-from sepkit.storage.bounded import within
-from sepkit.storage.copying import LIST_S, copy_file, digest, has_room, on_drive, reason
+from sepkit.storage.copying import LIST_S, copy_file, digest, has_room, on_drive, reason, within
 from sepkit.storage.files import part_of
 from sepkit.storage.sync import PACK_ABOVE
 

@@ -18,7 +18,7 @@ from sepkit import models
 from sepkit.errors import SepkitError
 from sepkit.models.weights import load_weights
 from sepkit.storage import drive
-from sepkit.storage.bounded import within
+from sepkit.storage.copying import within
 from sepkit.storage.files import writing
 from sepkit.storage.root import Run
 

@@ -1,11 +1,13 @@
 """Verified copies between the local disk and Drive, bounded in time, and what their errors mean.
 
-A file is copied aside, read back and compared with its source, and renamed; it keeps its source's time.
+A file is copied aside, read back and compared with its source, and renamed; it keeps its source's time.  A call on a
+mount that hangs blocks its thread for ever, and no signal ends it: `within` gives up on it.
 """
 
 import errno
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sepkit.storage.bounded import ANSWER_S, seconds_for, within
 from sepkit.storage.files import digest, part_of
 
+ANSWER_S = 20.0  # for a call that moves few bytes
+BYTES_PER_S = 10**6  # the slowest transfer that still counts as going on
 TRIES, WAIT_S = 3, 1.0
 LIST_S = 60.0  # for a look at a whole folder
 ROOM_FOR_RESULTS = 2 * 10**9  # bytes on Drive that a cache leaves free
@@ -31,6 +34,8 @@ MEANING = {
     errno.ETIMEDOUT: "Drive does not answer, mount it again",
 }
 
+_stuck: dict[str, list[threading.Thread]] = {}  # calls that have not come back, by mount
+
 
 class NotThere(OSError):
     """A file on Drive that is not whole yet: Drive shows names before contents."""
@@ -43,6 +48,39 @@ class Copied:
     part: Path
     digest: str
     version: tuple[int, int]  # size and time (ns) of the source
+
+
+def within(seconds: float, call: Callable[..., Any], *arguments: Any, mount: str = "Drive") -> Any:
+    """`call(*arguments)`, made in a thread of its own; its errors are raised here.
+
+    Raises TimeoutError after `seconds`, and then at once for this mount until the stuck call has come back. A stuck
+    call may still take effect later, so give it one step (a copy aside, a rename), never a decision.
+    """
+    stuck = [thread for thread in _stuck.get(mount, ()) if thread.is_alive()]
+    if stuck:
+        raise TimeoutError(errno.ETIMEDOUT, f"{mount} does not answer")
+    found: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            found["value"] = call(*arguments)
+        except BaseException as error:  # raised in the caller's thread
+            found["error"] = error
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        _stuck[mount] = [*stuck, thread]
+        raise TimeoutError(errno.ETIMEDOUT, f"{mount} does not answer")
+    if "error" in found:
+        raise found["error"]
+    return found["value"]
+
+
+def seconds_for(size: int) -> float:
+    """The time limit of a call that moves `size` bytes."""
+    return ANSWER_S + size / BYTES_PER_S
 
 
 def copy_file(source: Path, copy: Path) -> None:

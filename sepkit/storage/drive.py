@@ -11,8 +11,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from sepkit.storage.bounded import within
-from sepkit.storage.copying import LIST_S, on_drive, reason
+from sepkit.storage.copying import LIST_S, on_drive, reason, within
 from sepkit.storage.files import left_over, write_text
 from sepkit.storage.record import Record, Synced
 from sepkit.storage.root import SYNCED, Root, roots_folder

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from sepkit.errors import SepkitError
 from sepkit.storage import drive
-from sepkit.storage.bounded import ANSWER_S, within
 from sepkit.storage.checkpoints import best_checkpoint, load_checkpoint
+from sepkit.storage.copying import ANSWER_S, within
 from sepkit.storage.files import write_text
 from sepkit.storage.root import Run
 

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import time
 import uuid
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -18,10 +18,10 @@ from typing import Any
 
 import pandas as pd
 
+from sepkit import parallel
 from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import ProfileLike, get_profile
 from sepkit.storage.files import append_lines, digest, read_json, read_names, write_json
-from sepkit.storage.locks import held
 from sepkit.storage.scores import read_scored
 from sepkit.storage.spreadsheets import as_line, make_plain, read_ledger
 
@@ -32,6 +32,7 @@ SYNCED = (
 )  # fmt: skip
 BUDGET_COLUMNS = ["time", "run", "stage", "epoch", "minutes", "gpu_min", "device", "vram_mib", "id"]
 BUDGET_HEADER = ",".join(BUDGET_COLUMNS).encode()
+LOCK = ".lock"  # held by the process that trains a run, until it ends; no sync copies or replaces it
 # packages whose versions `doctor` shows and a run's status.json keeps
 VERSIONED = (
     "torch", "torchaudio", "lightning", "torchmetrics", "openunmix", "demucs", "musdb", "museval", "numpy",
@@ -182,11 +183,16 @@ class Run:
     def write_status(self, **values: Any) -> None:
         write_json(self.path / "status.json", {**values, "versions": versions(), "git_revision": git_revision()})
 
+    def alone(self) -> AbstractContextManager[None]:
+        """Waits, with a line, while another process trains this run, whose folder is made where it is missing."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return parallel.locked(self.path / LOCK, f"{self.name} is being trained")
+
     @property
     def state(self) -> str:
         """absent, running, finished, failed, or stopped: no process of this machine trains what was begun."""
         state = self.status["state"]
-        return "stopped" if state == "running" and not held(self.path) else state
+        return "stopped" if state == "running" and parallel.held(self.path / LOCK) is False else state
 
     @property
     def standing(self) -> str:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sepkit.parallel import held
-from sepkit.storage.bounded import seconds_for, within
-from sepkit.storage.copying import TRIES, WAIT_S, Copied, NotThere, discard, on_drive, version_of
+from sepkit.storage.copying import TRIES, WAIT_S, Copied, NotThere, discard, on_drive, seconds_for, version_of, within
 from sepkit.storage.files import write_text
-from sepkit.storage.locks import LOCK
+from sepkit.storage.root import LOCK
 
 if TYPE_CHECKING:
     from sepkit.storage.sync import Sync

@@ -15,7 +15,6 @@ import zipfile
 from contextlib import suppress
 from pathlib import Path
 
-from sepkit.storage.bounded import seconds_for, within
 from sepkit.storage.copying import (
     FULL,
     LIST_S,
@@ -30,7 +29,9 @@ from sepkit.storage.copying import (
     no_room,
     on_drive,
     reason,
+    seconds_for,
     version_of,
+    within,
 )  # fmt: skip
 from sepkit.storage.files import append_lines
 from sepkit.storage.record import Record, Synced

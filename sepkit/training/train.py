@@ -34,7 +34,6 @@ from sepkit.profiles import Profile, ProfileLike, get_profile
 from sepkit.storage import Root, RootLike, Run, drive, hours_left, write_json
 from sepkit.storage.checkpoints import kept, load_model, take_weights
 from sepkit.storage.ledger import out_of_time, session_started, workers_book
-from sepkit.storage.locks import alone
 from sepkit.storage.repair import has_best, mend, start_again
 from sepkit.training.asked import Changes, checked, flat, make_logger, with_changes
 from sepkit.training.losses import ON_MAGNITUDES
@@ -92,7 +91,7 @@ def train(
     cache = training_cache(settings, profile, data, root)
     names = {"cache": cache.path.name, "layout": cache.layout, "origin": cache.origin, **split_songs(cache, fold)}
     config = {"run": run.name, **settings, "seed": seed, "fold": fold, "data": names, **extra}
-    with alone(run.path):
+    with run.alone():
         if _begun(run, config):  # and finished by another process, meanwhile
             return run
         if settings["weights_of"]:

@@ -20,7 +20,6 @@ from sepkit.evaluation.statistics import compare_scores
 from sepkit.experiments import MENU
 from sepkit.storage import write_json
 from sepkit.storage.checkpoints import load_checkpoint
-from sepkit.storage.locks import alone
 from sepkit.training.plan import equal_epochs
 from sepkit.training.train import train, train_many
 
@@ -102,9 +101,9 @@ def test_a_run_that_another_process_trains_is_waited_for(where, root, capsys):
     fcntl.flock(file, fcntl.LOCK_EX)
     threading.Timer(0.3, file.close).start()
     start = time.perf_counter()
-    with alone(run.path):
+    with run.alone():
         assert time.perf_counter() - start > 0.2
-    with alone(run.path):
+    with run.alone():
         pass
     out = capsys.readouterr().out
     assert out.count("Base-s0 is being trained by another process; waiting for it") == 1

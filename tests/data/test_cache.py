@@ -335,17 +335,6 @@ def test_a_right_file_is_read_once_a_machine(mini_songs, root, cache, monkeypatc
     assert read == ["V0 - Valid"]
 
 
-def test_a_cache_of_an_older_version_is_built_again(mini_songs, root, cache):
-    """Its manifest has no digests."""
-    before, manifest = content(cache), json.loads((cache.path / "manifest.json").read_text())
-    for song in manifest["songs"].values():
-        del song["digest"], song["source"]
-    del manifest["whole"], manifest["without"]
-    (cache.path / "manifest.json").write_text(json.dumps(manifest))
-    build(mini_songs, root, HALF)
-    assert content(cache) == before
-
-
 def test_the_source_of_a_song_changes_with_its_files_alone(songs, empty_root):
     """Neither with the rate and the sources of the cache, nor with another song's files."""
     before = {name: song["source"] for name, song in build(songs, empty_root, FULL).songs.items()}

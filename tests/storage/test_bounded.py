@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from sepkit.storage import bounded
-from sepkit.storage.bounded import within
+from sepkit.storage import copying
+from sepkit.storage.copying import within
 
 
 def test_a_call_gives_its_value_or_its_error():
@@ -26,6 +26,6 @@ def test_after_a_hang_every_call_fails_at_once_until_the_first_is_back():
     assert time.perf_counter() - start < 0.1
     assert within(5, int, "3", mount="another") == 3
     never.set()
-    for thread in bounded._stuck["mine"]:
+    for thread in copying._stuck["mine"]:
         thread.join(10)
     assert within(5, int, "4", mount="mine") == 4

@@ -16,7 +16,7 @@ import pytest
 
 from sepkit import notebook
 from sepkit.commands.doctor import doctor
-from sepkit.storage import Root, bounded, copying, sync
+from sepkit.storage import Root, copying, sync
 from sepkit.storage.drive import pull, push
 from tests.storage.sync_files import content, epochs_on, spend, train
 
@@ -163,7 +163,7 @@ def test_hanging(root, drive, monkeypatch):
         assert len(waits) == 1
     finally:
         never.set()
-        for thread in bounded._stuck.pop("Drive", []):
+        for thread in copying._stuck.pop("Drive", []):
             thread.join()
     local_is_whole(root)
 
@@ -185,7 +185,7 @@ def test_hanging_on_the_way(root, drive, monkeypatch):
         assert result.copied == ["budget.csv"]
     finally:
         never.set()
-        for thread in bounded._stuck.pop("Drive", []):
+        for thread in copying._stuck.pop("Drive", []):
             thread.join()
     assert push(root).safe
     assert content(drive) == content(root.path)

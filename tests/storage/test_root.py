@@ -13,9 +13,9 @@ import pytest
 from sepkit import parallel
 from sepkit.errors import SepkitError, UsageError
 from sepkit.profiles import PROFILES, get_profile
-from sepkit.storage import Root, locks, read_json, remove_leftovers, write_csv, write_json, write_text, writing
+from sepkit.storage import Root, read_json, remove_leftovers, write_csv, write_json, write_text, writing
 from sepkit.storage.files import part_of
-from sepkit.storage.root import BUDGET_COLUMNS
+from sepkit.storage.root import BUDGET_COLUMNS, LOCK
 
 
 def spend(root, run="Base-s0", **values):
@@ -294,11 +294,11 @@ def test_a_run_that_nobody_trains_is_stopped_not_running(tmp_path):
     run = Root(tmp_path).run("Base-s0")
     assert (run.state, run.standing) == ("absent", "is absent, not finished")
     run.write_status(state="running")
-    with locks.alone(run.path):
+    with run.alone():
         assert (run.state, run.standing) == ("running", "is running, not finished")
     assert run.state == "stopped"  # as after a kill: the lock ended with its process
     assert run.standing == "was stopped after 0 epochs; the same call goes on"
-    (run.path / locks.LOCK).unlink()  # as on a fresh machine: Drive keeps no locks
+    (run.path / LOCK).unlink()  # as on a fresh machine: Drive keeps no locks
     write_csv(run.path / "history.csv", pd.DataFrame({"epoch": [1, 2, 3]}))
     assert run.standing == "was stopped after 3 epochs; the same call goes on"
     run.write_status(state="failed")
@@ -308,6 +308,6 @@ def test_a_run_that_nobody_trains_is_stopped_not_running(tmp_path):
 def test_where_locks_can_not_tell_a_run_counts_as_running(tmp_path, monkeypatch):
     run = Root(tmp_path).run("Base-s0")
     run.write_status(state="running")
-    (run.path / locks.LOCK).touch()
+    (run.path / LOCK).touch()
     monkeypatch.setattr(parallel, "fcntl", None)
     assert run.state == "running"

@@ -12,7 +12,6 @@ import pytest
 
 from sepkit.storage import Root, copying
 from sepkit.storage.drive import pull, push
-from sepkit.storage.locks import alone
 from tests.storage.sync_files import content, epochs_on, spend, train
 
 
@@ -221,7 +220,7 @@ def test_a_run_that_is_trained_here_is_left_alone(first, second, drive):
     train(first, 2)
     push(first, drive)
     train(second, 1)
-    with alone(second.path / "runs/Base-s0"):
+    with second.run("Base-s0").alone():
         assert pull(second, drive).copied == []
     assert pull(second, drive).safe
     assert epochs_on(second.path) == (2, 2)

@@ -26,7 +26,7 @@ from sepkit.data.batches import FixedClips, training_loader
 from sepkit.errors import OutOfTime, SepkitError, UsageError
 from sepkit.evaluation.metrics import sdr_global
 from sepkit.experiments import MENU
-from sepkit.storage import drive, hours_left, ledger, locks, write_json
+from sepkit.storage import drive, hours_left, ledger, write_json
 from sepkit.storage.checkpoints import load_model
 from sepkit.training import losses
 from sepkit.training.fit import AtomicCheckpointIO
@@ -624,10 +624,10 @@ def test_the_lock_outlives_a_replaced_configuration(root, capsys):
     waits = []
 
     def other():
-        with locks.alone(run.path):
+        with run.alone():
             waits.append(time.perf_counter())
 
-    with locks.alone(run.path):
+    with run.alone():
         write_json(run.path / "config.json", {})  # as a sync does: another file under the same name
         thread = threading.Thread(target=other)
         thread.start()
@@ -649,7 +649,7 @@ def test_without_locks_training_goes_on(root, capsys, monkeypatch, fails):
     monkeypatch.setattr(parallel, "fcntl", fcntl)
     run = root.run("Base-s0")
     run.path.mkdir(parents=True)
-    with locks.alone(run.path):
+    with run.alone():
         pass
     out = capsys.readouterr().out
     assert out.count("\n") == 1

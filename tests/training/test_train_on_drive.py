@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sepkit.evaluation import scoring
-from sepkit.storage import Root, bounded, copying
+from sepkit.storage import Root, copying
 from sepkit.storage.drive import pull, push
 
 train_module = importlib.import_module("sepkit.training.train")
@@ -115,7 +115,7 @@ def test_a_hanging_drive_blocks_no_epoch(make_root, drive, start, trained_root, 
     root, never = make_root(), threading.Event()
     push(root, only="budget.csv")
     monkeypatch.setattr(copying, "ANSWER_S", 0.2)
-    within, waits = bounded.within, []
+    within, waits = copying.within, []
 
     def hang(seconds, call, *arguments, mount="Drive"):
         waits.append(call)
@@ -126,7 +126,7 @@ def test_a_hanging_drive_blocks_no_epoch(make_root, drive, start, trained_root, 
         start(root)
     finally:
         never.set()
-        for thread in bounded._stuck.pop("Drive", []):
+        for thread in copying._stuck.pop("Drive", []):
             thread.join()
     said = capsys.readouterr().out
     assert said.count("Drive does not answer") >= 4
