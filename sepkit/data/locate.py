@@ -51,19 +51,14 @@ def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongF
     return folder if path else replace(folder, origin="")
 
 
-def import_musdb():
-    """The musdb module; SepkitError where ffmpeg is absent, since musdb then refuses to import."""
-    require_ffmpeg()
-    import musdb
-
-    return musdb
-
-
 def download_preview(folder: Path) -> Path:
     """The 7-second set under `folder`, downloaded by musdb where it is absent (about 160 MB)."""
     if (folder / "test").is_dir():
         return folder
-    musdb, part = import_musdb(), folder.with_name(f".{folder.name}.part")
+    require_ffmpeg()  # without it musdb refuses to be imported
+    import musdb
+
+    part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         musdb.DB(root=str(part), download=True)

@@ -63,8 +63,8 @@ class ScoreFiles:
         self.written, self.changed = (list(self.done), dict(self.origins)), False
         for line in self.journal.read_text("utf-8", "replace").split("\n") if self.journal.exists() else ():
             with contextlib.suppress(ValueError, TypeError):  # cut short by a kill
-                song, scores, frames, *origin = json.loads(line)
-                self.done[song], self.origins[song] = (scores, frames), origin[0] if origin else {}
+                song, scores, frames, origin = json.loads(line)
+                self.done[song], self.origins[song] = (scores, frames), origin
         for song, (scores, _) in list(self.done.items()):
             if song in unwanted or {row.get("protocol", protocol) for row in scores} != {protocol}:
                 del self.done[song]

@@ -145,9 +145,8 @@ class Scoring:
         unscored = {**dict(table.loc[lost, ["track", "status"]].values), **self.unscored}
         for song, why in unscored.items():
             print(f"{self.run.name}: {song} has no scores: {why}", flush=True)
-        for song, status in dict(
-            table.loc[table["status"].str.startswith(SHIFTED), ["track", "status"]].values
-        ).items():
+        shifted = table.loc[table["status"].str.startswith(SHIFTED), ["track", "status"]]
+        for song, status in dict(shifted.values).items():
             print(f"{self.run.name}: {song}: {status.removeprefix(SHIFTED)}; it is scored as it is", flush=True)
         table.attrs["unscored"] = unscored
         return table

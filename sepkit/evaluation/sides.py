@@ -53,7 +53,7 @@ class Side:
         partial = ", ".join(sorted(counts.index[counts < seeds]))
         if partial:
             raise SepkitError(
-                f"the {side} has {seeds} seeds of {experiment}, but not all of them scored {partial}: score what is missing."
+                f"not all {seeds} seeds of {experiment} ({side}) scored {partial}: score what is missing."
             )
         frames = rows["frames"] if "frames" in rows else pd.Series(np.nan, index=rows.index)
         self.counts: pd.Series = frames.groupby(rows["track"]).mean()

@@ -80,9 +80,7 @@ def names() -> list[str]:
 def refuse_contaminated(name: str) -> None:
     """UsageError for a published model whose scores on the test songs mean nothing."""
     if name in CONTAMINATED:
-        raise UsageError(
-            f"{name} was trained on MUSDB18's test songs, on which it would be scored; take umxhq instead."
-        )
+        raise UsageError(f"{name} was trained on MUSDB18's test songs, on which it would be scored; use umxhq instead.")
 
 
 def build(name: str, **settings: Any) -> Any:

@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sepkit.parallel import held
-from sepkit.storage.copying import TRIES, WAIT_S, Copied, NotThere, discard, on_drive, seconds_for, version_of, within
+from sepkit.storage.copying import (
+    TRIES,
+    WAIT_S,
+    Copied,
+    NotThere,
+    discard,
+    on_drive,
+    reason,
+    seconds_for,
+    version_of,
+    within,
+)
 from sepkit.storage.files import write_text
 from sepkit.storage.root import LOCK
 
@@ -143,7 +154,7 @@ def _move(sync: "Sync", unit: str, names: list[str], losers: list[str], here: Ve
             except OSError as error:  # one file that does not fit does not stop the others
                 if not sync.up or losers or sync.lost(error):
                     raise
-                sync.fail(name, error)
+                sync.result.failed[name] = reason(error)
         stale = {name for name in names if name in sync.result.failed and name in target}
         for name in losers:
             sync.aside(name, sync.drive if sync.up else sync.root)

@@ -76,9 +76,6 @@ class Sync:
                     self.result.failed[name] = lost or reason(error)
             self.record.save()
 
-    def fail(self, name: str, error: OSError) -> None:
-        self.result.failed[name] = reason(error)
-
     def lost(self, error: OSError) -> str:
         """Why nothing else can be copied either, "" where it can: one lost mount fails every file."""
         if error.errno in (errno.ENOTCONN, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT, errno.EROFS):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import unicodedata
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -230,14 +231,20 @@ def test_the_full_profile_says_where_its_songs_come_from(tmp_path):
         locate.locate_songs(PROFILES["full"], None, Root.open(tmp_path, "full"))
 
 
-def test_a_failed_download_names_address_folder_and_the_way_by_hand(tmp_path, monkeypatch):
+@pytest.fixture
+def musdb_downloads_by(monkeypatch):
+    monkeypatch.setattr(locate, "require_ffmpeg", lambda: None)
+    return lambda download: monkeypatch.setitem(sys.modules, "musdb", SimpleNamespace(DB=download))
+
+
+def test_a_failed_download_names_address_folder_and_the_way_by_hand(tmp_path, musdb_downloads_by):
     """S11, and nothing half-made stays."""
 
     def refuse(root, download):
         (tmp_path / "seen").write_text(root)
         raise URLError("blocked")
 
-    monkeypatch.setattr(locate, "import_musdb", lambda: SimpleNamespace(DB=refuse))
+    musdb_downloads_by(refuse)
     with pytest.raises(SepkitError) as caught:
         locate.locate_songs(PROFILES["preview"], None, Root.open(tmp_path, "preview"))
     assert (tmp_path / "seen").exists()
@@ -246,7 +253,7 @@ def test_a_failed_download_names_address_folder_and_the_way_by_hand(tmp_path, mo
     assert not (tmp_path / "songs").exists()
 
 
-def test_a_download_that_was_cut_off_is_begun_again(make_mini, tmp_path, monkeypatch):
+def test_a_download_that_was_cut_off_is_begun_again(make_mini, tmp_path, musdb_downloads_by):
     def download(root, download):
         make_mini(tmp_path / root, 2, 1, 1)
 
@@ -255,12 +262,12 @@ def test_a_download_that_was_cut_off_is_begun_again(make_mini, tmp_path, monkeyp
         raise KeyboardInterrupt
 
     root = Root.open(tmp_path, "preview")
-    monkeypatch.setattr(locate, "import_musdb", lambda: SimpleNamespace(DB=die_half_way))
+    musdb_downloads_by(die_half_way)
     with pytest.raises(KeyboardInterrupt):
         locate.locate_songs(PROFILES["preview"], None, root)
-    monkeypatch.setattr(locate, "import_musdb", lambda: SimpleNamespace(DB=download))
+    musdb_downloads_by(download)
     assert locate.locate_songs(PROFILES["preview"], None, root).counts == {"train": 2, "valid": 1, "test": 1}
-    monkeypatch.setattr(locate, "import_musdb", None)  # not asked for again
+    musdb_downloads_by(None)  # not asked for again
     assert sum(locate.locate_songs(PROFILES["preview"], None, root).counts.values()) == 4
     shutil.rmtree(tmp_path / "songs")
 
