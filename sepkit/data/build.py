@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache as memory
 from pathlib import Path
 from typing import Any
@@ -126,12 +126,9 @@ def _build(writer: CacheWriter, todo: list[Track], n_jobs: int) -> None:
 
 def fingerprint(folder: SongFolder, settings: CacheSettings) -> str:
     """Twelve hexadecimal digits over the settings and the content of every source file, not their place or times."""
-    digest = hashlib.blake2b(json.dumps([FORMAT, settings.to_dict()]).encode())
-    for track in sorted((*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name)):
-        for label, file in _there(track):
-            for part in _content(f"{track.name}/{label}", file):
-                digest.update(part)
-    return digest.hexdigest()[:12]
+    tracks = sorted((*folder.tracks, *folder.excluded), key=lambda track: (track.path.parent.name, track.name))
+    facts = [FORMAT, settings.to_dict(), *((track.name, source_digest(track)) for track in tracks)]
+    return hashlib.blake2b(json.dumps(facts).encode()).hexdigest()[:12]
 
 
 def _name(folder: SongFolder, root: Root, settings: CacheSettings) -> str:
@@ -150,33 +147,24 @@ def _name(folder: SongFolder, root: Root, settings: CacheSettings) -> str:
 
 def source_digest(track: Track) -> str:
     """32 hexadecimal digits over the content of a song's own files, read again where size or time have changed."""
-    states = ((label, file, file.stat()) for label, file in _there(track))
-    return _digest_of(tuple((label, file, state.st_size, state.st_mtime_ns) for label, file, state in states))
-
-
-def _there(track: Track) -> list[tuple[str, Path]]:
-    """(label, file) of those that are there: the header check names the others."""
-    return [(label, file) for file, label in track.labels.items() if file.exists()]
+    there = (
+        (label, file, file.stat()) for file, label in track.labels.items() if file.exists()
+    )  # the check names others
+    return _digest_of(tuple((label, file, state.st_size, state.st_mtime_ns) for label, file, state in there))
 
 
 @memory
 def _digest_of(files: tuple[tuple[str, Path, int, int], ...]) -> str:
+    """Over each file's name and size, and its content or the blocks that stand for it."""
     digest = hashlib.blake2b(digest_size=16)
-    for label, file, *_ in files:
-        for part in _content(label, file):
-            digest.update(part)
+    for label, file, size, _ in files:
+        digest.update(f"{label}{file.name}:{size}".encode())
+        blocks, length = (range(HASH_BLOCKS), BLOCK) if size > HASH_WHOLE_BYTES else ([0], size)
+        with file.open("rb") as content:
+            for block in blocks:
+                content.seek((size - length) * block // (HASH_BLOCKS - 1))
+                digest.update(content.read(length))
     return digest.hexdigest()
-
-
-def _content(prefix: str, file: Path) -> Iterator[bytes]:
-    """A file's name and size, and its content or the blocks that stand for it."""
-    size = file.stat().st_size
-    yield f"{prefix}{file.name}:{size}".encode()
-    blocks, length = (range(HASH_BLOCKS), BLOCK) if size > HASH_WHOLE_BYTES else ([0], size)
-    with file.open("rb") as content:
-        for block in blocks:
-            content.seek((size - length) * block // (HASH_BLOCKS - 1))
-            yield content.read(length)
 
 
 def cache_track(track: Track, path: Path, settings: CacheSettings) -> tuple[dict[str, Any] | None, list[Problem]]:
