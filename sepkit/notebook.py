@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,13 +18,13 @@ from sepkit.errors import UsageError
 from sepkit.evaluation.listening import choose_songs, excerpts
 from sepkit.evaluation.statistics import summary
 from sepkit.experiments import BASE, MENU, Line, get_experiment, picked, resolve
-from sepkit.profiles import Profile, get_profile
+from sepkit.profiles import Profile, ProfileLike, get_profile
 from sepkit.reporting import compute
 from sepkit.reporting.lessons import expectations
 from sepkit.reporting.outcome import PREDICTIONS, Outcome, outcome, predictions
 from sepkit.reporting.songs import excerpt_view, excerpts_player
 from sepkit.reporting.tables import NONE, number
-from sepkit.storage import Root, Run, drive, hours_left, ledger, write_json
+from sepkit.storage import DataLike, Root, RootLike, Run, drive, hours_left, ledger, write_json
 from sepkit.storage.excerpts import easy_and_hard
 from sepkit.storage.ledger import week_hours
 from sepkit.training.plan import plan, week_lines
@@ -42,7 +41,7 @@ class Day:
     number: int
     profile: Profile
     root: Root
-    data: Path | str | None
+    data: DataLike
     seed: int
     rows: tuple[str, ...]  # experiments
     pick: tuple[str, ...] | None = None  # the week's experiments, where they were given
@@ -109,9 +108,9 @@ def begin(
     number: int,
     rows: Sequence[str] = (),
     *,
-    profile: str | Profile | None = None,
-    data: Path | str | None = None,
-    root: Path | str | Root | None = None,
+    profile: ProfileLike = None,
+    data: DataLike = None,
+    root: RootLike = None,
     seed: int = 0,
     pick: str | Iterable[str] | None = None,
 ) -> Day:

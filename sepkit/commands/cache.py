@@ -1,7 +1,6 @@
 """`cache`: the songs, ready to be read in pieces, by training and by scoring."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from sepkit.commands import DATA, names
 from sepkit.data.cache import Cache, CacheSettings, scoring_cache_settings, training_cache_settings
@@ -10,17 +9,13 @@ from sepkit.data.packs import store
 from sepkit.data.tracks import SPLITS
 from sepkit.experiments import BASE, get_experiment, resolve
 from sepkit.profiles import Profile, ProfileLike, get_profile
-from sepkit.storage import Root, RootLike
+from sepkit.storage import DataLike, Root, RootLike
 
 ARGUMENTS = {**DATA, "--pick": {"type": names, "help": "experiments that the songs are cached for (default: Base)"}}
 
 
 def cache(
-    *,
-    profile: ProfileLike = None,
-    data: Path | str | None = None,
-    root: RootLike = None,
-    pick: Iterable[str] | None = None,
+    *, profile: ProfileLike = None, data: DataLike = None, root: RootLike = None, pick: Iterable[str] | None = None
 ) -> Cache:
     """Builds all caches that `pick` needs, printing their sizes first; returns that of the first one's training, opened.
 

@@ -22,7 +22,7 @@ from sepkit.data.tracks import MUSDB, SPLITS, Problem, SongFolder
 from sepkit.devices import device_name, pick_device, precision
 from sepkit.errors import SepkitError
 from sepkit.profiles import Profile, ProfileLike, get_profile
-from sepkit.storage import Root, RootLike, drive, named, spending, versions
+from sepkit.storage import DataLike, Root, RootLike, drive, named, spending, versions
 from sepkit.storage.root import VERSIONED
 
 NEEDED = ("torch", "lightning", "openunmix", "h5py", "soundfile")
@@ -76,9 +76,7 @@ def reading_of(folder: SongFolder) -> str:
     return f"read as: {folder.origin}\n" + tabulate(table, headers=["song", "split", *names], maxcolwidths=40)
 
 
-def doctor(
-    data: Path | str | None = None, *, root: RootLike = None, profile: ProfileLike = None, n_jobs: int = -1
-) -> Report:
+def doctor(data: DataLike = None, *, root: RootLike = None, profile: ProfileLike = None, n_jobs: int = -1) -> Report:
     """Checks the environment and the songs in `data` (or SEPKIT_DATA); without such a folder, those of the root's caches.
 
     A folder without songs is a problem.

@@ -11,7 +11,7 @@ from sepkit.data.locate import locate_songs
 from sepkit.data.opening import open_cache
 from sepkit.data.tracks import SPLITS
 from sepkit.profiles import STEMS, ProfileLike, get_profile
-from sepkit.storage import Root, RootLike
+from sepkit.storage import DataLike, Root, RootLike
 
 ARGUMENTS = {
     **DATA,
@@ -24,7 +24,7 @@ ARGUMENTS = {
 def fetch(
     *,
     profile: ProfileLike = None,
-    data: Path | str | None = None,
+    data: DataLike = None,
     root: RootLike = None,
     archive: Path | str | None = None,
     stems: bool = False,

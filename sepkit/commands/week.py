@@ -17,7 +17,7 @@ from sepkit.commands import CLUSTER, DATA, PICK, SEED, numbers, whole_paths
 from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import BASE, MENU, picked
 from sepkit.profiles import Profile, ProfileLike, get_profile
-from sepkit.storage import Root, RootLike
+from sepkit.storage import DataLike, Root, RootLike
 
 DAYS = (
     "day1_baseline", "day2_finetune", "day3_phase_augment", "day4_demucs_tiny", "day5_multitask_cv", "day6_evaluate",
@@ -31,7 +31,7 @@ ARGUMENTS = {**PICK, **DATA, "--days": {"type": numbers, "help": "some days only
 def week(
     *,
     profile: ProfileLike = None,
-    data: Path | str | None = None,
+    data: DataLike = None,
     root: RootLike = None,
     seed: int = 0,
     days: Iterable[int] | None = None,

@@ -12,18 +12,18 @@ from sepkit.data.sound import require_ffmpeg
 from sepkit.data.tracks import SongFolder
 from sepkit.errors import SepkitError
 from sepkit.profiles import PROFILES, Profile
-from sepkit.storage import Root
+from sepkit.storage import DataLike, Root
 
 PREVIEW_URL = "https://github.com/sigsep/sigsep-mus-db/releases/download/v0.4.0/MUSDB18-7-STEMS.zip"
 
 
-def given_songs(data: Path | str | None) -> Path | None:
+def given_songs(data: DataLike) -> Path | None:
     """The folder that `data` or SEPKIT_DATA names, which need not exist; None where neither does."""
     path = data or os.environ.get("SEPKIT_DATA")
     return Path(path).expanduser().absolute() if path else None
 
 
-def songs_elsewhere(data: Path | str | None, root: Root) -> Path | None:
+def songs_elsewhere(data: DataLike, root: Root) -> Path | None:
     """Real songs that the demo would not use as they are: a given folder, or another profile's root with a cache."""
     if (path := given_songs(data)) and path.exists():
         return path
@@ -31,14 +31,14 @@ def songs_elsewhere(data: Path | str | None, root: Root) -> Path | None:
     return next((other for other in others if any(other.glob("cache/*/manifest.json"))), None)
 
 
-def songs_at_hand(profile: Profile, data: Path | str | None, root: Root) -> bool:
+def songs_at_hand(profile: Profile, data: DataLike, root: Root) -> bool:
     """Whether songs lie where `locate_songs` would look for them, so that none are made or downloaded."""
     if path := given_songs(data):
         return path.exists()
     return profile.songs_from != "given" and (root.path / "songs" / "test").is_dir()
 
 
-def locate_songs(profile: Profile, data: Path | str | None, root: Root) -> SongFolder:
+def locate_songs(profile: Profile, data: DataLike, root: Root) -> SongFolder:
     """The songs of `profile`: in `data` or SEPKIT_DATA, else under the root, made or downloaded; SepkitError for none."""
     path = given_songs(data)
     if not path and profile.songs_from == "given":

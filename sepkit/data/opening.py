@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from sepkit.data.build import build_cache, source_digest
@@ -14,12 +13,12 @@ from sepkit.data.packs import restore, stored_manifests
 from sepkit.data.tracks import SPLITS
 from sepkit.errors import SepkitError
 from sepkit.profiles import STEMS, Profile
-from sepkit.storage import Root, named
+from sepkit.storage import DataLike, Root, named
 
 
 def open_cache(
     profile: Profile,
-    data: Path | str | None,
+    data: DataLike,
     root: Root,
     settings: CacheSettings,
     splits: Iterable[str],
@@ -63,7 +62,7 @@ def open_cache(
 
 
 def other_songs(
-    trained: Mapping[str, Any], profile: Profile, data: Path | str | None, root: Root, settings: CacheSettings
+    trained: Mapping[str, Any], profile: Profile, data: DataLike, root: Root, settings: CacheSettings
 ) -> str:
     """How the training songs that are here differ from those of a run (`data` of its config.json); "" where they don't."""
     if songs_at_hand(profile, data, root):

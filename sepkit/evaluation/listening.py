@@ -5,8 +5,6 @@ again only where one of them is excluded or its files change. An excerpt is the 
 the estimate of the whole song.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from sepkit.data.cache import Cache, scoring_cache_settings
@@ -17,11 +15,11 @@ from sepkit.evaluation.estimators import Estimator, make_estimator
 from sepkit.evaluation.score_files import read_origins
 from sepkit.evaluation.scoring import contaminated, evaluate, open_scored, scoring_songs
 from sepkit.experiments import BASE
-from sepkit.storage import Root, Run, spending
+from sepkit.storage import DataLike, Root, Run, spending
 from sepkit.storage.excerpts import SECONDS, Excerpt, choose, chosen, easy_and_hard, keep, kept
 
 
-def estimates(run: Run, song: str, data: Path | str | None = None, split: str = "test") -> dict[str, np.ndarray]:
+def estimates(run: Run, song: str, data: DataLike = None, split: str = "test") -> dict[str, np.ndarray]:
     """{"mixture", "<source>" (the target), "<source> estimate"}, each (channel, time) at the profile's `scored_at`."""
     device = pick_device(None)
     with spending(run.root, run=run.name, stage="estimates", device=device_name(device)), one_thread(device):
@@ -31,7 +29,7 @@ def estimates(run: Run, song: str, data: Path | str | None = None, split: str = 
         return _clips(cache, song, make_estimator(run, device))
 
 
-def excerpts(run: Run, data: Path | str | None = None) -> list[Excerpt]:
+def excerpts(run: Run, data: DataLike = None) -> list[Excerpt]:
     """The excerpts of the easy and of the hard song, read where they are kept, else made and kept.
 
     A song that a fold's run was trained on and one whose estimate can't be made are left out, with a line.
@@ -52,7 +50,7 @@ def excerpts(run: Run, data: Path | str | None = None) -> list[Excerpt]:
     return [excerpt for excerpt in found.values() if excerpt]
 
 
-def choose_songs(root: Root, data: Path | str | None = None) -> tuple[str, str]:
+def choose_songs(root: Root, data: DataLike = None) -> tuple[str, str]:
     """Chooses the easy and the hard song anew: Base's best and worst validation song."""
     bases = [run for run in root.runs() if run.config["experiment"] == BASE and run.config.get("fold") is None]
     base = next((run for run in bases if run.finished), root.run_of(BASE))

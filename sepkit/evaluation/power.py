@@ -12,7 +12,6 @@ freedom drawn from their distributions (20,000 times, always the same draws).
 import itertools
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,8 +24,8 @@ from sepkit.evaluation.sides import Side
 from sepkit.evaluation.signals import Array
 from sepkit.evaluation.statistics import ALPHA
 from sepkit.experiments import BASE
-from sepkit.profiles import Profile, get_profile
-from sepkit.storage import Root
+from sepkit.profiles import ProfileLike, get_profile
+from sepkit.storage import Root, RootLike
 
 # Of published configurations: SD over songs between two seeds or systems, SD between seeds of the mean.
 PAIRED_SDS: tuple[float, ...] = (0.4, 0.6, 1.0, 1.7)
@@ -88,8 +87,8 @@ def methods_db(songs: int, seeds: int, seed_sd: float, paired_sd: float) -> floa
 
 
 def power_table(
-    root: Path | str | Root | None = None,
-    profile: str | Profile | None = None,
+    root: RootLike = None,
+    profile: ProfileLike = None,
     *,
     songs: int | None = None,
     seeds: Iterable[int] = (2, 3, 5),

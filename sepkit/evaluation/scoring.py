@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache as memory
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,8 +35,8 @@ from sepkit.evaluation.track import Targets
 from sepkit.experiments import REFERENCES, plain
 from sepkit.models import refuse_contaminated
 from sepkit.parallel import on_cluster, progress, spread
-from sepkit.profiles import PROTOCOLS, Profile, get_profile
-from sepkit.storage import Root, Run, drive, named, spending
+from sepkit.profiles import PROTOCOLS, ProfileLike, get_profile
+from sepkit.storage import DataLike, Root, RootLike, Run, drive, named, spending
 from sepkit.storage.checkpoints import best_checkpoint, kept
 from sepkit.storage.repair import mend
 
@@ -54,9 +53,9 @@ def evaluate(run: Run | str, **options: Any) -> pd.DataFrame:
 def evaluate_many(
     runs: Iterable[Run | str],
     *,
-    profile: str | Profile | None = None,
-    data: Path | str | None = None,
-    root: Path | str | Root | None = None,
+    profile: ProfileLike = None,
+    data: DataLike = None,
+    root: RootLike = None,
     split: str = "test",
     device: str | None = None,
     n_jobs: int | None = None,
@@ -96,7 +95,7 @@ def reference(name: str, **options: Any) -> Run:
 class Scoring:
     """A run that is being scored: its songs, those that are done, and what makes its estimates."""
 
-    def __init__(self, run: Run, data: Path | str | None, split: str, device: str, open_cache: Any) -> None:
+    def __init__(self, run: Run, data: DataLike, split: str, device: str, open_cache: Any) -> None:
         if run.config and not run.finished:  # without a configuration there is no run, and that says so
             raise SepkitError(f"{run.name} {run.standing}; train it to its end before it is scored.")
         self.run = run
@@ -191,7 +190,7 @@ def _score_runs(cache: Cache, scorings: list[Scoring], split: str, device: str, 
             _push([each.run for each in waiting[song]])
 
 
-def _ready(run: Run | str, root: Path | str | Root | None, profile: str | Profile | None) -> Run:
+def _ready(run: Run | str, root: RootLike, profile: ProfileLike) -> Run:
     """The run as its copy on Drive has it, damaged files mended; the references are made where they are absent."""
     if not isinstance(run, Run):
         refuse_contaminated(run)
@@ -208,15 +207,13 @@ def _push(runs: list[Run]) -> None:
         drive.tell("scores", drive.push(root, only=tuple(paths)))
 
 
-def open_scored(
-    root: Root, profile: str, data: Path | str | None, settings: CacheSettings, splits: tuple[str, ...]
-) -> Cache:
+def open_scored(root: Root, profile: str, data: DataLike, settings: CacheSettings, splits: tuple[str, ...]) -> Cache:
     """The cache of the songs of `splits`; those that can't be used stand in its `unusable`, with the reason."""
     return open_cache(get_profile(profile), data, root, settings, splits, "Evaluation", whole=False)
 
 
 def scoring_songs(
-    run: Run, data: Path | str | None, split: str = "test", open_cache: Callable[..., Cache] = open_scored
+    run: Run, data: DataLike, split: str = "test", open_cache: Callable[..., Cache] = open_scored
 ) -> tuple[Cache, list[str]]:
     """(cache at the rate of scores with the sources of the run's protocol, names of the songs of its fold, or of the split)."""
     config = run.config

@@ -5,11 +5,11 @@ excerpts.py keeps what a run makes of two songs.
 
 from sepkit.storage.files import named, read_json, remove_leftovers, write_csv, write_json, write_text, writing
 from sepkit.storage.ledger import WEEK_HOURS, budget, hours_left, spending
-from sepkit.storage.root import Root, RootLike, Run, git_revision, run_name, versions
+from sepkit.storage.root import DataLike, Root, RootLike, Run, git_revision, run_name, versions
 from sepkit.storage.scores import frames_beside, read_frames, read_scores, with_windows
 
 __all__ = [
-    "WEEK_HOURS", "Root", "RootLike", "Run", "budget", "frames_beside", "git_revision", "hours_left", "named", "read_frames",
+    "WEEK_HOURS", "DataLike", "Root", "RootLike", "Run", "budget", "frames_beside", "git_revision", "hours_left", "named", "read_frames",
     "read_json", "read_scores", "remove_leftovers", "run_name", "spending", "versions", "with_windows", "write_csv",
     "write_json", "write_text", "writing",
 ]  # fmt: skip

@@ -231,6 +231,7 @@ class Run:
 
 
 RootLike = Path | str | Root | None  # of calls: a root, its folder, or None for the default
+DataLike = Path | str | None  # of calls: a folder of songs, or None for SEPKIT_DATA, else the profile's own songs
 
 
 def versions() -> dict[str, str]:
