@@ -11,7 +11,7 @@ import statsmodels.stats.power as textbook
 
 from sepkit.data.tracks import artist_of
 from sepkit.errors import SepkitError, UsageError
-from sepkit.evaluation.paired import artist_bootstrap, artist_interval, components, wilcoxon
+from sepkit.evaluation.paired import artist_bootstrap, artist_interval, components, pseudo_median, wilcoxon
 from sepkit.evaluation.power import checkpoints_db, detectable_db, measured_spread, methods_db, power_table
 from sepkit.evaluation.statistics import compare_scores
 from sepkit.storage import Root, write_csv, write_json
@@ -155,6 +155,15 @@ def test_songs_of_one_artist_count_as_one():
     assert high >= 1.4
     assert artist_interval(clusters, 5) == (-math.inf, math.inf)
     assert artist_of("Side Effects Project - Sing With Me") == "Side Effects Project"
+
+
+def test_a_resample_is_the_pseudo_median_of_its_songs():
+    """The weights of pairs against the plain definition on the repeated songs, odd and even counts."""
+    gains, names = np.array([0.3, -1.0, 2.2, 0.9, 5.0]), ["a - 1", "a - 2", "b - 1", "c - 1", "d - 1"]
+    drawn = np.random.default_rng(0).multinomial(4, np.full(4, 0.25), size=200)
+    weights = drawn[:, [0, 0, 1, 2, 3]]
+    expected = [pseudo_median(np.repeat(gains, counts)) for counts in weights]
+    assert artist_bootstrap(gains, names, 200) == pytest.approx(expected)
 
 
 @pytest.mark.long
