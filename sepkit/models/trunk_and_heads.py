@@ -42,7 +42,9 @@ class Trunk(nn.Module):
     def __init__(self, layers: Any, lstm: nn.Module | None = None, fc1: nn.Module | None = None) -> None:
         super().__init__()
         self.register_buffer("level", torch.zeros(()))
-        self.input_mean, self.input_scale = layers.input_mean, layers.input_scale
+        # batch normalisation takes any mean away again, so its gradient is rounding, which Adam makes whole steps; the
+        # running means lagged behind, and a validation read up to 5 dB less than its network was worth (LOG.md)
+        self.input_mean, self.input_scale = layers.input_mean.requires_grad_(False), layers.input_scale
         self.fc1, self.bn1, self.lstm = fc1 or layers.fc1, layers.bn1, lstm or layers.lstm
         self.fc2, self.bn2 = layers.fc2, layers.bn2
 

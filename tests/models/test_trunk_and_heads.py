@@ -51,3 +51,25 @@ def test_weights_of_openunmix_s_own_layers_give_the_same_network(old):
         found = model.mask(magnitude)[:, 0]
     positive = found > 0.5  # where its ReLU lets through what the sigmoid bounds
     torch.testing.assert_close(found[positive], mask[positive])
+
+
+@pytest.mark.parametrize("name", [*DRAWN, "umxhq"])
+def test_the_input_mean_is_not_trained_since_batch_normalisation_takes_it_away(name):
+    torch.manual_seed(7)
+    more = {"trainable": "all", "frozen_statistics": False} if name == "umxhq" else {"dropout": 0.0}
+    model = models.build(name, **TINY, **more).train()
+    model.core.lstm.dropout = 0.0
+    spectrum = torch.randn(2, 2, 33, 20, dtype=torch.complex64)
+    before = model.spectra(spectrum)
+    with torch.no_grad():
+        model.core.input_mean += 3.0
+    torch.testing.assert_close(model.spectra(spectrum), before, atol=2e-3, rtol=1e-3)
+
+    rates = {"lr": 0.01, "weight_decay": 0.01}
+    mean, scale = model.core.input_mean.clone(), model.core.input_scale.clone()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], **rates)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.spectra(spectrum).abs().mean().backward()
+        optimizer.step()
+    assert torch.equal(model.core.input_mean, mean) and not torch.equal(model.core.input_scale, scale)
