@@ -41,7 +41,11 @@ CLUSTER: dict[str, Any] = {
 }
 RANKS: dict[str, Any] = {
     "--devices": {"type": int, "default": 1, "help": "devices of this machine that train a run together (default: 1)"},
-    "--num-nodes": {"type": int, "default": 1, "help": "machines that train a run together: 1, see docs/cluster.md"},
+    "--num-nodes": {
+        "type": int,
+        "default": 1,
+        "help": "machines that train a run together (default: 1); see docs/cluster.md",
+    },
     "--strategy": {"default": "auto", "help": "Lightning's for several devices (default: auto, which is ddp_spawn)"},
 }
 CHANGES: dict[str, Any] = {

@@ -16,6 +16,7 @@ import torch
 from sepkit import models
 from sepkit.data.augment import LIMITS, make_augment
 from sepkit.data.cache import training_sources
+from sepkit.devices import one_thread
 from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import NOT_SAID
 from sepkit.experiments.settings import Experiment, resolve
@@ -143,7 +144,7 @@ def checked(settings: dict[str, Any], changed: bool = False) -> Any:
     if not (changed or ":" in name):
         return None
     make_augment(training["augment"])
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_thread("cpu"):
         if ":" in name:
             own.check(models.build(**network), name, network["sample_rate"], training["segment_s"])
         try:

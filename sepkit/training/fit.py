@@ -1,20 +1,13 @@
-"""One run through Lightning: network, clips and checkpoints in, a finished run out.
-
-After each epoch history.csv, the minutes, checkpoints and the copy on Drive are written.  Files are written aside,
-flushed and renamed: Lightning's own writes are not atomic on a mounted Drive.
-"""
+"""One run through Lightning: network, clips and checkpoints in, a finished run out."""
 
 import time
-from contextlib import ExitStack, nullcontext
-from functools import partial
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import pandas as pd
 import torch
-from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, WeightAveraging
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -23,14 +16,15 @@ from sepkit.data.augment import make_augment
 from sepkit.data.batches import FixedClips, TrainingClips, training_loader
 from sepkit.data.cache import Cache
 from sepkit.devices import device_name, precision
-from sepkit.errors import OutOfTime, SepkitError, UsageError
+from sepkit.errors import OutOfTime, UsageError
 from sepkit.models.mask import magnitude_statistics
 from sepkit.models.weights import load_weights
-from sepkit.parallel import bar, logs
-from sepkit.storage import Run, drive, write_csv, writing
+from sepkit.storage import Run, drive
 from sepkit.storage.checkpoints import kept, load_checkpoint, newest
-from sepkit.storage.ledger import out_of_time, spending
+from sepkit.storage.ledger import spending
+from sepkit.training.epochs import AtomicCheckpointIO, BestAndLast, InTime, Recorder, averaged
 from sepkit.training.losses import make_loss
+from sepkit.training.nodes import ALONE, Shared, lend_to
 from sepkit.training.ranks import Together, computing, ranks_of
 from sepkit.training.step import SeparationTask
 
@@ -75,40 +69,26 @@ def fit(
     device: str,
     start: dict[str, Tensor] | None = None,
     limits: dict[str, float | None] | None = None,
-    devices: int = 1,
-    strategy: str = "auto",
+    shared: Shared = ALONE,
     logger: Any = False,
 ) -> None:
     """Trains `run` to its end, from its newest checkpoint where it has one, otherwise from `start`.
 
     start: the weights of another run or published ones; None draws them from the seed.  limits: as for `out_of_time`.
-    devices, strategy: as for `train`; logger: as for Lightning's Trainer.
+    shared: the devices that take part; logger: as for Lightning's Trainer.
     Raises OutOfTime, all being saved, after an epoch that is the last for which there is time.
     """
-    training, name = config["training"], device_name(device)
-    mixed = precision(device, bfloat16=training["bfloat16"])
-    where = {"device": name, "precision": mixed, "ranks": devices}
-    stopping = EarlyStopping(monitor="valid_sdr", mode="max", patience=training["patience"])
-    recorder, in_time, ranks = Recorder(run, name), InTime(run, limits or {}), ranks_of if devices > 1 else nullcontext
-    averaging: list[Callback] = [averaged(training["ema"])] if training["ema"] else []
-    with computing(device), spending(run.root, run=run.name, stage="train", device=name, gpus=devices):
-        task, loader, valid_loader = prepare(config, cache, device, start)
-        checkpoint = newest(run)
-        if checkpoint is not None:  # Lightning sets the epoch too late, after workers drew their first batches
-            batches: Any = loader.batch_sampler
-            batches.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
-            if (before := run.status.get("ranks", 1)) != devices:
-                print(f"{run.name}: begun on {before} device(s), goes on with {devices}: same clips, other dropout")
-        trainer = L.Trainer(
-            accelerator=device, devices=devices, strategy=Together(device, strategy) if devices > 1 else "auto",
-            use_distributed_sampler=False, precision=mixed, max_epochs=training["epochs"], num_sanity_val_steps=0,
-            callbacks=[*averaging, recorder, stopping, in_time, BestAndLast(run)], plugins=[AtomicCheckpointIO()],
-            logger=logger, enable_progress_bar=False, enable_model_summary=False, default_root_dir=run.path,
-        )  # fmt: skip
+    name = device_name(device)
+    where = {"device": name, "precision": _precision(config, device), "ranks": shared.ranks}
+    checkpoint = newest(run)
+    if checkpoint is not None and (before := run.status.get("ranks", 1)) != shared.ranks:
+        print(f"{run.name}: begun on {before} device(s), goes on with {shared.ranks}: same clips, other dropout")
+    if shared.num_nodes > 1:
+        lend_to((run, config, cache, checkpoint), shared.num_nodes)
+    with spending(run.root, run=run.name, stage="train", device=name, gpus=shared.ranks):
         run.write_status(state="running", **where, started=time.strftime("%Y-%m-%dT%H:%M:%S"))
         try:
-            with recorder.spent, recorder.shown, ranks(run):
-                trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
+            task, stopping = take_part(run, config, cache, checkpoint, device, shared, start, limits, logger)
         except SystemExit as error:  # Lightning turns Ctrl-C into it
             raise KeyboardInterrupt from error
         except Exception as error:
@@ -122,156 +102,41 @@ def fit(
     _finish(run, stopping, **where, parameters=sum(parameter.numel() for parameter in task.parameters()))
 
 
-class AtomicCheckpointIO(CheckpointIO):
-    """How Lightning reads and writes checkpoint files here."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None) -> None:
-        path = Path(path)
-        with writing(path) as part:
-            torch.save(checkpoint, part)
-            if path.name == "last.ckpt" and path.exists():
-                path.replace(path.with_name("previous.ckpt"))
-
-    def load_checkpoint(self, path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        handed = Path(path).name == ".temp.ckpt"  # by rank 0 to the caller: weights alone
-        return torch.load(path, weights_only=True) if handed else load_checkpoint(Path(path))
-
-    def remove_checkpoint(self, path) -> None:
-        Path(path).unlink(missing_ok=True)
-
-
-class BestAndLast(Checkpoint):
-    """Saves last.ckpt after each epoch, and before it best.ckpt where `valid_sdr` rose; then syncs to Drive."""
-
-    def __init__(self, run: Run) -> None:
-        self.run, self.best_sdr, self.best_epoch = run, float("-inf"), -1
-
-    def on_train_epoch_end(self, trainer, pl_module) -> None:
-        sdr = float(trainer.callback_metrics["valid_sdr"])
-        if sdr > self.best_sdr:
-            self.best_sdr, self.best_epoch = sdr, trainer.current_epoch
-            trainer.save_checkpoint(self.run.best)
-        trainer.save_checkpoint(self.run.last)
-        if trainer.is_global_zero:
-            drive.tell(self.run.name, drive.push(self.run.root, only=kept(self.run)))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best_sdr": self.best_sdr, "best_epoch": self.best_epoch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if "best_sdr" not in state_dict:
-            raise SepkitError(
-                f"{self.run.name} was begun when the lowest validation loss made the best epoch; expected valid_sdr in its checkpoint: delete {self.run.path} and train it again."
-            )
-        self.best_sdr, self.best_epoch = state_dict["best_sdr"], state_dict["best_epoch"]
+def take_part(
+    run: Run,
+    config: dict[str, Any],
+    cache: Cache,
+    checkpoint: Path | None,
+    device: str,
+    shared: Shared = ALONE,
+    start: dict[str, Tensor] | None = None,
+    limits: dict[str, float | None] | None = None,
+    logger: Any = False,
+) -> tuple[SeparationTask, EarlyStopping]:
+    """This machine's part of a training, whose files node 0 writes; arguments as for `fit`."""
+    training = config["training"]
+    stopping = EarlyStopping(monitor="valid_sdr", mode="max", patience=training["patience"])
+    recorder, in_time = Recorder(run, device_name(device)), InTime(run, limits or {})
+    averaging: list[Callback] = [averaged(training["ema"])] if training["ema"] else []
+    with computing(device):
+        task, loader, valid_loader = prepare(config, cache, device, start)
+        if checkpoint is not None:  # Lightning sets the epoch too late, after workers drew their first batches
+            batches: Any = loader.batch_sampler
+            batches.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
+        trainer = L.Trainer(
+            accelerator=device, devices=shared.devices, num_nodes=shared.num_nodes,
+            strategy=Together(device, shared) if shared.ranks > 1 else "auto", use_distributed_sampler=False,
+            precision=_precision(config, device), max_epochs=training["epochs"], num_sanity_val_steps=0,
+            callbacks=[*averaging, recorder, stopping, in_time, BestAndLast(run)], plugins=[AtomicCheckpointIO()],
+            logger=logger, enable_progress_bar=False, enable_model_summary=False, default_root_dir=run.path,
+        )  # fmt: skip
+        with recorder.spent, recorder.shown, ranks_of(run, shared.num_nodes) if shared.ranks > 1 else nullcontext():
+            trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
+    return task, stopping
 
 
-class Recorder(Callback):
-    """After each epoch: a row in history.csv, and a bar or a line on the screen; the minutes go to budget.csv meanwhile.
-
-    It runs before the checkpoint is written; a resumed run cuts the rows of history.csv that came after its checkpoint.
-    The budget keeps all rows, but of several ranks only their caller's.  `spent` is to be closed by the caller.
-    """
-
-    def __init__(self, run: Run, device: str) -> None:
-        self.run, self.device, self.spent, self.shown = run, device, ExitStack(), ExitStack()
-        self.rows: list[dict[str, Any]] = []
-        self.bar: Any = None
-
-    def on_train_start(self, trainer, pl_module) -> None:
-        file = self.run.path / "history.csv"
-        past: Any = pd.read_csv(file).to_dict("records") if file.exists() else []
-        self.rows = [{**row, "ranks": row.get("ranks", 1)} for row in past if row["epoch"] <= trainer.current_epoch]
-        for logger in trainer.loggers:
-            logger.log_hyperparams(self.run.config)
-        self._log(trainer, self.rows)
-        self.bar = self.shown.enter_context(bar(self.run.name, trainer.max_epochs * trainer.num_training_batches))
-        self.bar.initial = self.bar.n = trainer.current_epoch * trainer.num_training_batches
-        # a run killed between its early stop and the state "finished" must not go on training
-        for stopper in trainer.early_stopping_callbacks:
-            trainer.should_stop |= stopper.wait_count >= stopper.patience
-
-    def on_train_epoch_start(self, trainer, pl_module) -> None:
-        self.start, self.cpu_start = time.perf_counter(), time.process_time()
-        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        of = {"run": self.run.name, "stage": "train", "device": self.device, "epoch": trainer.current_epoch + 1}
-        if trainer.world_size == 1:
-            self.spent.enter_context(spending(self.run.root, **of))
-
-    def on_train_end(self, trainer, pl_module) -> None:
-        self.shown.close()
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        self.bar.update()
-
-    def on_train_epoch_end(self, trainer, pl_module) -> None:
-        self.spent.close()
-        seconds, cpu_s = time.perf_counter() - self.start, time.process_time() - self.cpu_start
-        loss = pl_module.mean_over_ranks(torch.stack(pl_module.train_losses))
-        cpu_s = trainer.world_size * float(pl_module.mean_over_ranks(loss.new_tensor([cpu_s])))
-        if not trainer.is_global_zero:
-            return
-        row = {
-            "epoch": trainer.current_epoch + 1,
-            "train_loss": float(loss),
-            **{name: float(trainer.callback_metrics[name]) for name in ("valid_loss", "valid_sdr")},
-            "learning_rate": self.learning_rate,
-            "seconds": round(seconds, 3),
-            "cpu_seconds": round(cpu_s, 3),
-            "vram_mib": round(torch.cuda.max_memory_allocated() / 2**20) if torch.cuda.is_available() else 0,
-            "ranks": trainer.world_size,
-        }
-        self.rows.append(row)
-        write_csv(self.run.path / "history.csv", pd.DataFrame(self.rows))
-        self._log(trainer, [row])
-        said = f"epoch {row['epoch']}/{trainer.max_epochs} train {row['train_loss']:.4f} valid {row['valid_loss']:.4f} "
-        said += f"sdr {row['valid_sdr']:.2f} dB"
-        self.bar.set_postfix_str(said)
-        if logs():
-            print(f"{self.run.name} {said} lr {row['learning_rate']:.2e} {seconds:.1f} s", flush=True)
-
-    def _log(self, trainer, rows: list[dict[str, Any]]) -> None:
-        """Into the loggers, if any; a run that goes on begins with the epochs before."""
-        for logger in trainer.loggers:
-            for row in rows:
-                logger.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=row["epoch"])
-            logger.save()
-
-
-class InTime(Callback):
-    """Ends the training after an epoch where the next one, if it took as long, would pass the hours or the session."""
-
-    def __init__(self, run: Run, limits: dict[str, float | None]) -> None:
-        self.run, self.limits, self.since, self.reason = run, limits, 0.0, ""
-
-    def on_train_epoch_start(self, trainer, pl_module) -> None:
-        self.since = self.since or time.perf_counter()
-
-    def on_train_epoch_end(self, trainer, pl_module) -> None:
-        now = time.perf_counter()
-        seconds, self.since = now - self.since, now  # the copy on Drive of the epoch before included
-        if not trainer.should_stop and trainer.current_epoch + 1 < trainer.max_epochs:
-            if trainer.is_global_zero:
-                self.reason = out_of_time(self.run.root, seconds, trainer.world_size, **self.limits) or ""
-            if self.reason:  # for the caller of several ranks
-                self.run.write_status(**{**self.run.status, "state": "stopped", "reason": self.reason})
-            trainer.should_stop = trainer.strategy.reduce_boolean_decision(bool(self.reason), all=False)
-
-
-def averaged(decay: float) -> WeightAveraging:
-    """An exponential average of the weights, updated at each step; the average is validated and kept.
-
-    After n steps the average moves by 1 − min(decay, (1 + n) / (10 + n)) towards the weights, so that short runs forget
-    their first weights (the warm-up of TensorFlow's ExponentialMovingAverage).
-    """
-    return WeightAveraging(avg_fn=partial(_average, decay))
-
-
-def _average(decay: float, kept: Tensor, new: Tensor, steps: Any) -> Tensor:
-    share = 1 - min(decay, (1 + int(steps)) / (10 + int(steps)))
-    return kept + share * (new - kept)  # exact where they are equal: frozen weights, windows
+def _precision(config: dict[str, Any], device: str) -> Any:
+    return precision(device, bfloat16=config["training"]["bfloat16"])
 
 
 def _finish(run: Run, stopping: EarlyStopping, **facts: Any) -> None:

@@ -23,6 +23,7 @@ from sepkit.errors import SepkitError
 from sepkit.parallel import end_with
 from sepkit.storage import Run
 from sepkit.storage.ledger import session_started
+from sepkit.training.nodes import Shared, node_rank
 
 
 @contextmanager
@@ -33,13 +34,24 @@ def computing(device: str) -> Iterator[None]:
         yield
 
 
+class Machines(LightningEnvironment):
+    """Lightning's own, which takes SLURM's number of a node too, and none where one machine trains."""
+
+    def __init__(self, num_nodes: int) -> None:
+        super().__init__()
+        self.num_nodes = num_nodes
+
+    def node_rank(self) -> int:
+        return node_rank() if self.num_nodes > 1 else 0
+
+
 class Together(DDPStrategy):
     """Lightning's ddp_spawn, whose ranks compute as one process does, also inside a job of SLURM or torchrun."""
 
-    def __init__(self, device: str, strategy: str) -> None:
+    def __init__(self, device: str, shared: Shared) -> None:
         # buffers are equal on all ranks, which may have different numbers of validation batches
-        how: dict[str, Any] = {"broadcast_buffers": False, "find_unused_parameters": strategy.endswith("_true")}
-        super().__init__(start_method="spawn", cluster_environment=LightningEnvironment(), **how)
+        how: dict[str, Any] = {"broadcast_buffers": False, "find_unused_parameters": shared.strategy.endswith("_true")}
+        super().__init__(start_method="spawn", cluster_environment=Machines(shared.num_nodes), **how)
         self.device, self.entered = device, ExitStack()
 
     def setup_environment(self) -> None:
@@ -48,6 +60,9 @@ class Together(DDPStrategy):
         if not self.local_rank:
             current_process().name = "MainProcess"  # the one that shows a bar
         super().setup_environment()
+        if self.num_nodes > 1:  # only node 0 knows what a run starts from; an average of the weights begins there
+            network: Any = self.lightning_module
+            network.load_state_dict(self.broadcast(network.state_dict()))
 
     def setup(self, trainer: Any) -> None:
         model: Any = self.model
@@ -58,7 +73,7 @@ class Together(DDPStrategy):
 
 
 @contextmanager
-def ranks_of(run: Run) -> Iterator[None]:
+def ranks_of(run: Run, num_nodes: int) -> Iterator[None]:
     """Around the start of ranks: their errors become one sentence, and the environment is put back."""
     before = dict(os.environ)
     os.environ["SEPKIT_STARTED"] = str(session_started())
@@ -69,7 +84,10 @@ def ranks_of(run: Run) -> Iterator[None]:
         kind, _, sentence = last.partition(": ")
         if kind.startswith("sepkit.errors."):
             raise getattr(errors, kind.rpartition(".")[2])(sentence) from error
-        raise SepkitError(f"{run.name}: rank {error.error_index} ended ({last}); the same call goes on.") from error
+        again = "the same call goes on" if num_nodes == 1 else "the same call goes on, on all nodes"
+        raise SepkitError(
+            f"{run.name}: rank {error.error_index} ended ({last.partition('. ')[0]}); {again}."
+        ) from error
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -7,9 +7,9 @@ the caller's random state is put back.
 import contextlib
 import io
 import os
-import sys
 import threading
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -37,8 +37,8 @@ from sepkit.storage.ledger import out_of_time, session_started, workers_book
 from sepkit.storage.repair import has_best, mend, start_again
 from sepkit.training.asked import Changes, checked, flat, make_logger, with_changes
 from sepkit.training.losses import ON_MAGNITUDES
+from sepkit.training.nodes import Shared, node_rank, require_shared, serve
 
-STRATEGIES = ("auto", "ddp_spawn", "ddp_spawn_find_unused_parameters_true")  # auto: ddp_spawn on several devices
 ONE_AT_A_TIME = threading.Lock()  # a cluster's worker may have several threads; torch has one random state
 
 
@@ -66,17 +66,23 @@ def train(
     written; seed: of weights, clips and dropout; fold: 0, 1 or 2 of the cross-validation by artist, None for the usual
     split; device: cpu or cuda, None for the best; hours: GPU hours of the week (SEPKIT_HOURS, else 8); session_hours:
     how long this session lasts (SEPKIT_SESSION_HOURS, else 12 in Colab); weights: see `with_weights`; devices: how many
-    share every batch; num_nodes: 1 (see docs/cluster.md); strategy: Lightning's, one of `STRATEGIES`; changes: other
-    settings, see `with_changes`; logger: see `make_logger`.
+    share every batch; num_nodes: on how many machines each (docs/cluster.md); strategy: Lightning's, one of
+    `nodes.STRATEGIES`; changes: other settings, see `with_changes`; logger: see `make_logger`.
 
     Raises OutOfTime where another epoch would pass the hours or the session: all is saved, and the same call goes on.
     Raises SepkitError, in one sentence, where songs, settings or checkpoints do not allow it.
     """
     profile = get_profile(profile)
     experiment = with_changes(with_weights(get_experiment(experiment), weights), changes, profile)
-    settings = shared_by(resolve(experiment, profile), device, devices, num_nodes, strategy)
+    settings, shared = resolve(experiment, profile), Shared(devices, num_nodes, strategy)
+    require_shared(settings, shared, device)
     device, root = pick_device(device), Root.open(root, profile)
     run = root.run_of(experiment.name, seed, fold)
+    if num_nodes > 1 and node_rank():
+        serve(device, shared)
+        if not run.finished:
+            raise SepkitError(f"{run.name} {run.standing}: node 0 says why.")
+        return run
     drive.tell(run.name, drive.pull(root, only=kept(run)))  # goes on from the copy that is further along
     mend(run)
     if _is_done(run, settings):
@@ -85,7 +91,7 @@ def train(
     extra, log = told_of(experiment, settings), make_logger(logger, run)
     limits = {"hours": hours, "session_hours": session_hours}
     where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, **limits}
-    where |= {"device": device, "devices": devices, "strategy": strategy}
+    where |= {"device": device, **asdict(shared)}
     _require_time(run, 0 if settings["weights_of"] else settings["training"]["epochs"], **limits)
     start = starting_weights(settings, profile, **where)
     cache = training_cache(settings, profile, data, root)
@@ -99,7 +105,7 @@ def train(
         else:
             from sepkit.training.fit import fit  # with Lightning, which takes seconds to import
 
-            fit(run, config, cache, device, start, limits, devices, strategy, log)
+            fit(run, config, cache, device, start, limits, shared, log)
     drive.tell(run.name, drive.push(root, only=(*kept(run), "exclude.txt", "cache")))
     return run
 
@@ -120,29 +126,6 @@ def _begun(run: Run, config: dict[str, Any]) -> bool:
     if run.finished and not done:
         start_again(run)
     return done
-
-
-def shared_by(
-    settings: dict[str, Any], device: str | None = None, devices: int = 1, num_nodes: int = 1, strategy: str = "auto"
-) -> dict[str, Any]:
-    """The settings of a run; UsageError where so many devices are not here or can't share its batches equally."""
-    training = settings["training"]
-    lengths = [training["segment_s"], *(seconds for _, seconds in training["curriculum"] or ())]
-    sizes = [max(1, round(training["batch_size"] * lengths[0] / seconds)) for seconds in lengths]
-    odd = next((size for size in sizes if size % max(1, devices)), 0)
-    here = torch.cuda.device_count() if devices > 1 and pick_device(device) == "cuda" else max(1, devices)
-    wrong = {
-        f"One run trains on one machine, got num_nodes {num_nodes}; see docs/cluster.md.": num_nodes != 1,
-        f"Expected a strategy of {', '.join(STRATEGIES)}, got {strategy!r}.": strategy not in STRATEGIES,
-        f"{devices} devices were asked for, but torch finds {here} here; give 1 to {here}.": not 1 <= devices <= here,
-        f"{settings['experiment']} has batches of {odd} clips, which {devices} devices can't share equally.": odd,
-        # Lightning starts no processes from a notebook
-        "A notebook trains on one device; for more, run `!python -m sepkit train … --devices` in a cell.": devices > 1
-        and hasattr(sys, "ps1"),
-    }
-    for sentence in (sentence for sentence, so in wrong.items() if so):
-        raise UsageError(sentence)
-    return settings
 
 
 def _tell_other_songs(run: Run, profile: Profile, data: Path | str | None) -> None:
@@ -231,20 +214,22 @@ def train_many(
     """
     experiments, seeds, folds = list(experiments), list(seeds), list(folds)
     todo, profile = list(product(experiments, seeds, folds)), get_profile(where.get("profile"))
-    ranks = {key: where[key] for key in ("device", "devices", "num_nodes", "strategy") if key in where}
+    shared = Shared(**{key: where[key] for key in ("devices", "num_nodes", "strategy") if key in where})
     for experiment in map(get_experiment, experiments):
-        told_of(experiment, shared_by(resolve(experiment, profile), **ranks))
+        settings = resolve(experiment, profile)
+        require_shared(settings, shared, where.get("device"))
+        told_of(experiment, settings)
         make_logger(where.get("logger"), Root.at(where.get("root"), profile).run_of(experiment.name))
     # all found here: a cluster's workers have no SEPKIT_PROFILE, SEPKIT_ROOT and SEPKIT_DATA
     where |= {"profile": profile, "root": Root.open(where.get("root"), profile), "data": given_songs(where.get("data"))}
     with on_cluster(cluster, where["root"].path, where["data"]) as away, contextlib.ExitStack() as within:
-        if away and where.get("devices", 1) > 1:
+        if away and shared.ranks > 1:
             raise UsageError("A cluster's worker trains on one device; give either a cluster or several devices.")
         if away:
             jobs = -1
         else:
             jobs = n_jobs or (1 if pick_device(where.get("device")) == "cuda" else os.cpu_count() or 1)
-            jobs = min(jobs, max(1, len(todo))) if where.get("devices", 1) == 1 else 1
+            jobs = min(jobs, max(1, len(todo))) if shared.ranks == 1 else 1
         if jobs != 1:
             _prepare(experiments, seeds=seeds, folds=folds, n_jobs=n_jobs, cluster=cluster, **where)
             within.enter_context(workers_book())

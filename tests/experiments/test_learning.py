@@ -11,7 +11,7 @@ from sepkit.experiments import MENU, resolve
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, write_json
 from sepkit.storage.checkpoints import load_checkpoint, load_model
-from sepkit.training.fit import AtomicCheckpointIO
+from sepkit.training.epochs import AtomicCheckpointIO
 from sepkit.training.losses import make_loss
 from sepkit.training.step import Estimate
 

@@ -12,7 +12,7 @@ from sepkit.models.weights import load_weights
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, write_json
 from sepkit.storage.checkpoints import load_checkpoint, load_model, newest
-from sepkit.training.fit import AtomicCheckpointIO
+from sepkit.training.epochs import AtomicCheckpointIO
 
 SETTINGS = {"name": "openunmix-small", "hidden_size": 16}
 

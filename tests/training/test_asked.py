@@ -15,7 +15,7 @@ from sepkit.errors import UsageError
 from sepkit.experiments import MENU, entry_of, get_experiment, resolve
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root
-from sepkit.training import fit
+from sepkit.training import epochs, fit
 from sepkit.training.asked import make_logger, with_changes
 from sepkit.training.train import train, train_many
 
@@ -144,7 +144,7 @@ def test_a_changed_run_goes_on_with_the_same_changes(root, mini_songs, tiny, mon
 
     where = {"profile": tiny, "data": mini_songs, "root": root, "device": "cpu", "changes": ["training.epochs=3"]}
     with monkeypatch.context() as patch:
-        patch.setattr(fit.Recorder, "on_train_batch_end", stop)
+        patch.setattr(epochs.Recorder, "on_train_batch_end", stop)
         with pytest.raises(KeyboardInterrupt):
             train("Base", **where)
     run = train("Base", **where)

@@ -1,10 +1,14 @@
 """Two processes train as one does, end with one sentence, and go on as another number of them."""
 
 import os
+import pickle
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import active_children
 
@@ -14,6 +18,7 @@ import pytest
 
 from sepkit.errors import SepkitError, UsageError
 from sepkit.experiments import MENU
+from sepkit.storage import Root
 from sepkit.storage.checkpoints import load_checkpoint
 from sepkit.training.step import SeparationTask
 from sepkit.training.train import train, train_many
@@ -88,8 +93,22 @@ def test_what_devices_can_not_share_is_refused_before_any_work(where, tmp_path, 
         train("Base", root=tmp_path / "root", devices=0, **where)
     with pytest.raises(UsageError, match=r"a strategy of auto, ddp_spawn, .*, got 'fsdp'"):
         train("Base", root=tmp_path / "root", devices=2, strategy="fsdp", **where)
-    with pytest.raises(UsageError, match=r"One run trains on one machine, got num_nodes 2; see docs/cluster.md"):
+    with pytest.raises(UsageError, match="Expected num_nodes of 1 or more, got 0"):
+        train("Base", root=tmp_path / "root", num_nodes=0, **where)
+    for given in ({}, {"MASTER_ADDR": "host", "MASTER_PORT": "port"}, {"MASTER_ADDR": "host", "NODE_RANK": "2"}):
+        with monkeypatch.context() as patch:
+            for name, value in given.items():
+                patch.setenv(name, value)
+            with pytest.raises(UsageError, match=r"^2 nodes were asked for; set MASTER_ADDR .*NODE_RANK, below 2: see"):
+                train("Base", root=tmp_path / "root", num_nodes=2, **where)
+    for name, value in {"MASTER_ADDR": "host", "MASTER_PORT": "29500", "NODE_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="Base has batches of 4 clips, which 6 devices can't share equally"):
+        train("Base", root=tmp_path / "root", devices=2, num_nodes=3, **where)
+    monkeypatch.setenv("NODE_RANK", "first")
+    with pytest.raises(UsageError, match="Expected NODE_RANK to be a number from 0, got 'first'"):
         train("Base", root=tmp_path / "root", num_nodes=2, **where)
+    monkeypatch.delenv("NODE_RANK")
     with monkeypatch.context() as patch:
         patch.setattr("torch.cuda.is_available", lambda: True)
         patch.setattr("torch.cuda.device_count", lambda: 1)
@@ -137,3 +156,82 @@ def test_an_error_of_a_rank_and_its_kill_are_a_sentence(where, tmp_path, monkeyp
         SepkitError, match=r"Base-s0: rank . ended \(process . terminated with signal SIGKILL\); the same call"
     ):
         train("Base", root=tmp_path / "root", devices=2, **where)
+
+
+NODE = """
+import pickle, sys
+import joblib
+from sepkit.errors import SepkitError
+from sepkit.training.train import train_many
+
+with open(sys.argv[1], "rb") as file, joblib.parallel_config("threading"):
+    try:
+        runs = train_many(["Base", "C"], num_nodes=2, **pickle.load(file))
+        print([run.status["ranks"] for run in runs if run.finished])
+    except SepkitError as error:
+        print(error)
+"""
+
+
+@contextmanager
+def two_nodes(tmp_path, **where):
+    """Two processes that take each other for machines; what they say comes into 0.txt and 1.txt."""
+    (tmp_path / "where").write_bytes(pickle.dumps({"root": tmp_path / "nodes", **where}))
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", NODE, str(tmp_path / "where")]
+    nodes = []
+    for rank in (0, 1):
+        env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": str(rank)}
+        with (tmp_path / f"{rank}.txt").open("w") as file:
+            nodes.append(subprocess.Popen(command, env=env, stdout=file, stderr=subprocess.STDOUT))
+    try:
+        yield nodes
+    finally:
+        for node in nodes:
+            node.kill()
+            node.wait()
+
+
+def said_by(node, rank, tmp_path):
+    """All lines of a node, once it has ended."""
+    node.wait(120)
+    return (tmp_path / f"{rank}.txt").read_text().splitlines()
+
+
+def wait_for(epochs, run, nodes):
+    while not (run.path / "history.csv").exists() or len(run.history()) < epochs:
+        assert nodes[0].poll() is None
+        time.sleep(0.1)
+
+
+@pytest.mark.long
+def test_two_machines_give_the_metrics_of_one_and_only_node_0_writes(where, tmp_path):
+    alone = train_many(["Base", "C"], root=tmp_path / "1", **where)
+    with two_nodes(tmp_path, **where) as nodes:
+        said = [said_by(node, rank, tmp_path) for rank, node in enumerate(nodes)]
+    assert [node.returncode for node in nodes] == [0, 0] and said[0][-1] == said[1][-1] == "[2, 2]", said
+    assert len([line for line in said[0] if "epoch 2/2" in line]) == 2
+    assert not [line for line in said[1] if "epoch" in line or "Warning" in line]
+    for run, other in zip(alone, (Root.at(tmp_path / "nodes").run(run.name) for run in alone), strict=True):
+        assert difference(other, run) < TOLERANCE
+        assert len(other.history()) == 2
+
+
+@pytest.mark.long
+def test_a_machine_that_is_killed_is_a_sentence_on_the_other_and_the_same_call_goes_on(where, tmp_path):
+    where = {**where, "profile": replace(where["profile"], epochs=50)}
+    run = Root.at(tmp_path / "nodes").run("Base-s0")
+    with two_nodes(tmp_path, **where) as nodes:
+        wait_for(2, run, nodes)
+        nodes[1].kill()
+        last = said_by(nodes[0], 0, tmp_path)[-1]
+    assert last.startswith("Base-s0: rank 0 ended (") and last.endswith("; the same call goes on, on all nodes."), last
+    done = len(run.history())
+    with two_nodes(tmp_path, **where) as nodes:
+        wait_for(done + 2, run, nodes)
+        nodes[0].kill()
+        last = said_by(nodes[1], 1, tmp_path)[-1]
+    assert last.startswith("Base-s0: rank 0 ended (") and last.endswith("; the same call goes on, on all nodes."), last
+    assert list(run.history()["epoch"]) == list(range(1, len(run.history()) + 1))

@@ -12,7 +12,7 @@ from sepkit.experiments import MENU, resolve
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, hours_left, ledger, write_csv, write_json
 from sepkit.training import fit as fit_module
-from sepkit.training.fit import InTime
+from sepkit.training.epochs import InTime
 from sepkit.training.plan import plan, week_lines
 from sepkit.training.train import no_time_for
 

@@ -29,7 +29,7 @@ from sepkit.experiments import MENU
 from sepkit.storage import drive, hours_left, ledger, write_json
 from sepkit.storage.checkpoints import load_model
 from sepkit.training import losses
-from sepkit.training.fit import AtomicCheckpointIO
+from sepkit.training.epochs import AtomicCheckpointIO
 from sepkit.training.losses import make_loss
 from sepkit.training.step import SeparationTask, clip_sdr
 
