@@ -11,6 +11,7 @@ import pytest
 from sepkit.experiments import MENU, resolve
 from sepkit.profiles import PROFILES
 from sepkit.storage import Root, hours_left, ledger, write_csv, write_json
+from sepkit.training import epochs
 from sepkit.training import fit as fit_module
 from sepkit.training.epochs import InTime
 from sepkit.training.plan import plan, week_lines
@@ -65,7 +66,7 @@ class Week:
 def simulated(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=START)
     clock.time = clock.perf_counter = lambda: clock.now
-    for module in (ledger, fit_module):
+    for module in (ledger, fit_module, epochs):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(ledger, "gpu_now", lambda: (True, 0.0))
     monkeypatch.setattr("sepkit.training.train.device_name", lambda device: "T4")

@@ -28,7 +28,7 @@ from sepkit.evaluation.metrics import sdr_global
 from sepkit.experiments import MENU
 from sepkit.storage import drive, hours_left, ledger, write_json
 from sepkit.storage.checkpoints import load_model
-from sepkit.training import losses
+from sepkit.training import epochs, losses
 from sepkit.training.epochs import AtomicCheckpointIO
 from sepkit.training.losses import make_loss
 from sepkit.training.step import SeparationTask, clip_sdr
@@ -681,7 +681,7 @@ def half_hours(monkeypatch):
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(SeparationTask, "validation_step", validation_step)
-    for module in (ledger, fit_module):
+    for module in (ledger, fit_module, epochs):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(ledger, "gpu_now", lambda: (True, 0.0))
     monkeypatch.setenv("SEPKIT_STARTED", str(clock.now))

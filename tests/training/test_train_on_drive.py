@@ -11,6 +11,7 @@ import torch
 from sepkit.evaluation import scoring
 from sepkit.storage import Root, copying
 from sepkit.storage.drive import pull, push
+from sepkit.training.epochs import BestAndLast
 
 train_module = importlib.import_module("sepkit.training.train")
 fit_module = importlib.import_module("sepkit.training.fit")
@@ -31,7 +32,7 @@ def start(mini_songs, tiny, monkeypatch):
     """Trains Base on the CPU in `root`, killed after `until` epochs."""
 
     def call(root, until=9):
-        real = fit_module.BestAndLast.on_train_epoch_end
+        real = BestAndLast.on_train_epoch_end
 
         def end(keeper, trainer, module):
             real(keeper, trainer, module)
@@ -39,7 +40,7 @@ def start(mini_songs, tiny, monkeypatch):
                 raise Killed
 
         with monkeypatch.context() as patched, joblib.parallel_config("threading"):
-            patched.setattr(fit_module.BestAndLast, "on_train_epoch_end", end)
+            patched.setattr(BestAndLast, "on_train_epoch_end", end)
             return train_module.train("Base", profile=tiny, data=mini_songs, device="cpu", root=root)
 
     return call
