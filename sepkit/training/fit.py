@@ -24,7 +24,7 @@ from sepkit.storage.checkpoints import kept, load_checkpoint, newest
 from sepkit.storage.ledger import spending
 from sepkit.training.epochs import AtomicCheckpointIO, BestAndLast, InTime, Recorder, averaged
 from sepkit.training.losses import make_loss
-from sepkit.training.nodes import ALONE, Shared, lend_to
+from sepkit.training.nodes import ALONE, Shared, lend_to, node_rank
 from sepkit.training.ranks import Together, computing, ranks_of
 from sepkit.training.step import SeparationTask
 
@@ -83,8 +83,6 @@ def fit(
     checkpoint = newest(run)
     if checkpoint is not None and (before := run.status.get("ranks", 1)) != shared.ranks:
         print(f"{run.name}: begun on {before} device(s), goes on with {shared.ranks}: same clips, other dropout")
-    if shared.num_nodes > 1:
-        lend_to((run, config, cache, checkpoint), shared.num_nodes)
     with spending(run.root, run=run.name, stage="train", device=name, gpus=shared.ranks):
         run.write_status(state="running", **where, started=time.strftime("%Y-%m-%dT%H:%M:%S"))
         try:
@@ -130,6 +128,8 @@ def take_part(
             callbacks=[*averaging, recorder, stopping, in_time, BestAndLast(run)], plugins=[AtomicCheckpointIO()],
             logger=logger, enable_progress_bar=False, enable_model_summary=False, default_root_dir=run.path,
         )  # fmt: skip
+        if shared.num_nodes > 1 and not node_rank():
+            lend_to((run, config, cache, checkpoint), shared.num_nodes)
         with recorder.spent, recorder.shown, ranks_of(run, shared.num_nodes) if shared.ranks > 1 else nullcontext():
             trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
     return task, stopping
