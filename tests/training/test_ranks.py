@@ -166,7 +166,7 @@ from sepkit.training.train import train_many
 
 with open(sys.argv[1], "rb") as file, joblib.parallel_config("threading"):
     try:
-        runs = train_many(["Base", "C"], num_nodes=2, **pickle.load(file))
+        runs = train_many(["Base", "E"], num_nodes=2, **pickle.load(file))
         print([run.status["ranks"] for run in runs if run.finished])
     except SepkitError as error:
         print(error)
@@ -208,7 +208,7 @@ def wait_for(epochs, run, nodes):
 
 @pytest.mark.long
 def test_two_machines_give_the_metrics_of_one_and_only_node_0_writes(where, tmp_path):
-    alone = train_many(["Base", "C"], root=tmp_path / "1", **where)
+    alone = train_many(["Base", "E"], root=tmp_path / "1", **where)
     with two_nodes(tmp_path, **where) as nodes:
         said = [said_by(node, rank, tmp_path) for rank, node in enumerate(nodes)]
     assert [node.returncode for node in nodes] == [0, 0] and said[0][-1] == said[1][-1] == "[2, 2]", said
