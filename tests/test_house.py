@@ -95,8 +95,8 @@ def test_no_module_is_over_300_lines():
     assert {name: count for name, count in n_lines().items() if count > 300} == {}
 
 
-def test_the_package_is_under_16000_lines():
-    assert sum(n_lines().values()) < 16000
+def test_the_package_is_under_16100_lines():
+    assert sum(n_lines().values()) < 16100
 
 
 def test_no_function_is_over_60_lines():

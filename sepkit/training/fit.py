@@ -24,7 +24,7 @@ from sepkit.storage.checkpoints import kept, load_checkpoint, newest
 from sepkit.storage.ledger import spending
 from sepkit.training.epochs import AtomicCheckpointIO, BestAndLast, InTime, Recorder, averaged
 from sepkit.training.losses import make_loss
-from sepkit.training.nodes import ALONE, Shared, lend_to, node_rank
+from sepkit.training.nodes import Shared, lend_to, node_rank
 from sepkit.training.ranks import Together, computing, ranks_of
 from sepkit.training.step import SeparationTask
 
@@ -67,9 +67,9 @@ def fit(
     config: dict[str, Any],
     cache: Cache,
     device: str,
-    start: dict[str, Tensor] | None = None,
-    limits: dict[str, float | None] | None = None,
-    shared: Shared = ALONE,
+    start: dict[str, Tensor] | None,
+    limits: dict[str, float | None],
+    shared: Shared,
     logger: Any = False,
 ) -> None:
     """Trains `run` to its end, from its newest checkpoint where it has one, otherwise from `start`.
@@ -106,7 +106,7 @@ def take_part(
     cache: Cache,
     checkpoint: Path | None,
     device: str,
-    shared: Shared = ALONE,
+    shared: Shared,
     start: dict[str, Tensor] | None = None,
     limits: dict[str, float | None] | None = None,
     logger: Any = False,

@@ -38,9 +38,6 @@ class Shared:
         return self.devices * self.num_nodes
 
 
-ALONE = Shared()
-
-
 def node_rank() -> int:
     """Which of the nodes this is: NODE_RANK, or SLURM's; 0 where there is one."""
     given = os.environ.get("NODE_RANK") or os.environ.get("SLURM_NODEID") or "0"
