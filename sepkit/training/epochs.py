@@ -3,6 +3,7 @@
 Files are written aside, flushed and renamed: Lightning's own writes are not atomic on a mounted Drive.
 """
 
+import signal
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -87,6 +88,8 @@ class Recorder(Callback):
         self._log(trainer, self.rows)
         self.bar = self.shown.enter_context(bar(self.run.name, trainer.max_epochs * trainer.num_training_batches))
         self.bar.initial = self.bar.n = trainer.current_epoch * trainer.num_training_batches
+        if trainer.world_size > 1:  # Lightning's handler would tell ranks of it that may be gone
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         # a run killed between its early stop and the state "finished" must not go on training
         for stopper in trainer.early_stopping_callbacks:
             trainer.should_stop |= stopper.wait_count >= stopper.patience

@@ -78,8 +78,8 @@ def fit(
     shared: the devices that take part; logger: as for Lightning's Trainer.
     Raises OutOfTime, all being saved, after an epoch that is the last for which there is time.
     """
-    name = device_name(device)
-    where = {"device": name, "precision": _precision(config, device), "ranks": shared.ranks}
+    name, mixed = device_name(device), precision(device, bfloat16=config["training"]["bfloat16"])
+    where = {"device": name, "precision": mixed, "ranks": shared.ranks}
     checkpoint = newest(run)
     if checkpoint is not None and (before := run.status.get("ranks", 1)) != shared.ranks:
         print(f"{run.name}: begun on {before} device(s), goes on with {shared.ranks}: same clips, other dropout")
@@ -124,7 +124,7 @@ def take_part(
         trainer = L.Trainer(
             accelerator=device, devices=shared.devices, num_nodes=shared.num_nodes,
             strategy=Together(device, shared) if shared.ranks > 1 else "auto", use_distributed_sampler=False,
-            precision=_precision(config, device), max_epochs=training["epochs"], num_sanity_val_steps=0,
+            precision=precision(device, bfloat16=training["bfloat16"]), max_epochs=training["epochs"], num_sanity_val_steps=0,
             callbacks=[*averaging, recorder, stopping, in_time, BestAndLast(run)], plugins=[AtomicCheckpointIO()],
             logger=logger, enable_progress_bar=False, enable_model_summary=False, default_root_dir=run.path,
         )  # fmt: skip
@@ -133,10 +133,6 @@ def take_part(
         with recorder.spent, recorder.shown, ranks_of(run, shared.num_nodes) if shared.ranks > 1 else nullcontext():
             trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
     return task, stopping
-
-
-def _precision(config: dict[str, Any], device: str) -> Any:
-    return precision(device, bfloat16=config["training"]["bfloat16"])
 
 
 def _finish(run: Run, stopping: EarlyStopping, **facts: Any) -> None:

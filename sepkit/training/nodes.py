@@ -109,9 +109,8 @@ def _store(num_nodes: int) -> Any:
     try:
         store = TCPStore(host, port, num_nodes, first, COMING)
     except DistError as error:
-        minutes = COMING.total_seconds() / 60
         raise SepkitError(
-            f"Node {node_rank()} has not met all of the {num_nodes} nodes at {host}:{port} within {minutes:.0f} minutes; start the same command on each, with {MEANT}."
+            f"Node {node_rank()} has not met all {num_nodes} nodes at {host}:{port} in {COMING}; start the same command on each, with {MEANT}."
         ) from error
     if first:
         atexit.register(_end, store, num_nodes)

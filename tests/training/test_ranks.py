@@ -142,7 +142,8 @@ def test_an_error_of_a_rank_and_its_kill_are_a_sentence(where, tmp_path, monkeyp
         patch.setattr("sepkit.training.fit.SeparationTask", Spoilt)
         with pytest.raises(SepkitError, match=r"^a song of this rank is spoilt$"):
             train("Base", root=tmp_path / "root", devices=2, **where)
-    assert "Traceback" not in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert "Traceback" not in err, err
 
     others = {child.pid for child in active_children()}  # that earlier tests left
 
