@@ -1,7 +1,6 @@
 """One run through Lightning: network, clips and checkpoints in, a finished run out."""
 
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,7 @@ def take_part(
     stopping = EarlyStopping(monitor="valid_sdr", mode="max", patience=training["patience"])
     recorder, in_time = Recorder(run, device_name(device)), InTime(run, limits or {})
     averaging: list[Callback] = [averaged(training["ema"])] if training["ema"] else []
-    with computing(device):
+    with computing(device), recorder.spent, recorder.shown, ranks_of(run, shared.num_nodes):
         task, loader, valid_loader = prepare(config, cache, device, start)
         if checkpoint is not None:  # Lightning sets the epoch too late, after workers drew their first batches
             batches: Any = loader.batch_sampler
@@ -124,14 +123,14 @@ def take_part(
         trainer = L.Trainer(
             accelerator=device, devices=shared.devices, num_nodes=shared.num_nodes,
             strategy=Together(device, shared) if shared.ranks > 1 else "auto", use_distributed_sampler=False,
-            precision=precision(device, bfloat16=training["bfloat16"]), max_epochs=training["epochs"], num_sanity_val_steps=0,
+            precision=precision(device, bfloat16=training["bfloat16"]), max_epochs=training["epochs"],
+            num_sanity_val_steps=0,
             callbacks=[*averaging, recorder, stopping, in_time, BestAndLast(run)], plugins=[AtomicCheckpointIO()],
             logger=logger, enable_progress_bar=False, enable_model_summary=False, default_root_dir=run.path,
         )  # fmt: skip
         if shared.num_nodes > 1 and not node_rank():
             lend_to((run, config, cache, checkpoint), shared.num_nodes)
-        with recorder.spent, recorder.shown, ranks_of(run, shared.num_nodes) if shared.ranks > 1 else nullcontext():
-            trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(task, loader, valid_loader, ckpt_path=checkpoint, weights_only=True)
     return task, stopping
 
 

@@ -19,6 +19,7 @@ import torch
 
 from sepkit.devices import pick_device
 from sepkit.errors import SepkitError, UsageError
+from sepkit.storage import Run
 
 STRATEGIES = ("auto", "ddp_spawn", "ddp_spawn_find_unused_parameters_true")  # auto: ddp_spawn on several devices
 COMING = timedelta(minutes=10)  # between the first node and the last one
@@ -77,9 +78,16 @@ def lend_to(job: Any, num_nodes: int) -> None:
     store.set(f"job {store.add('jobs', 1)}", pickle.dumps(job))
 
 
+def trained_by_node_0(run: Run, device: str, shared: Shared) -> Run:
+    """On another node: takes part in all trainings of node 0, then gives `run`; SepkitError where it is not finished."""
+    _serve(device, shared)
+    if not run.finished:
+        raise SepkitError(f"{run.name} {run.standing}: node 0 says why.")
+    return run
+
+
 @cache  # further runs of the same call were trained meanwhile
-def serve(device: str, shared: Shared) -> None:
-    """On another node: takes part in every training of node 0, until that ends."""
+def _serve(device: str, shared: Shared) -> None:
     from torch.distributed import DistNetworkError, DistStoreError
 
     from sepkit.training.fit import take_part

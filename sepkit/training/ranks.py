@@ -34,24 +34,13 @@ def computing(device: str) -> Iterator[None]:
         yield
 
 
-class Machines(LightningEnvironment):
-    """Lightning's own, which takes SLURM's number of a node too, and none where one machine trains."""
-
-    def __init__(self, num_nodes: int) -> None:
-        super().__init__()
-        self.num_nodes = num_nodes
-
-    def node_rank(self) -> int:
-        return node_rank() if self.num_nodes > 1 else 0
-
-
 class Together(DDPStrategy):
     """Lightning's ddp_spawn, whose ranks compute as one process does, also inside a job of SLURM or torchrun."""
 
     def __init__(self, device: str, shared: Shared) -> None:
         # buffers are equal on all ranks, which may have different numbers of validation batches
         how: dict[str, Any] = {"broadcast_buffers": False, "find_unused_parameters": shared.strategy.endswith("_true")}
-        super().__init__(start_method="spawn", cluster_environment=Machines(shared.num_nodes), **how)
+        super().__init__(start_method="spawn", cluster_environment=LightningEnvironment(), **how)
         self.device, self.entered = device, ExitStack()
 
     def setup_environment(self) -> None:
@@ -76,6 +65,7 @@ class Together(DDPStrategy):
 def ranks_of(run: Run, num_nodes: int) -> Iterator[None]:
     """Around the start of ranks: their errors become one sentence, and the environment is put back."""
     before = dict(os.environ)
+    os.environ["NODE_RANK"] = str(node_rank() if num_nodes > 1 else 0)  # for Lightning
     os.environ["SEPKIT_STARTED"] = str(session_started())
     try:
         yield

@@ -37,7 +37,7 @@ from sepkit.storage.ledger import out_of_time, session_started, workers_book
 from sepkit.storage.repair import has_best, mend, start_again
 from sepkit.training.asked import Changes, checked, flat, make_logger, with_changes
 from sepkit.training.losses import ON_MAGNITUDES
-from sepkit.training.nodes import Shared, node_rank, require_shared, serve
+from sepkit.training.nodes import Shared, node_rank, require_shared, trained_by_node_0
 
 ONE_AT_A_TIME = threading.Lock()  # a cluster's worker may have several threads; torch has one random state
 
@@ -79,19 +79,13 @@ def train(
     device, root = pick_device(device), Root.open(root, profile)
     run = root.run_of(experiment.name, seed, fold)
     if num_nodes > 1 and node_rank():
-        serve(device, shared)
-        if not run.finished:
-            raise SepkitError(f"{run.name} {run.standing}: node 0 says why.")
-        return run
+        return trained_by_node_0(run, device, shared)
     drive.tell(run.name, drive.pull(root, only=kept(run)))  # goes on from the copy that is further along
-    mend(run)
-    if _is_done(run, settings):
-        _tell_other_songs(run, profile, data)
+    if _is_done(run, settings, profile, data):
         return run
     extra, log = told_of(experiment, settings), make_logger(logger, run)
     limits = {"hours": hours, "session_hours": session_hours}
-    where: dict[str, Any] = {"data": data, "root": root, "seed": seed, "fold": fold, **limits}
-    where |= {"device": device, **asdict(shared)}
+    where = {"data": data, "root": root, "seed": seed, "fold": fold, "device": device, **limits, **asdict(shared)}
     _require_time(run, 0 if settings["weights_of"] else settings["training"]["epochs"], **limits)
     start = starting_weights(settings, profile, **where)
     cache = training_cache(settings, profile, data, root)
@@ -138,12 +132,15 @@ def _tell_other_songs(run: Run, profile: Profile, data: Path | str | None) -> No
             )
 
 
-def _is_done(run: Run, settings: dict[str, Any]) -> bool:
-    """Whether it is trained and its weights are there; SepkitError where its settings were others."""
+def _is_done(run: Run, settings: dict[str, Any], profile: Profile, data: Path | str | None) -> bool:
+    """Whether it is trained and its weights are there; SepkitError where its settings were others; damage is mended."""
+    mend(run)
     if not run.finished or not (run.path / "config.json").exists():
         return False
     _same_settings(run, settings)
-    return has_best(run)
+    if done := has_best(run):
+        _tell_other_songs(run, profile, data)
+    return done
 
 
 def _require_time(run: Run, epochs: int, **limits: float | None) -> None:
