@@ -93,6 +93,14 @@ class SeparationTask(L.LightningModule):
         sources = list(model.sources)
         self.judged = [sources.index("vocals")] if "vocals" in sources else list(range(len(sources)))
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        held = sum(len(group["params"]) for each in checkpoint["optimizer_states"] for group in each["param_groups"])
+        trained = sum(parameter.requires_grad for parameter in self.parameters())
+        if held != trained:
+            raise SepkitError(
+                f"Expected a checkpoint that trains {trained} tensors, found {held}: another version of sepkit began this run; give another --root, or delete its folder."
+            )
+
     def evaluated(self, batch: dict[str, Any]) -> tuple[Estimate, Tensor, Tensor]:
         """(estimate, target, loss) of a batch."""
         estimate, target = Estimate(self.model, batch["mixture"]), batch["sources"][:, self.picks]

@@ -327,6 +327,20 @@ def test_a_curriculum_goes_on_from_any_epoch(start, make_root, tiny, monkeypatch
     assert first == pytest.approx(whole.history()["train_loss"][0], rel=0.02)
 
 
+def test_a_checkpoint_of_other_parameters_is_a_sentence(start, root, monkeypatch):
+    """As of a run that was begun when openunmix's input mean was still trained."""
+    with monkeypatch.context() as patch:
+        end_in_epoch(patch, 2)
+        with pytest.raises(Killed):
+            start(root)
+    run = root.run("Base-s0")
+    checkpoint = load(run.last)
+    checkpoint["optimizer_states"][0]["param_groups"][0]["params"].append(99)
+    torch.save(checkpoint, run.last)
+    with pytest.raises(SepkitError, match=r"^Expected a checkpoint that trains 28 tensors, found 29: another version"):
+        start(root)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("curriculum", [(), ((0.5, 0.5),)])
 def test_workers_draw_a_resumed_epochs_clips_from_its_first_batch_on(start, make_root, tiny, monkeypatch, curriculum):
