@@ -147,9 +147,8 @@ def _name(folder: SongFolder, root: Root, settings: CacheSettings) -> str:
 
 def source_digest(track: Track) -> str:
     """32 hexadecimal digits over the content of a song's own files, read again where size or time have changed."""
-    there = (
-        (label, file, file.stat()) for file, label in track.labels.items() if file.exists()
-    )  # the check names others
+    # the header check names those that are absent
+    there = ((label, file, file.stat()) for file, label in track.labels.items() if file.exists())
     return _digest_of(tuple((label, file, state.st_size, state.st_mtime_ns) for label, file, state in there))
 
 

@@ -71,8 +71,8 @@ def read_songs(root: Path) -> tuple[str, list[Track], list[tuple[str, str]]]:
     roles = read_roles(file) if file.exists() else {}
     songs = [_song(*place, roles) for place in places]
     layouts = Counter(song.layout for song in songs if not song.problems)
-    if 0 < (mp4s := layouts["stem.mp4"]) < layouts.total():
-        raise SepkitError(f"{root} has {layouts.total() - mp4s} folders and {mp4s} .stem.mp4 files; keep one kind.")
+    if 0 < (mp4s := layouts["stem.mp4"]) < (every := layouts.total()):
+        raise SepkitError(f"{root} has both {every - mp4s} folders and {mp4s} .stem.mp4 files; keep one kind.")
     layout = next(iter(layouts or Counter(song.layout for song in songs)), "wav")
     if layout == "four stems":
         plain = all(file.suffix.casefold() == ".wav" for song in songs for file in song.files)

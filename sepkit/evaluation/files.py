@@ -57,7 +57,8 @@ class FileEstimate:
                 f"Expected estimates such as {self.folder / songs[0] / 'vocals.wav'} or the same under test/, found {found}; name the folders as the {len(songs)} songs."
             )
         if strange := sorted(self.songs.keys() - names):
-            print(f"{self.folder}: {len(strange)} folders are none of its songs: {', '.join(strange[:3])}", flush=True)
+            few = ", ".join(strange[:3])
+            print(f"{self.folder}: {len(strange)} folders are no songs of this split: {few}", flush=True)
 
     def __call__(self, mixture: np.ndarray, target: dict[str, np.ndarray], song: str) -> dict[str, np.ndarray]:
         files = self.songs.get(_name(song), {})

@@ -38,5 +38,6 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str) -> N
     # weights that say no level, as published ones, keep that of this network
     state = {**{key: value for key, value in model.state_dict().items() if key == LEVEL}, **state}
     if found := differences(model, state):
-        raise SepkitError(f"Weights in {where} do not fit the network: {'; '.join(found[:3])} ({len(found)} in all).")
+        few = "; ".join(found[:3])
+        raise SepkitError(f"The weights in {where} do not fit the network: {few} ({len(found)} differences in all).")
     model.load_state_dict(state)

@@ -127,7 +127,9 @@ def _chosen(
     beginning = loser.begins(wins)
     if wins.rank < loser.rank or (wins.rank == loser.rank and (not other or (new and not beginning))):
         if not wins.begins(loser) and (sync.up or wins.rank == loser.rank):
-            raise OSError(f"Drive holds another copy of this run ({theirs}), as far as the one here ({mine}) or more")
+            raise OSError(
+                f"Drive holds another copy of this run ({theirs}), as far along as the one here ({mine}) or more"
+            )
         return [], []
     if beginning:
         return differing, [name for name in new if name in target and name not in source]

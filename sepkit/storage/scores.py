@@ -32,8 +32,9 @@ def read_scores(path: Path) -> pd.DataFrame:
         if table[whole].isna().any(axis=None) or not content.endswith(b"\n"):
             raise ValueError("it is cut short")
     except ValueError as error:
-        message = f"Expected scores in {path}, but it can't be read ({error}); evaluate the run again."
-        raise SepkitError(message) from error
+        raise SepkitError(
+            f"Expected scores in {path}, but it can't be read ({error}); evaluate the run again, which writes it anew."
+        ) from error
     return table.round({"value": SCORE_DECIMALS})  # pandas before 3 changes some last digits
 
 

@@ -121,10 +121,9 @@ def take_part(
             batches: Any = loader.batch_sampler
             batches.set_epoch(load_checkpoint(checkpoint)["epoch"] + 1)
         trainer = L.Trainer(
-            accelerator=device, devices=shared.devices, num_nodes=shared.num_nodes,
-            strategy=Together(device, shared) if shared.ranks > 1 else "auto", use_distributed_sampler=False,
-            precision=precision(device, bfloat16=training["bfloat16"]), max_epochs=training["epochs"],
-            num_sanity_val_steps=0,
+            accelerator=device, devices=shared.devices, num_nodes=shared.num_nodes, use_distributed_sampler=False,
+            strategy=Together(device, shared) if shared.ranks > 1 else "auto", max_epochs=training["epochs"],
+            precision=precision(device, bfloat16=training["bfloat16"]), num_sanity_val_steps=0,
             callbacks=[*averaging, recorder, stopping, in_time, BestAndLast(run)], plugins=[AtomicCheckpointIO()],
             logger=logger, enable_progress_bar=False, enable_model_summary=False, default_root_dir=run.path,
         )  # fmt: skip

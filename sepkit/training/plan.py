@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable
 from functools import cache as memory
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,7 +19,7 @@ from sepkit.experiments import BASE, MENU, Line, choose_week, get_experiment, pl
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.parallel import progress
 from sepkit.profiles import Profile, ProfileLike, get_profile
-from sepkit.storage import Root, RootLike
+from sepkit.storage import DataLike, Root, RootLike
 from sepkit.storage.ledger import spending, week_hours
 from sepkit.training.asked import checked, trial
 from sepkit.training.train import training_cache
@@ -159,7 +158,7 @@ def equal_epochs(
     *,
     minutes: float,
     profile: ProfileLike = None,
-    data: Path | str | None = None,
+    data: DataLike = None,
     root: RootLike = None,
     device: str | None = None,
 ) -> pd.DataFrame:
@@ -196,7 +195,7 @@ def equal_epochs(
 
 
 def _prepared(
-    experiment: Experiment, profile: Profile, data: Path | str | None, root: Root, device: str
+    experiment: Experiment, profile: Profile, data: DataLike, root: Root, device: str
 ) -> tuple[Callable[[], float], Any, DataLoader]:
     """(what makes and times a step of an experiment, its `SeparationTask`, its validation clips)."""
     from sepkit.training.fit import prepare

@@ -75,9 +75,8 @@ def ranks_of(run: Run, num_nodes: int) -> Iterator[None]:
         if kind.startswith("sepkit.errors."):
             raise getattr(errors, kind.rpartition(".")[2])(sentence) from error
         again = "the same call goes on" if num_nodes == 1 else "the same call goes on, on all nodes"
-        raise SepkitError(
-            f"{run.name}: rank {error.error_index} ended ({last.partition('. ')[0]}); {again}."
-        ) from error
+        why = last.partition(". ")[0]
+        raise SepkitError(f"{run.name}: rank {error.error_index} ended ({why}); {again}.") from error
     finally:
         os.environ.clear()
         os.environ.update(before)

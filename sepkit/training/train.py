@@ -31,7 +31,7 @@ from sepkit.models.files import network_of
 from sepkit.models.weights import differences
 from sepkit.parallel import on_cluster, progress, spread
 from sepkit.profiles import Profile, ProfileLike, get_profile
-from sepkit.storage import Root, RootLike, Run, drive, hours_left, write_json
+from sepkit.storage import DataLike, Root, RootLike, Run, drive, hours_left, write_json
 from sepkit.storage.checkpoints import kept, load_model, take_weights
 from sepkit.storage.ledger import out_of_time, session_started, workers_book
 from sepkit.storage.repair import has_best, mend, start_again
@@ -46,7 +46,7 @@ def train(
     experiment: str | Experiment,
     *,
     profile: ProfileLike = None,
-    data: Path | str | None = None,
+    data: DataLike = None,
     root: RootLike = None,
     seed: int = 0,
     fold: int | None = None,
@@ -122,7 +122,7 @@ def _begun(run: Run, config: dict[str, Any]) -> bool:
     return done
 
 
-def _tell_other_songs(run: Run, profile: Profile, data: Path | str | None) -> None:
+def _tell_other_songs(run: Run, profile: Profile, data: DataLike) -> None:
     """Prints where a finished run was trained on other songs than there are now."""
     with contextlib.suppress(SepkitError):  # it needs no songs
         config = run.config
@@ -132,7 +132,7 @@ def _tell_other_songs(run: Run, profile: Profile, data: Path | str | None) -> No
             )
 
 
-def _is_done(run: Run, settings: dict[str, Any], profile: Profile, data: Path | str | None) -> bool:
+def _is_done(run: Run, settings: dict[str, Any], profile: Profile, data: DataLike) -> bool:
     """Whether it is trained and its weights are there; SepkitError where its settings were others; damage is mended."""
     mend(run)
     if not run.finished or not (run.path / "config.json").exists():
@@ -187,7 +187,7 @@ def starting_weights(settings: dict[str, Any], profile: Profile, **where: Any) -
     return load_model(train(start, profile=profile, **where)).state_dict()
 
 
-def training_cache(settings: dict[str, Any], profile: Profile, data: Path | str | None, root: Root) -> Cache:
+def training_cache(settings: dict[str, Any], profile: Profile, data: DataLike, root: Root) -> Cache:
     """Of the training and validation songs that `settings` need."""
     wanted, loss = training_cache_settings(settings), settings["loss"]["name"]
     if wanted.kind == "stft" and loss not in ON_MAGNITUDES:

@@ -97,7 +97,7 @@ def test_both_layouts_in_one_folder_are_refused(make_mini, tmp_path):
     make_mini(tmp_path, 1, 0, 0)
     (tmp_path / "test").mkdir(exist_ok=True)
     (tmp_path / "test" / "X - Y.stem.mp4").touch()
-    with pytest.raises(SepkitError, match=r"has 1 folders and 1 \.stem\.mp4 files"):
+    with pytest.raises(SepkitError, match=r"both 1 folders and 1 \.stem\.mp4 files"):
         find_songs(tmp_path)
 
 

@@ -163,7 +163,7 @@ def test_folders_of_other_songs_are_named(songs, tmp_path, capsys):
     ):
         read.require_some(SONGS)
     read.require_some(["Bj\u00f6rn"])
-    assert "1 folders are none of its songs: A song of another set" in capsys.readouterr().out
+    assert "1 folders are no songs of this split: A song of another set" in capsys.readouterr().out
 
 
 def test_wrong_folders_and_names_are_wrong_calls(tmp_path):

@@ -96,7 +96,7 @@ def test_a_finished_run_is_replaced_neither_on_drive_nor_half(first, second, dri
     push(first, drive)
     train(second, 4, word="b")
     result = push(second, drive)
-    assert "another copy of this run (3 epochs, finished), as far as the one here (4 epochs" in str(result)
+    assert "another copy of this run (3 epochs, finished), as far along as the one here (4 epochs" in str(result)
     assert content(drive) == content(first.path)
     place = pull(second, drive).kept
     assert place == [str(next((second.path / "kept").iterdir()))]
@@ -123,7 +123,7 @@ def test_of_two_copies_as_far_along_both_stay(first, second, drive):
     train(second, 2, word="b")
     result = push(second, drive)
     assert not result.safe
-    assert "as far as the one here" in str(result)
+    assert "as far along as the one here" in str(result)
     assert content(drive) == before
 
 
