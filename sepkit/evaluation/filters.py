@@ -36,9 +36,15 @@ class Windows:
 
     def spectra(self, part: Tensor, more: int = 0) -> Tensor:
         """`(block, row, freq)` of the blocks of `(row, time)`, each with `more` samples of the next, zeros after the end."""
-        blocks = -(-part.shape[1] // self.step)
-        padded = torch.nn.functional.pad(part, (0, blocks * self.step + more - part.shape[1]))
-        return torch.fft.rfft(padded.unfold(1, self.step + more, self.step).transpose(0, 1), n=self.n_fft)
+        size, time = self.step + more, part.shape[1]
+        blocks, whole = -(-time // self.step), max(0, (time - more) // self.step)
+        padded = part.new_zeros(blocks, len(part), self.n_fft)
+        if whole:
+            padded[:whole, :, :size] = part.unfold(1, size, self.step).transpose(0, 1)
+        for block in range(whole, blocks):
+            rest = part[:, block * self.step :][:, :size]
+            padded[block, :, : rest.shape[1]] = rest
+        return torch.fft.rfft(padded)
 
     def _own_spectra(self, i: int) -> Tensor:
         """Conjugate spectra of the blocks of window i."""
@@ -52,7 +58,10 @@ class Windows:
     def cross(self, other: Tensor, i: int) -> Tensor:
         """r[a, b, k] = Σ_n rows[a, n] · other[b, n + k] in window i, k in [0, TAPS); other `(row, time)`."""
         blocks, longer = self._own_spectra(i), self.spectra(other, TAPS - 1)
-        return torch.fft.irfft((blocks[:, :, None] * longer[:, None]).sum(0), n=self.n_fft)[..., :TAPS]
+        total = blocks[0, :, None] * longer[0]
+        for own, theirs in zip(blocks[1:], longer[1:], strict=True):  # block by block, the sum stays in a core's cache
+            total.addcmul_(own[:, None], theirs)
+        return torch.fft.irfft(total, n=self.n_fft)[..., :TAPS]
 
     def across(self, heads: Tensor) -> Tensor:
         """The part of the whole correlation whose two samples lie on two sides of a window's edge.
