@@ -313,7 +313,7 @@ def setup(root: Where = None, drive: Where = None, install: bool = True, check: 
     parts = [*(done or ["all in place, nothing to install or fetch"]), *(f"{n}={f}" for n, f in places.items())]
     folders = [folder for folder in (local or project, mydrive) if folder]
     with contextlib.suppress(OSError):
-        if mydrive and copy and within(PROBE_S, (copy / "runs").is_dir):  # as earlier versions had it
+        if mydrive and copy and within(PROBE_S, (copy / "runs").is_dir):  # as a root itself has
             notes.append(f"{copy} holds runs of its own: move its content to {copy}/<profile>, where they are found")
         free = within(PROBE_S, lambda: [shutil.disk_usage(folder).free / 2**30 for folder in folders])
         parts += [f"{size:.0f} GiB free in {folder}" for size, folder in zip(free, folders, strict=True)]

@@ -133,7 +133,7 @@ def test_budget_and_plan_are_tables(tmp_path, monkeypatch, capsys):
     assert main(["budget", "--root", str(tmp_path)]) == 0
     assert "nothing yet" in capsys.readouterr().out
     root.add_minutes(run="Base-s0", stage="train", minutes=90.0, device="T4", gpu_attached=True)
-    write_csv(root.run("Base-s0").path / "history.csv", pd.DataFrame({"seconds": [60.0]}))
+    write_csv(root.run("Base-s0").path / "history.csv", pd.DataFrame({"seconds": [60.0], "ranks": [1]}))
     assert main(["budget", "--root", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["run", "stage", "minutes", "gpu_min", "vram_mib", "device"]

@@ -16,21 +16,15 @@ MANY = 28  # runs, whose panels fill a page; of more, those of an experiment are
 Groups = dict[str, list[tuple[Run, pd.DataFrame]]]
 
 
-def best_epoch(history: pd.DataFrame) -> int:
-    """Place in `history` of the epoch that is kept: the highest `valid_sdr`; without that column the least loss."""
-    known = "valid_sdr" in history and history["valid_sdr"].notna().any()
-    return int(history["valid_sdr"].argmax() if known else history["valid_loss"].argmin())
-
-
 def _histories(runs: Iterable[Run] | Run) -> Groups:
-    """Runs and their histories by name, of more than `MANY` by experiment; those of older versions have no SDR."""
+    """Runs and their histories by name, of more than `MANY` by experiment."""
     runs = [runs] if isinstance(runs, Run) else list(runs)
     if not runs:
         raise SepkitError("expected at least one trained run to draw, got none.")
     found: Groups = {}
     for run in runs:
         name = run.name if len(runs) <= MANY else str(run.config.get("experiment", run.name))
-        found.setdefault(name, []).append((run, pd.DataFrame({"valid_sdr": np.nan, **run.history()})))
+        found.setdefault(name, []).append((run, run.history()))
     return found
 
 
@@ -59,7 +53,7 @@ def convergence(runs: Iterable[Run] | Run) -> Picture:
     for name, group in groups.items():
         colour, above, thin = colours.get(name, GREY), 2 + (name in colours), len(group) ** -0.5
         for _, history in group:
-            minutes, sdr, best = history["seconds"].cumsum() / 60, history["valid_sdr"], best_epoch(history)
+            minutes, sdr, best = history["seconds"].cumsum() / 60, history["valid_sdr"], history["valid_sdr"].argmax()
             if name in named:
                 axes.plot(minutes, sdr, color=colour, ls=styles.get(name, "-"), lw=1.2 * thin, zorder=above)
                 ends[name] = (float(minutes.iloc[-1]), float(sdr.iloc[-1]), colour)
@@ -92,7 +86,7 @@ def training_curves(runs: Iterable[Run] | Run) -> Picture:
         losses = shared[loss] = figure.add_subplot(grid[2 * row, column], sharey=shared.get(loss))
         scale = sdr = figure.add_subplot(grid[2 * row + 1, column], sharex=losses, sharey=scale)
         for _, history in group:
-            epochs, best = history["epoch"], best_epoch(history)
+            epochs, best = history["epoch"], history["valid_sdr"].argmax()
             losses.plot(epochs, history["train_loss"], color=WORSE, ls="--", lw=thin)
             losses.plot(epochs, history["valid_loss"], color=BETTER, lw=1.2 * thin)
             sdr.plot(epochs, history["valid_sdr"], color="black", lw=1.2 * thin)

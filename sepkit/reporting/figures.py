@@ -18,14 +18,14 @@ from sepkit.evaluation.paired import unbounded
 from sepkit.evaluation.sides import Pair, Side
 from sepkit.evaluation.statistics import Comparison, show_p, summary
 from sepkit.reporting.canvas import BETTER, COLOURS, DOUBLE, GREY, SMALL, TEXT, WORSE, Picture, reported, save, tag_ends
-from sepkit.reporting.curves import MANY, best_epoch, convergence, training_curves
+from sepkit.reporting.curves import MANY, convergence, training_curves
 from sepkit.reporting.rows import ordered
 from sepkit.reporting.spectra import gradients, song_view
 from sepkit.reporting.tables import interval
 from sepkit.storage import WEEK_HOURS
 
 __all__ = [
-    "BETTER", "MANY", "WORSE", "Picture", "best_epoch", "convergence", "gradients", "save", "song_view", "training_curves",
+    "BETTER", "MANY", "WORSE", "Picture", "convergence", "gradients", "save", "song_view", "training_curves",
 ]  # fmt: skip
 LINES = {"mixture": ":", "oracle": "--"}  # line styles of the references
 ROW = 0.21  # inches

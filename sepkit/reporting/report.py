@@ -21,7 +21,7 @@ from sepkit.experiments import BASE, BASES, MENU, REFERENCES, Experiment, entry_
 from sepkit.profiles import Profile
 from sepkit.reporting import lessons
 from sepkit.reporting.canvas import REPORTED, save
-from sepkit.reporting.figures import MANY, best_epoch
+from sepkit.reporting.figures import MANY
 from sepkit.reporting.outcome import predictions
 from sepkit.reporting.rows import MAIN
 from sepkit.reporting.scoreboard import EMPTY, Board, collect, scoreboard
@@ -215,6 +215,5 @@ def _facts(run: Run) -> dict[str, Any]:
 
 
 def _best(run: Run) -> str:
-    row = run.history().iloc[best_epoch(run.history())]
-    value = f"{row['valid_sdr']:.2f} dB" if "valid_sdr" in row else f"loss {row['valid_loss']:.4f}"
-    return f"{run.name} {row['epoch']:.0f}, {value}"
+    best = max(run.history().to_dict("records"), key=lambda row: row["valid_sdr"])
+    return f"{run.name} {best['epoch']}, {best['valid_sdr']:.2f} dB"

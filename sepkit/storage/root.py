@@ -60,7 +60,7 @@ class Root:
         """The root at `root`, which need not exist; None: <SEPKIT_ROOT or ~/sepkit-root>/<profile>.
 
         Raises UsageError for a relative SEPKIT_ROOT (a notebook runs in another folder than the shell) and for one that
-        is itself a root, as earlier versions had it.
+        is itself a root, as what --root names.
         """
         if isinstance(root, Root):
             return root

@@ -16,7 +16,6 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
 from torch import Tensor
 
-from sepkit.errors import SepkitError
 from sepkit.parallel import bar, logs
 from sepkit.storage import Run, drive, write_csv, writing
 from sepkit.storage.checkpoints import kept, load_checkpoint
@@ -60,10 +59,6 @@ class BestAndLast(Checkpoint):
         return {"best_sdr": self.best_sdr, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if "best_sdr" not in state_dict:
-            raise SepkitError(
-                f"{self.run.name} was begun when the lowest validation loss made the best epoch; expected valid_sdr in its checkpoint: delete {self.run.path} and train it again."
-            )
         self.best_sdr, self.best_epoch = state_dict["best_sdr"], state_dict["best_epoch"]
 
 
@@ -82,7 +77,7 @@ class Recorder(Callback):
     def on_train_start(self, trainer, pl_module) -> None:
         file = self.run.path / "history.csv"
         past: Any = pd.read_csv(file).to_dict("records") if file.exists() else []
-        self.rows = [{**row, "ranks": row.get("ranks", 1)} for row in past if row["epoch"] <= trainer.current_epoch]
+        self.rows = [row for row in past if row["epoch"] <= trainer.current_epoch]
         for logger in trainer.loggers:
             logger.log_hyperparams(self.run.config)
         self._log(trainer, self.rows)

@@ -138,7 +138,7 @@ def _finish(run: Run, stopping: EarlyStopping, **facts: Any) -> None:
     history, stopped = run.history(), "all epochs done"
     if len(history) < run.config["training"]["epochs"]:
         stopped = f"early, after {stopping.patience} epochs without improvement"
-    history["gpu_seconds"] = history["seconds"] * history.get("ranks", 1) * torch.cuda.is_available()
+    history["gpu_seconds"] = history["seconds"] * history["ranks"] * torch.cuda.is_available()
     minutes, cpu_min, gpu_min = (round(float(history[f"{key}seconds"].sum()) / 60, 3) for key in ("", "cpu_", "gpu_"))
     rate, best_sdr = float(history["learning_rate"].iloc[-1]), float(history["valid_sdr"].max())
     best_epoch = int(history["epoch"].iloc[history["valid_sdr"].argmax()])

@@ -131,7 +131,7 @@ def _step_cost(
     if (run.path / "history.csv").exists():
         steps = resolve(experiment, profile)["training"]["steps_per_epoch"]
         history = run.history()
-        return float((history["seconds"] * history.get("ranks", 1)).median()) / steps, f"measured in {run.name}"
+        return float((history["seconds"] * history["ranks"]).median()) / steps, f"measured in {run.name}"
     device = pick_device(device)
     if (profile.as_planned and device == "cpu") or not measure:
         return experiment.t4_step_s, "estimate for a T4"

@@ -153,7 +153,7 @@ def test_new_weights_are_scored_anew_and_old_scores_of_songs_elsewhere_go(score,
 
 
 def test_scores_without_origins_are_taken_as_they_are_with_one_line(score, root, songs, capsys):
-    """As an earlier version left them: hours of scoring are not spent again on a guess."""
+    """Hours of scoring are not spent again on a guess."""
     run = finish(root)
     before = score(run)[0]
     (run.path / "scored.json").unlink()

@@ -245,16 +245,6 @@ def test_names_at_many_ends_are_not_searched_against_every_point(monkeypatch):
     assert peak < 100e6  # every place against every point takes 230 MB
 
 
-def test_a_history_without_sdr_has_its_losses_drawn_and_the_least_marked(root):
-    old, new = root.run("Base-s0"), root.run("C-s0")
-    write_csv(old.path / "history.csv", old.history().drop(columns="valid_sdr"))
-    assert figures.best_epoch(old.history()) == 6
-    losses, sdr = figures.training_curves(old).axes
-    np.testing.assert_allclose(losses.lines[1].get_ydata(), old.history()["valid_loss"])
-    assert np.isnan(sdr.lines[0].get_ydata()).all()
-    figures.convergence([old, new])._repr_png_()
-
-
 def assert_apart(axes) -> None:
     axes.figure.draw_without_rendering()
     boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the line that leads to it

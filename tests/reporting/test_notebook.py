@@ -131,7 +131,7 @@ def full(tmp_path):
 def finish(root, name):
     run = root.run_of(name)
     write_json(run.path / "config.json", {"experiment": name, "fold": None})
-    write_csv(run.path / "history.csv", pd.DataFrame({"epoch": [1], "seconds": [60.0]}))
+    write_csv(run.path / "history.csv", pd.DataFrame({"epoch": [1], "seconds": [60.0], "ranks": [1]}))
     run.write_status(state="finished", epochs=1, best_sdr=1.0)
 
 

@@ -130,7 +130,7 @@ def test_hours_that_are_none_are_refused(hours, root):
 
 
 def history(root, run, seconds, **columns):
-    table = pd.DataFrame({"epoch": range(1, len(seconds) + 1), "seconds": seconds, **columns})
+    table = pd.DataFrame({"epoch": range(1, len(seconds) + 1), "seconds": seconds, "ranks": 1, **columns})
     write_csv(root.run(run).path / "history.csv", table)
 
 

@@ -47,7 +47,7 @@ class Week:
             in_time.on_train_epoch_start(trainer, None)
             self.spend(run.name, "train", epoch_s)
             done += 1
-            pd.DataFrame({"seconds": [epoch_s] * done}).to_csv(run.path / "history.csv")
+            pd.DataFrame({"seconds": [epoch_s] * done, "ranks": 1}).to_csv(run.path / "history.csv")
             in_time.on_train_epoch_end(trainer, None)
             reason = in_time.reason
         run.write_status(state="stopped" if reason else "finished", epochs=done, best_sdr=done / 10, device="T4")

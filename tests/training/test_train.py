@@ -215,17 +215,6 @@ def test_validation_songs_without_a_voice_are_refused(start, root, tiny, monkeyp
         start(root)
 
 
-def test_a_checkpoint_that_knows_another_criterion_is_refused(start, straight, root):
-    run = root.run("Base-s0")
-    shutil.copytree(straight.path, run.path)
-    run.write_status(state="running")
-    content = load(run.last)
-    content["callbacks"]["BestAndLast"] = {"best_loss": 0.1, "best_epoch": 1}
-    torch.save(content, run.last)
-    with pytest.raises(SepkitError, match="begun when the lowest validation loss"):
-        start(root)
-
-
 def test_the_same_seed_gives_the_same_bits(start, straight, root):
     torch.manual_seed(99)  # the caller's state is nothing to a run
     assert_same_run(start(root), straight)
