@@ -35,7 +35,7 @@ def scores_path(run: Run, split: str = "test") -> Path:
 
 
 def read_origins(run: Run, split: str = "test") -> dict[str, Origin]:
-    """What the scores of each song were made from; without songs that were scored before this was kept."""
+    """What the scores of each song were made from; without songs of which that is not known."""
     path = scores_path(run, split)
     path = path.with_name(path.name.replace("scores.csv", "scored.json"))
     found: Any = {}
@@ -47,7 +47,7 @@ def read_origins(run: Run, split: str = "test") -> dict[str, Origin]:
 class ScoreFiles:
     """The songs of one run that are scored, in `done` and on the disk.
 
-    protocol: songs that an earlier version scored with another one do not count; origins: what scores would be made
+    protocol: songs that were scored with another one do not count; origins: what scores would be made
     from now, of the songs at hand; unwanted: songs whose scores are dropped; facts: in every row of scores.csv.
     """
 
@@ -112,8 +112,8 @@ class ScoreFiles:
             print(f"{self.run.name}: {what} changed since {shown} was scored: those scores are dropped", flush=True)
         if unknown:
             print(
-                f"{self.run.name}: {unknown} songs were scored before it was kept from which files and weights; they "
-                f"count as scores of today's. If those have changed, delete {self.scores} and evaluate again.",
+                f"{self.run.name}: {self.record.name} does not say from which files and weights {unknown} songs were "
+                f"scored; they count as scored from today's. If those have changed, delete {self.scores} and evaluate again.",
                 flush=True,
             )
 
