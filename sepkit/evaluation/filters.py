@@ -36,14 +36,11 @@ class Windows:
 
     def spectra(self, part: Tensor, more: int = 0) -> Tensor:
         """`(block, row, freq)` of the blocks of `(row, time)`, each with `more` samples of the next, zeros after the end."""
-        size, time = self.step + more, part.shape[1]
-        blocks, whole = -(-time // self.step), max(0, (time - more) // self.step)
-        padded = part.new_zeros(blocks, len(part), self.n_fft)
-        if whole:
-            padded[:whole, :, :size] = part.unfold(1, size, self.step).transpose(0, 1)
-        for block in range(whole, blocks):
-            rest = part[:, block * self.step :][:, :size]
-            padded[block, :, : rest.shape[1]] = rest
+        starts = range(0, part.shape[1], self.step)
+        padded = part.new_zeros(len(starts), len(part), self.n_fft)
+        for block, start in zip(padded, starts, strict=True):
+            samples = part[:, start : start + self.step + more]
+            block[:, : samples.shape[1]] = samples
         return torch.fft.rfft(padded)
 
     def _own_spectra(self, i: int) -> Tensor:

@@ -51,7 +51,7 @@ def plan_and_measured(root: RootLike, names: Iterable[str] | None = None) -> pd.
             f"predicted, {unit} min": guesses.get(name),
             f"measured, {unit} min": None if used is None else used["minutes"],
             "plan, GB": PLAN_VRAM_GB if plan_min else None,
-            "measured, GB": used["vram_mib"] / 1024 if used is not None and used["vram_mib"] else None,
+            "measured, GB": used["vram_mib"] * 2**20 / 1e9 if used is not None and used["vram_mib"] else None,
         }
     if names is None:
         whole = budget["gpu_min" if unit == "GPU" else "minutes"].sum()

@@ -18,7 +18,7 @@ from sepkit.reporting.sections import Section
 from sepkit.reporting.tables import NONE, Block, Image, plain_grid
 from sepkit.storage import WEEK_HOURS, Root, Run, git_revision
 
-SHARED = ("run", "experiment", "profile", "seed", "fold", "data", "about")  # not settings of an experiment
+SHARED = ("run", "experiment", "profile", "seed", "fold", "data", "about", "code")  # not settings of an experiment
 
 
 def runs_of(root: Root, section: Section) -> dict[str, list[Run]]:
@@ -71,14 +71,10 @@ def settings_block(root: Root, section: Section) -> Block:
     return Block("Settings", [about] if rows else [], [plain_grid(pd.DataFrame(rows))] if rows else [])
 
 
-def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    flat = dict[str, Any]()
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value and name not in SHARED:
-            flat |= _flat(value, f"{before}{name} ")
-        elif before or name not in SHARED:
-            flat[before + name] = value
-    return {name.replace("training ", "").replace("_", " "): value for name, value in flat.items()}
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in config.items() if name not in SHARED}
+    flat = pd.json_normalize(own, sep=" ").to_dict("records")[0]
+    return {str(name).replace("training ", "").replace("_", " "): value for name, value in flat.items()}
 
 
 def _unlike(flat: Mapping[str, Any], base: Mapping[str, Any]) -> str:
@@ -96,9 +92,7 @@ def compute_block(root: Root, section: Section | None, draw: Callable[[], list[I
     heading, spent = f"Compute: the budget of {WEEK_HOURS:g} GPU-hours", money(budget)[0]
     if budget.empty:
         return Block(heading, [spent])
-    about = (
-        "The plan's minutes and memory are of a T4 and the profile full; measured are those of training, with seed 0."
-    )
+    about = "The plan's minutes and memory are of a T4 and profile full; measured are those of training with seed 0."
     table = plan_and_measured(root, runs_of(root, section) if section else None).reset_index()
     by_run = budget.groupby("run")
     stages = budget.pivot_table(index="run", columns="stage", values="minutes", aggfunc="sum", fill_value=0.0)

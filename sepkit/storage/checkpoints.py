@@ -16,6 +16,7 @@ import torch
 
 from sepkit import models
 from sepkit.errors import SepkitError
+from sepkit.models import own
 from sepkit.models.weights import load_weights
 from sepkit.storage import drive
 from sepkit.storage.copying import within
@@ -90,11 +91,21 @@ def best_checkpoint(run: Run) -> dict[str, Any]:
     raise SepkitError(f"{run.name} has no best.ckpt yet under {run.path}; train it first.")
 
 
+def tell_of_code(run: Run) -> None:
+    """Prints a line where the file of a network from outside this package has changed since its run was begun."""
+    config = run.config
+    for file, now in own.code(config["model"]["name"]).items():
+        if config.get("code", {}).get(file, now) != now:
+            fix = "put the file back, or give the experiment another name"
+            print(f"{run.name}: {file} is not as it was when this run was begun; if its network has changed, {fix}.")
+
+
 def load_model(run: Run, which: str = "best") -> Any:
     """The network of `run` in evaluation mode, built from config.json, with its best or last weights.
 
     One that normalises over time gets `chunk_s`, the length of its training clips.
     """
+    tell_of_code(run)
     path = run.path / f"{which}.ckpt"
     checkpoint = best_checkpoint(run) if which == "best" else load_checkpoint(path)
     model, state = models.build(**run.config["model"]), checkpoint["state_dict"]

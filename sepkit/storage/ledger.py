@@ -163,7 +163,7 @@ def week_hours(hours: float | None = None) -> float:
 
 def hours_left(root: RootLike = None, profile: ProfileLike = None, hours: float | None = None) -> float:
     """GPU hours of the week (see `week_hours`) that are not spent yet; below 0 where more were spent."""
-    return week_hours(hours) - float(budget(root, profile)["gpu_min"].sum()) / 60
+    return week_hours(hours) - float(Root.at(root, profile).budget()["gpu_min"].sum()) / 60
 
 
 def session_length(hours: float | None = None) -> float:

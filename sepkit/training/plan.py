@@ -19,7 +19,7 @@ from sepkit.experiments import BASE, MENU, Line, choose_week, get_experiment, pl
 from sepkit.experiments.settings import Experiment, resolve
 from sepkit.parallel import progress
 from sepkit.profiles import Profile, ProfileLike, get_profile
-from sepkit.storage import DataLike, Root, RootLike
+from sepkit.storage import DataLike, Root, RootLike, hours_left
 from sepkit.storage.ledger import spending, week_hours
 from sepkit.training.asked import checked, trial
 from sepkit.training.train import training_cache
@@ -51,7 +51,7 @@ def plan(
     """
     profile, root = get_profile(profile), Root.at(root, profile)
     limit, seeds, folds = week_hours(hours), list(seeds), list(folds)
-    total, costs = _spent_h(root), memory(partial(_cost, profile, root, device))
+    total, costs = limit - hours_left(root, hours=limit), memory(partial(_cost, profile, root, device))
     if pick is None:
         lines = [(line.experiment, line.folds) for line in week_lines(profile, root, hours, costs)]
     else:
@@ -88,12 +88,8 @@ def week_lines(
     def cost_h(name: str, folds: bool) -> float:
         return costs(name, (0,), tuple(range(FOLDS)) if folds else (None,))["left_h"]
 
-    left = week_hours(hours) - _spent_h(root)
+    left = hours_left(root, hours=hours)
     return choose_week(cost_h, left, best.config["experiment"] if best else BASE, pick)
-
-
-def _spent_h(root: Root) -> float:
-    return float(root.budget()["gpu_min"].sum()) / 60
 
 
 def _cost(

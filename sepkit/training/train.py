@@ -27,12 +27,13 @@ from sepkit.devices import device_name, pick_device
 from sepkit.errors import OutOfTime, SepkitError, UsageError
 from sepkit.experiments import MENU, about, get_experiment
 from sepkit.experiments.settings import Experiment, resolve, with_weights
+from sepkit.models import own
 from sepkit.models.files import network_of
 from sepkit.models.weights import differences
 from sepkit.parallel import on_cluster, progress, spread
 from sepkit.profiles import Profile, ProfileLike, get_profile
 from sepkit.storage import DataLike, Root, RootLike, Run, drive, hours_left, write_json
-from sepkit.storage.checkpoints import kept, load_model, take_weights
+from sepkit.storage.checkpoints import kept, load_model, take_weights, tell_of_code
 from sepkit.storage.ledger import out_of_time, session_started, workers_book
 from sepkit.storage.repair import has_best, mend, start_again
 from sepkit.training.asked import Changes, checked, flat, make_logger, with_changes
@@ -107,7 +108,9 @@ def train(
 def told_of(experiment: Experiment, settings: dict[str, Any]) -> dict[str, Any]:
     """What config.json keeps of an experiment that is not on the menu; UsageError where its network does not fit."""
     network = checked(settings, bool(experiment.changes))
-    return {} if experiment.name in MENU else {"about": about(experiment, network)}
+    if experiment.name in MENU:
+        return {}
+    return {"about": about(experiment, network), "code": own.code(settings["model"]["name"])}
 
 
 def _begun(run: Run, config: dict[str, Any]) -> bool:
@@ -257,12 +260,13 @@ def _train_quietly(started: float, experiment: str | Experiment, **where: Any) -
 
 
 def _same_settings(run: Run, wanted: dict[str, Any]) -> None:
-    """SepkitError where a run of this name was made with other settings."""
+    """SepkitError where a run of this name was made with other settings; a line where a file of its own network changed."""
+    tell_of_code(run)
     have, want = flat(run.config), flat(wanted)
     settings = (key for key in have if key.startswith(("model.", "loss.", "training.")))
     different = [key for key in dict.fromkeys([*want, *settings]) if have.get(key) != want.get(key)]
     # a folder may be renamed, its songs are compared; and words about an experiment are no settings
-    different = [key for key in different if key != "data.origin" and not key.startswith("about.")]
+    different = [key for key in different if key != "data.origin" and not key.startswith(("about.", "code."))]
     if different:
         key = different[0]
         raise SepkitError(

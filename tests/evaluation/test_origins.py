@@ -160,7 +160,9 @@ def test_scores_without_origins_are_taken_as_they_are_with_one_line(score, root,
     capsys.readouterr()
     after, calls = score(run)
     assert calls == [] and after.equals(before)
-    assert capsys.readouterr().out.count("scored.json does not say from which files and weights 3 songs were scored") == 1
+    assert (
+        capsys.readouterr().out.count("scored.json does not say from which files and weights 3 songs were scored") == 1
+    )
     assert score(run)[1] == [] and capsys.readouterr().out == ""
     louder(songs / "test" / TESTS[2])
     assert score(run)[1] == TESTS[2:]

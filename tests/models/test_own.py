@@ -1,6 +1,8 @@
 """Networks from outside the package: what they are asked before work starts, and one sentence for each fault."""
 
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -220,3 +222,15 @@ def test_a_run_whose_module_is_gone_says_so(root, mini_songs, tiny):
     (run.path / "config.json").write_text(text)
     with pytest.raises(SepkitError, match=re.escape("there is no gone_nets.py in ")):
         load_model(run)
+
+
+def test_a_changed_file_is_told_wherever_its_run_is_used(root, mini_songs, tiny, capsys):
+    where = {"profile": tiny, "data": mini_songs, "root": root, "device": "cpu"}
+    run, file = train("own_nets:Tiny", **where), Path(sys.modules["own_nets"].__file__)
+    assert [*run.config["code"]] == ["own_nets.py"]
+    load_model(run), train("own_nets:Tiny", **where)
+    assert "not as it was" not in capsys.readouterr().out
+    file.write_text(file.read_text().replace("mixture * self.gain", "mixture + self.gain"))
+    for use in (lambda: load_model(run), lambda: train("own_nets:Tiny", **where)):
+        use()
+        assert "Tiny-s0: own_nets.py is not as it was when this run was begun" in capsys.readouterr().out

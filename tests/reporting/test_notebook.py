@@ -72,7 +72,7 @@ def test_minutes_stand_beside_the_plans_and_what_was_predicted_stays(full, monke
     assert after.loc["whole week", "measured, GPU min"] == "124.0"
     assert after.loc["Base"].to_dict() == {
         "plan, GPU min": "35.0", "predicted, GPU min": "20.2", "measured, GPU min": "25.0", "plan, GB": "1.3",
-        "measured, GB": "1.0",
+        "measured, GB": "1.1",
     }  # fmt: skip
     assert list(notebook.plan_and_measured(notebook.begin(3, ["C+D"], profile="full", root=full)).index) == [
         "Base",
