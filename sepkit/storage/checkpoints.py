@@ -105,9 +105,9 @@ def load_model(run: Run, which: str = "best") -> Any:
 
     One that normalises over time gets `chunk_s`, the length of its training clips.
     """
-    tell_of_code(run)
     path = run.path / f"{which}.ckpt"
     checkpoint = best_checkpoint(run) if which == "best" else load_checkpoint(path)
+    tell_of_code(run)
     model, state = models.build(**run.config["model"]), checkpoint["state_dict"]
     load_weights(model, {key.removeprefix("model."): value for key, value in state.items()}, str(path))
     if model.normalizes_over_time:
