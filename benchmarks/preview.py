@@ -23,9 +23,9 @@ from sepkit.data.folds import FOLDS
 from sepkit.evaluation.comparison import SILENCE
 from sepkit.evaluation.metrics import METRICS
 from sepkit.evaluation.scoring import reference
-from sepkit.evaluation.statistics import Comparison, compare_all, compare_scores, show_p, summary
+from sepkit.evaluation.statistics import Comparison, compare_all, compare_scores, corrected, show_p, summary
 from sepkit.experiments import BASE, BOUNDS, MENU, resolve, week_experiments
-from sepkit.profiles import PREVIEW
+from sepkit.profiles import PREVIEW, PROTOCOLS
 from sepkit.reporting.rows import ordered
 from sepkit.storage import Root, Run, frames_beside, read_frames, with_windows, write_csv, write_json, write_text
 
@@ -37,6 +37,7 @@ FACTS = [
     "epochs", "best_epoch", "best_sdr", "minutes", "cpu_min", "parameters", "stopped", "device", "precision",
 ]  # fmt: skip
 BEST, RECIPE = "Best", "UMX"  # the menu's answer, and what a user would train without sepkit
+FOUR = ("Base-4", "A-4")  # masks and waves of four sources
 BEGIN, END = "<!-- preview table, by benchmarks/preview.py -->\n", "<!-- end of the preview table -->\n"
 
 
@@ -125,9 +126,9 @@ def beside(run: Run, old: pd.DataFrame) -> str:
 
 def readme_table() -> str:
     """A row an experiment, its scores averaged over seeds, against Base on the same songs; then two sentences
-    on Best: against openunmix's own recipe, and out of fold."""
-    scores, facts = kept_scores(), kept(RUNS).set_index("run")
-    two_stem = scores[scores["protocol"] == "2stem"]
+    on Best, against openunmix's own recipe and out of fold; then the networks of four sources."""
+    every, facts = kept_scores(), kept(RUNS).set_index("run")
+    two_stem = every[every["protocol"] == "2stem"]
     scores = two_stem[two_stem["fold"].isna()]
     by_name = {str(name): part for name, part in scores.groupby("experiment")}
     if BASE not in by_name:
@@ -151,7 +152,34 @@ def readme_table() -> str:
     folds = two_stem[two_stem["fold"].notna() & (two_stem["experiment"] == BEST)]
     if not folds.empty:
         lines += ["", out_of_fold(folds, facts)]
+    if {*FOUR} <= {*(four := every[every["protocol"] == "4stem"])["experiment"]}:
+        lines += ["", *four_sources(four, facts)]
     return "\n".join(lines) + "\n"
+
+
+def four_sources(scores: pd.DataFrame, facts: pd.DataFrame) -> list[str]:
+    """A row a source: the networks of four sources, and waves against masks, p corrected for the sources."""
+    masks, waves = (scores[scores["experiment"] == name] for name in FOUR)
+    tests = corrected({source: compare_scores(waves, masks, source=source) for source in PROTOCOLS["4stem"]})
+    spent = " and ".join(minutes(facts.reindex(each["run"].unique())) for each in (masks, waves))
+    lines = [
+        f"Four sources, each scored against the four stems (protocol 4stem); {spent} CPU minutes:",
+        "",
+        f"| source | {FOUR[0]} | {FOUR[1]} | {FOUR[1]} against {FOUR[0]}, dB | p | p (Holm) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for source, test in tests.items():
+        medians = (f"{summary(each, source=source)['median']:.2f}" for each in (masks, waves))
+        lines.append(f"| {' | '.join([source, *medians, *tested_cells(test)])} |")
+    return lines
+
+
+def tested_cells(test: Comparison | None) -> list[str]:
+    """The cells of a test: the difference with its interval, p, p after Holm with the mark."""
+    if test is None:
+        return ["—"] * 3
+    difference = f"{test.median_difference:+.2f} [{test.interval[0]:+.2f}, {test.interval[1]:+.2f}]"
+    return [difference, show_p(test.p_value), f"{show_p(test.p_final)} {mark(test)}".strip()]
 
 
 def out_of_fold(scores: pd.DataFrame, facts: pd.DataFrame) -> str:
@@ -177,9 +205,7 @@ def row(name: str, scores: pd.DataFrame, test: Comparison | None, facts: pd.Data
         f"**{main['median']:.2f}** [{main['q25']:.2f}, {main['q75']:.2f}]",
         *(median(metric) for metric in ("si_sdr", "sir_bsseval", "sar_bsseval")),
         median("sdr_bsseval", "accompaniment"),
-        "—" if test is None else f"{test.median_difference:+.2f} [{test.interval[0]:+.2f}, {test.interval[1]:+.2f}]",
-        "—" if test is None else show_p(test.p_value),
-        "—" if test is None else f"{show_p(test.p_final)} {mark(test)}".strip(),
+        *tested_cells(test),
         "—" if test is None or test.method_interval is None else "[{:+.2f}, {:+.2f}]".format(*test.method_interval),
         minutes(facts.reindex(runs)),
     ]  # fmt: skip

@@ -163,6 +163,35 @@ def test_best_is_set_against_openunmixs_recipe_and_out_of_fold(preview, elsewher
     assert "over 4 songs" in sentences[1]
 
 
+def test_networks_of_four_sources_have_a_table_of_their_own(preview, elsewhere, helpers):
+    before = preview.readme_table()
+    pair = {
+        "Base-4": helpers.rows("Base-4-s0", helpers.base_db, protocol="4stem").assign(experiment="Base-4"),
+        "A-4": helpers.rows("A-4-s0", helpers.base_db + helpers.spread / 9, protocol="4stem").assign(experiment="A-4"),
+    }
+    better = (pair["A-4"]["source"] == "drums") & (pair["A-4"]["metric"] == "sdr_bsseval")
+    pair["A-4"].loc[better, "value"] += 1
+    kept = preview.kept(preview.SCORES)
+    pd.concat([kept, preview.wide(pair["A-4"])]).to_csv(preview.SCORES, index=False)
+    assert preview.readme_table() == before  # one of the two says nothing
+    pd.concat([kept, *map(preview.wide, pair.values())]).to_csv(preview.SCORES, index=False)
+    facts = pd.DataFrame([{"run": f"{name}-s0", "cpu_min": 7.0 + len(name), "device": "cpu"} for name in pair])
+    pd.concat([preview.kept(preview.RUNS), facts]).to_csv(preview.RUNS, index=False)
+    first, second = preview.readme_table().removeprefix(before).split("\n\n")
+    assert first == "\nFour sources, each scored against the four stems (protocol 4stem); 13.0 and 10.0 CPU minutes:"
+    rows = {line.split(" | ")[0].strip("| "): line for line in second.splitlines()[2:]}
+    assert [*rows] == ["vocals", "drums", "bass", "other"]
+    tests = {source: compare_scores(pair["A-4"], pair["Base-4"], source=source) for source in rows}
+    p_holm = holm({source: test.p_value for source, test in tests.items()})
+    for source, line in rows.items():
+        test = tests[source]
+        difference = f"{test.median_difference:+.2f} [{test.interval[0]:+.2f}, {test.interval[1]:+.2f}]"
+        assert line.split(" | ")[3:5] == [difference, preview.show_p(test.p_value)]
+        assert line.split(" | ")[5].startswith(preview.show_p(p_holm[source]))
+        assert ("✓" in line) == (source == "drums")
+    assert rows["drums"].startswith(f"| drums | {np.median(helpers.base_db) + 0.5:.2f} |")
+
+
 def test_the_projects_table_is_what_its_scores_give(preview):
     assert preview.readme_table() in (PLACE / "README.md").read_text(encoding="utf-8")
 
