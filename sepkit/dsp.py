@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 from torch import Tensor, nn
 
 
@@ -65,6 +64,8 @@ def resample(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """
     if rate == new_rate:
         return audio
+    from scipy.signal import resample_poly  # 0.5 s to import
+
     divisor = gcd(rate, new_rate)
     return resample_poly(audio, new_rate // divisor, rate // divisor, axis=-1).astype(np.float32)
 

@@ -5,10 +5,8 @@ from typing import Any
 
 from sepkit.errors import SepkitError
 from sepkit.experiments import entry_of, run_named
-from sepkit.models import own
 from sepkit.profiles import ProfileLike, get_profile
 from sepkit.storage import Root, RootLike, read_scores, write_json, write_text, writing
-from sepkit.storage.checkpoints import load_model
 
 ARGUMENTS = {
     "run": {"help": "a trained run, or an experiment (Base: Base-s0)"},
@@ -32,7 +30,10 @@ def export(run: str, folder: Path | str, *, root: RootLike = None, profile: Prof
 
     Raises SepkitError where the run is not finished, or `folder` holds other files.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save_file  # with torch, as the next two, which --help does not need
+
+    from sepkit.models import own
+    from sepkit.storage.checkpoints import load_model
 
     place = Root.open(root, profile)
     source = run_named(place, run)

@@ -5,16 +5,13 @@ from typing import Any
 
 import pandas as pd
 
+import sepkit
 from sepkit.commands import CHANGES, CLUSTER, DATA, DEVICE, JOBS, LIMITS, RANKS, folds, names, numbers, print_table
 from sepkit.data.folds import FOLDS
 from sepkit.errors import UsageError
-from sepkit.evaluation.scoring import evaluate_many
-from sepkit.evaluation.statistics import summary
 from sepkit.experiments import Experiment, get_experiment
 from sepkit.profiles import get_profile
 from sepkit.storage import Run, run_name
-from sepkit.training.asked import with_changes
-from sepkit.training.train import train_many
 
 METRICS = ("sdr_bsseval", "sdr_global", "si_sdr")
 TRAINING = ("hours", "session_hours", "devices", "num_nodes", "strategy", "logger")  # not of scoring
@@ -44,6 +41,8 @@ def grid(
     changes: as for `train`, of all experiments; `where` as for `train_many`; n_jobs: runs, then songs, at a time.
     Columns: run, epochs, best_epoch, best_sdr (the criterion, dB), minutes, cpu_min, songs, then medians of vocals, dB.
     """
+    from sepkit.training.asked import with_changes  # with torch, which --help does not need
+
     profile, seeds, folds = get_profile(where.get("profile")), list(dict.fromkeys(seeds)), list(folds)
     menu = [with_changes(get_experiment(each), changes, profile) for each in experiments]
     if not (menu and seeds and folds):
@@ -68,8 +67,8 @@ def out_of_fold(experiment: str | Experiment, *, seeds: Iterable[int] = (0,), **
 
 def _trained_and_scored(menu: list[Experiment], seeds: Iterable[int], folds: Folds, **where: Any) -> list[Scored]:
     """(run, its scores) of experiments × seeds × folds; a line marks runs from umxhq on its own songs."""
-    runs = train_many(menu, seeds=seeds, folds=folds, **where)
-    scores = evaluate_many(runs, **{key: each for key, each in where.items() if key not in TRAINING})
+    runs = sepkit.train_many(menu, seeds=seeds, folds=folds, **where)
+    scores = sepkit.evaluate_many(runs, **{key: each for key, each in where.items() if key not in TRAINING})
     for run in runs:
         if run.config["fold"] is not None and run.config["start_from"] == "umxhq":
             print(f"{run.name}: umxhq's weights come from training on these songs", flush=True)
@@ -77,6 +76,8 @@ def _trained_and_scored(menu: list[Experiment], seeds: Iterable[int], folds: Fol
 
 
 def _row(name: str, parts: list[Scored]) -> dict[str, Any]:
+    from sepkit.evaluation.statistics import summary
+
     status, scores = [run.status for run, _ in parts], pd.concat([own for _, own in parts])
     one = status[0] if len(parts) == 1 else {}
     return {

@@ -18,16 +18,11 @@ from sepkit.commands import DEVICE, names
 from sepkit.data.layouts import LEFTOVERS
 from sepkit.data.sound import AUDIO, Sound, on_disk
 from sepkit.data.written import DEPTH_OF, DEPTHS, FORMATS, STEPS, create, depths_of, require_writable, undate
-from sepkit.devices import device_name, one_thread, pick_device
 from sepkit.errors import SepkitError, UsageError
-from sepkit.evaluation.given import reference
 from sepkit.experiments import run_named
-from sepkit.models import separation
-from sepkit.models.files import network_of
 from sepkit.parallel import bar
 from sepkit.profiles import ProfileLike
 from sepkit.storage import Root, RootLike, Run, writing
-from sepkit.storage.checkpoints import load_model
 from sepkit.storage.files import file_name
 from sepkit.storage.ledger import spending
 
@@ -79,6 +74,8 @@ def separate(
     result is <name>.<run>.<source>.wav.  Raises SepkitError before any work where results would replace one of `files`
     or another file; and at the end, by name, for files that could not be separated: the others are.
     """
+    from sepkit.devices import device_name, one_thread, pick_device  # with torch, which --help does not need
+
     known, given = depths_of(format, subtype), _given(files)
     failed, depths, seconds = dict[Path, str](), dict[Path, str](), 0.0
     for path in given:
@@ -135,7 +132,9 @@ def _is_input(file: Path, folder: Path) -> bool:
 
 def _sources(model: Any, run: str, sources: Iterable[str] | str | None) -> list[str]:
     """Those to write; UsageError for one that the network does not give."""
-    known = list(separation.complete(dict.fromkeys(model.sources, np.zeros(1)), np.zeros(1)))
+    from sepkit.models.separation import complete
+
+    known = list(complete(dict.fromkeys(model.sources, np.zeros(1)), np.zeros(1)))
     wanted = known if sources is None else names(sources) if isinstance(sources, str) else [*dict.fromkeys(sources)]
     if strange := [source for source in wanted if source not in known] or ([] if wanted else ["none"]):
         raise UsageError(f"{run} gives no source {', '.join(strange)}; expected some of {', '.join(known)}.")
@@ -146,6 +145,10 @@ def _network(
     run: Run | str, weights: Path | str | None, wiener: bool, root: RootLike, profile: ProfileLike
 ) -> tuple[Root, str, Any]:
     """(root whose record has the minutes, name of the run or of the file, network)."""
+    from sepkit.evaluation.given import reference
+    from sepkit.models.files import network_of
+    from sepkit.storage.checkpoints import load_model
+
     if weights is not None:
         root, name, model = Root.open(root, profile), Path(weights).stem, network_of(weights)[0]
     else:
@@ -234,6 +237,8 @@ def _separate(
     path: Path, results: dict[str, Path], model: Any, device: str, form: tuple[str, str], comment: str, shown: Any
 ) -> list[str]:
     """Writes the sources of one file; returns notes for its line.  Where it raises SepkitError, no result is there."""
+    from sepkit.models.separation import stream
+
     folder = next(iter(results.values())).parent
     with Sound(path) as song:
         notes, rate, depth = _notes(path, song, results, model, form), song.samplerate, form[1]
@@ -250,7 +255,7 @@ def _separate(
                     files[source] = stack.enter_context(create(on_disk(part), rate, form[0], depth, size))
                     files[source].comment = comment
                 finish = partial(_finish, mono=song.channels == 1, step=step)
-                for piece in separation.stream(model, song.blocks(BLOCK_S), rate, device=device, finish=finish):
+                for piece in stream(model, song.blocks(BLOCK_S), rate, device=device, finish=finish):
                     for source, file in files.items():
                         samples = _finish(piece[source], False, step)  # libsndfile would round down
                         kept = samples if depth == "FLOAT" else np.clip(samples, -1, 1 - STEPS.get(depth, 0))

@@ -90,13 +90,6 @@ ABLATIONS = (
         extras="two heads, Wiener", model={"wiener": True}, weights_of="B"),
     variant("Best", "Best-long", "2.25 times the epochs",
         "Augmented clips never repeat exactly, so more epochs than Best's keep helping.", epochs=45, profiles=preview(56)),
-    variant("Best", "Best-gain", "gains ±6 dB on each stem too",
-        "Stems at other levels add mixes that the training songs lack.", augment={"gain_db": 6.0}),
-    variant("Best", "Best-swap", "channels swapped too, half of the time",
-        "An instrument's side says nothing about what it is.", augment={"swap_channels": 0.5}),
-    variant("Best", "Best-stems", "four stems remixed: vocals, drums, bass and other from four songs",
-        "Drums, bass and other of several songs make more accompaniments than there are songs.",
-        literature=DEFAULT_ELSEWHERE, extras="four stems remixed", stems=True),
     variant("Best", "Best-average", "an exponential average of the weights, decay 0.995, is validated and kept",
         "The average of the last weights generalises better than each of them.", extras="averaged weights", ema=0.995),
 )

@@ -200,7 +200,8 @@ def _training(root: Root, board: Board, folder: Path) -> Block:
         return Block(
             "Training", [STOPPED, TOO_MANY.format(len(drawn), MANY)], [], pictures, details={"Every run": [grid]}
         )
-    best = "; ".join(_best(run) for run in drawn)
+    bests = [(run.name, max(run.history().to_dict("records"), key=lambda row: row["valid_sdr"])) for run in drawn]
+    best = "; ".join(f"{name} {row['epoch']}, {row['valid_sdr']:.2f} dB" for name, row in bests)
     return Block("Training", [STOPPED], [grid], _draw("runs", folder, f"best epoch: {best}.", drawn))
 
 
@@ -212,8 +213,3 @@ def _facts(run: Run) -> dict[str, Any]:
         "last learning rate": rate and f"{rate:.1e}", "minutes": minutes and float(minutes), "GPU minutes": gpu and float(gpu),
         "VRAM, MiB": of("vram_mib"), "device": of("device"), "parameters": count and f"{count:,}".replace(",", " "),
     }  # fmt: skip
-
-
-def _best(run: Run) -> str:
-    best = max(run.history().to_dict("records"), key=lambda row: row["valid_sdr"])
-    return f"{run.name} {best['epoch']}, {best['valid_sdr']:.2f} dB"

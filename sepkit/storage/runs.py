@@ -181,13 +181,12 @@ def _move(sync: "Sync", unit: str, names: list[str], losers: list[str], here: Ve
         content = {name.rpartition("/")[2]: [entry[0], entry[1], entry[3]] for name, entry in whole.items()}
         on_drive(write_text, sync.drive / unit / MANIFEST, json.dumps(content, indent=1))
     for name in gone:
-        sync.delete(name) if sync.up else _delete_here(sync, name)
-
-
-def _delete_here(sync: "Sync", name: str) -> None:
-    (sync.root / name).unlink(missing_ok=True)
-    sync.here.pop(name, None)
-    sync.settle(name, None)
+        if sync.up:
+            sync.delete(name)
+            continue
+        (sync.root / name).unlink(missing_ok=True)
+        sync.here.pop(name, None)
+        sync.settle(name, None)
 
 
 def _manifest(sync: "Sync", unit: str) -> dict[str, tuple[str, int, int]]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import openunmix
 import pytest
 import torch
+from openunmix import filtering
 from openunmix.model import OpenUnmix, Separator
 from openunmix.utils import bandwidth_to_max_bin
 
@@ -334,6 +335,31 @@ def test_the_wiener_filter_uses_where_the_sources_stand():
     filtered = trunk_and_heads.wiener(masked, mixture)
     error = [float((estimate - truth).abs().square().sum()) for estimate in (masked, filtered)]
     assert error[1] < 0.5 * error[0]
+
+
+@pytest.mark.parametrize("sources", [1, 2, 4])
+@pytest.mark.parametrize("level", [1e-3, 1, 50])
+def test_the_wiener_filter_is_openunmixs(sources, level):
+    """Two clips, one of them mono, whose matrices are nearly singular, with a silent band, against `openunmix.filtering`."""
+    generator = torch.Generator().manual_seed(sources)
+    mixture = level * torch.randn(2, 2, 9, 40, dtype=torch.complex128, generator=generator)
+    mixture[1, 1] = mixture[1, 0]
+    mixture[:, :, 3] = 0
+    masked = torch.rand(2, sources, 2, 9, 40, dtype=torch.float64, generator=generator) * mixture.unsqueeze(1)
+    masked[1, :, 1] = masked[1, :, 0]
+    theirs = [
+        filtering.wiener(
+            magnitudes.abs().permute(3, 2, 1, 0),
+            torch.view_as_real(clip.permute(2, 1, 0).contiguous()),
+            iterations=1,
+            residual=sources == 1,
+        )
+        for magnitudes, clip in zip(masked, mixture, strict=True)
+    ]
+    expected = torch.view_as_complex(torch.stack(theirs).permute(0, 5, 3, 2, 1, 4).contiguous())[:, :sources]
+    ours = trunk_and_heads.wiener(masked, mixture)
+    # theirs takes ε in float32; that is all the difference
+    torch.testing.assert_close(ours, expected, atol=1e-7 * level, rtol=1e-6)
 
 
 def test_the_wiener_filter_works_at_inference_alone_and_bears_silence():
