@@ -10,6 +10,7 @@ from math import ceil, gcd
 from typing import Any
 
 import numpy as np
+import scipy  # whose modules are imported where they are first used
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -64,10 +65,8 @@ def resample(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """
     if rate == new_rate:
         return audio
-    from scipy.signal import resample_poly  # 0.5 s to import
-
     divisor = gcd(rate, new_rate)
-    return resample_poly(audio, new_rate // divisor, rate // divisor, axis=-1).astype(np.float32)
+    return scipy.signal.resample_poly(audio, new_rate // divisor, rate // divisor, axis=-1).astype(np.float32)
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator[np.ndarray]:

@@ -9,6 +9,7 @@ import sepkit
 from sepkit.commands import CHANGES, CLUSTER, DATA, DEVICE, JOBS, LIMITS, RANKS, folds, names, numbers, print_table
 from sepkit.data.folds import FOLDS
 from sepkit.errors import UsageError
+from sepkit.evaluation.statistics import summary
 from sepkit.experiments import Experiment, get_experiment
 from sepkit.profiles import get_profile
 from sepkit.storage import Run, run_name
@@ -76,8 +77,6 @@ def _trained_and_scored(menu: list[Experiment], seeds: Iterable[int], folds: Fol
 
 
 def _row(name: str, parts: list[Scored]) -> dict[str, Any]:
-    from sepkit.evaluation.statistics import summary
-
     status, scores = [run.status for run, _ in parts], pd.concat([own for _, own in parts])
     one = status[0] if len(parts) == 1 else {}
     return {

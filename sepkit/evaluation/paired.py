@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy  # whose modules are imported where they are first used
 
 from sepkit.data.tracks import artist_of
 from sepkit.evaluation.signals import Array
