@@ -19,10 +19,7 @@ from sepkit.models import importing
 from sepkit.models.mask import MaskModel, level_of
 
 WIENER_FRAMES, WIENER_HOP = 300, 1024  # openunmix's windows of the Wiener filter: as many frames of so many samples
-EPSILON, LOUDEST = (
-    1e-10,
-    10.0,
-)  # openunmix's: added to powers, and the largest magnitude, to which a louder clip is scaled
+EPSILON, LOUDEST = 1e-10, 10.0  # openunmix's: added to powers; the largest magnitude, louder clips are scaled to it
 LEVELLED = ("separation", "always", "never")
 TINY = 1e-6  # keeps a silent clip silent
 BOUNDS: dict[str, Any] = {"sigmoid": torch.sigmoid, "relu": torch.relu, "clamp": partial(torch.clamp, min=0, max=1)}
