@@ -152,7 +152,8 @@ def readme_table() -> str:
     folds = two_stem[two_stem["fold"].notna() & (two_stem["experiment"] == BEST)]
     if not folds.empty:
         lines += ["", out_of_fold(folds, facts)]
-    if {*FOUR} <= {*(four := every[every["protocol"] == "4stem"])["experiment"]}:
+    four = every[every["protocol"] == "4stem"]
+    if {*FOUR} <= {*four["experiment"]}:
         lines += ["", *four_sources(four, facts)]
     return "\n".join(lines) + "\n"
 

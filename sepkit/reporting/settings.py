@@ -62,12 +62,11 @@ def settings_block(root: Root, section: Section) -> Block:
     configs = {name: runs[0].config for name, runs in runs_of(root, section).items()}
     found = {name: _flat(config) for name, config in configs.items()}
     base = section.base if section.base in found else next(iter(found), "")
-    rows = []
-    for name, flat in found.items():
-        own = {} if name == base else found.get(base, {})
-        unlike = [key for key in dict.fromkeys([*own, *flat]) if flat.get(key) != own.get(key)]
-        said = "; ".join(f"{key.removesuffix(' name')} {_said(flat.get(key))}" for key in unlike) or "none"
-        rows.append({"Exp": name, "change": entry_of(configs[name]).change, "settings": said})
+    own = found.get(base, {})
+    rows = [
+        {"Exp": name, "change": entry_of(configs[name]).change, "settings": _unlike(flat, {} if name == base else own)}
+        for name, flat in found.items()
+    ]
     about = f"All settings of {base}; of the others those that differ from them."
     return Block("Settings", [about] if rows else [], [plain_grid(pd.DataFrame(rows))] if rows else [])
 
@@ -76,6 +75,11 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     own = {name: value for name, value in config.items() if name not in SHARED}
     flat = pd.json_normalize(own, sep=" ").to_dict("records")[0]
     return {str(name).replace("training ", "").replace("_", " "): value for name, value in flat.items()}
+
+
+def _unlike(flat: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    names = [name for name in dict.fromkeys([*base, *flat]) if flat.get(name) != base.get(name)]
+    return "; ".join(f"{name.removesuffix(' name')} {_said(flat.get(name))}" for name in names) or "none"
 
 
 def _said(value: Any) -> str:

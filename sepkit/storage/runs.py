@@ -183,10 +183,10 @@ def _move(sync: "Sync", unit: str, names: list[str], losers: list[str], here: Ve
     for name in gone:
         if sync.up:
             sync.delete(name)
-            continue
-        (sync.root / name).unlink(missing_ok=True)
-        sync.here.pop(name, None)
-        sync.settle(name, None)
+        else:
+            (sync.root / name).unlink(missing_ok=True)
+            sync.here.pop(name, None)
+            sync.settle(name, None)
 
 
 def _manifest(sync: "Sync", unit: str) -> dict[str, tuple[str, int, int]]:

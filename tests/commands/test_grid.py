@@ -90,7 +90,7 @@ def test_scores_out_of_fold_are_one_table_that_compares(done):
 def test_a_line_names_weights_that_come_from_training_on_the_songs_of_a_fold(where, root, monkeypatch, capsys):
     run = train("Base", fold=0, **where)
     write_json(run.path / "config.json", {**run.config, "start_from": "umxhq"})
-    monkeypatch.setattr("sepkit.train_many", lambda *rows, **options: [run])
+    monkeypatch.setattr("sepkit.training.train.train_many", lambda *rows, **options: [run])
     out_of_fold("Base", n_jobs=1, **where)
     assert "umxhq's weights come from training on these songs" in capsys.readouterr().out
 
